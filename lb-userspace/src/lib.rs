@@ -1,0 +1,1 @@
+//! lb-userspace: see ARCHITECTURE.md.

@@ -1,0 +1,73 @@
+//! The inputs of the fold: what the Mesos operator stream says, and what this node alone knows.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use crate::{AgentId, FrameworkId, Ipv4Net, Task, TaskId, TaskStatus};
+
+/// An agent as the stream tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// Its id.
+    pub id: AgentId,
+    /// `hostname` as registered (an address or a name).
+    pub hostname: String,
+    /// The IPv4 address `hostname` stands for, or `None` when it could not be resolved.
+    pub ip: Option<Ipv4Addr>,
+    /// The node's block of the overlay network, when the master gave it one (attribute `overlay_subnet`).
+    pub subnet: Option<Ipv4Net>,
+    /// Text attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A framework as the stream tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameworkInfo {
+    /// Its id.
+    pub id: FrameworkId,
+    /// Its name, the `marathon` in `my-service.marathon.mesos`.
+    pub name: String,
+}
+
+/// The whole state at the start of a stream.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateSnapshot {
+    /// Registered agents.
+    pub agents: Vec<AgentInfo>,
+    /// Agents the master knows from before its restart and has not heard from yet.
+    pub recovered_agents: Vec<AgentId>,
+    /// Frameworks.
+    pub frameworks: Vec<FrameworkInfo>,
+    /// All tasks the master tells, ended ones included.
+    pub tasks: Vec<Task>,
+}
+
+/// One input of the service table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskEvent {
+    /// A stream begins: this is all the master knows now.
+    Snapshot(StateSnapshot),
+    /// A task is new.
+    TaskAdded(Task),
+    /// A task's status changed. Only the status; names and ports stay.
+    TaskUpdated {
+        /// Owning framework.
+        framework: FrameworkId,
+        /// The task.
+        task: TaskId,
+        /// The newest status.
+        status: TaskStatus,
+    },
+    /// An agent registered, or came back.
+    AgentAdded(AgentInfo),
+    /// An agent is gone.
+    AgentRemoved(AgentId),
+    /// A framework is new or changed.
+    FrameworkAdded(FrameworkInfo),
+    /// A framework and all its tasks are gone.
+    FrameworkRemoved(FrameworkId),
+    /// The agent on this node saw its own task end: known dead here before the master says so.
+    LocalExit(TaskId),
+    /// The hold on tasks that a new snapshot did not confirm is over; drop those still unconfirmed.
+    HoldExpired,
+}

@@ -1,0 +1,1 @@
+//! overlay: see ARCHITECTURE.md.

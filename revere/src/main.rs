@@ -1,0 +1,2 @@
+//! The `revere` binary.
+fn main() {}

@@ -1,0 +1,68 @@
+//! What agents tell the core, and what it remembers of them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use model::{AgentId, Ipv4Net, LaunchSpec, Resources, TaskId, TaskStatus};
+
+/// A task that an agent has, told at registration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedTask {
+    /// As launched.
+    pub spec: LaunchSpec,
+    /// Newest status.
+    pub status: TaskStatus,
+}
+
+/// An agent's first message on a connection, new or come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// Its id from an earlier registration, if it has one.
+    pub agent: Option<AgentId>,
+    /// Host name or address under which it registers.
+    pub hostname: String,
+    /// Underlay address.
+    pub ip: Ipv4Addr,
+    /// Port of its own HTTP API.
+    pub http_port: u16,
+    /// All it offers.
+    pub resources: Resources,
+    /// Port ranges, both ends included (Mesos default 31000-32000).
+    pub ports: Vec<(u16, u16)>,
+    /// Text attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Every task it has, ended ones not yet acknowledged included.
+    pub tasks: Vec<ReportedTask>,
+}
+
+/// The answer to a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its id, to be kept.
+    pub agent: AgentId,
+    /// Its block of the overlay, kept for as long as the id is known.
+    pub subnet: Option<Ipv4Net>,
+    /// Tasks the agent has and should end: the core no longer wants them.
+    pub unknown: Vec<TaskId>,
+}
+
+/// What is kept of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentRecord {
+    /// Its id.
+    pub id: AgentId,
+    /// As registered.
+    pub hostname: String,
+    /// Underlay address.
+    pub ip: Ipv4Addr,
+    /// Port of its own HTTP API.
+    pub http_port: u16,
+    /// All it offers.
+    pub resources: Resources,
+    /// Port ranges.
+    pub ports: Vec<(u16, u16)>,
+    /// Text attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Overlay block.
+    pub subnet: Option<Ipv4Net>,
+}

@@ -1,0 +1,49 @@
+//! What the core wants done. Values; the drivers in `revere` carry them out in order.
+
+use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskEvent, TaskId};
+
+use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord};
+
+/// A change of the stored state, to be durable before any later effect is carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// The framework id, written once.
+    Framework(FrameworkId),
+    /// An app is new or changed.
+    PutApp(Box<App>),
+    /// An app is gone.
+    DeleteApp(AppId),
+    /// An agent is new or changed.
+    PutAgent(Box<AgentRecord>),
+    /// An agent is forgotten.
+    DeleteAgent(AgentId),
+    /// An instance was placed or changed.
+    PutInstance(Box<InstanceRecord>),
+    /// An instance is over.
+    DeleteInstance(InstanceId),
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make this durable.
+    Persist(Record),
+    /// Send to that agent: start this task. Lost messages are repeated by the core.
+    Launch {
+        /// To whom.
+        agent: AgentId,
+        /// What.
+        spec: Box<LaunchSpec>,
+    },
+    /// Send to that agent: end this task.
+    Kill {
+        /// To whom.
+        agent: AgentId,
+        /// Which.
+        task: TaskId,
+        /// How.
+        policy: KillPolicy,
+    },
+    /// Tell every subscriber of the task stream.
+    Emit(TaskEvent),
+}

@@ -1,0 +1,18 @@
+//! The scheduler core: commands, agent messages and time go in, effects come out. A state machine without I/O.
+//!
+//! The contract is quinn's: `handle_*` takes one input, `poll_*` yields what follows from it, the time is an argument.
+//! See [`Scheduler`].
+
+mod agent;
+mod app;
+mod command;
+mod effect;
+mod instance;
+mod time;
+
+pub use agent::{AgentRecord, Registered, Registration, ReportedTask};
+pub use app::{App, AppId, AppPort, AppSpec, Backoff, Constraint, Fault, NetworkMode, Operator, PortSpec, UpgradeStrategy};
+pub use command::{Command, CommandError, Reply};
+pub use effect::{Effect, Record};
+pub use instance::{InstanceId, InstanceRecord};
+pub use time::Timestamp;
