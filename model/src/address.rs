@@ -17,7 +17,10 @@ pub struct VipRange {
 impl Default for VipRange {
     /// DC/OS's configured default, `dcos_l4lb_min_named_ip` to `dcos_l4lb_max_named_ip`.
     fn default() -> Self {
-        Self { min: Ipv4Addr::new(11, 0, 0, 0), max: Ipv4Addr::new(11, 255, 255, 255) }
+        Self {
+            min: Ipv4Addr::new(11, 0, 0, 0),
+            max: Ipv4Addr::new(11, 255, 255, 255),
+        }
     }
 }
 
@@ -35,7 +38,11 @@ impl VipRange {
     }
 
     fn after(self, addr: Ipv4Addr) -> Ipv4Addr {
-        if addr >= self.max { self.min } else { Ipv4Addr::from(u32::from(addr) + 1) }
+        if addr >= self.max {
+            self.min
+        } else {
+            Ipv4Addr::from(u32::from(addr) + 1)
+        }
     }
 }
 
@@ -107,7 +114,10 @@ mod tests {
     use super::*;
 
     fn name(label: &str, framework: &str) -> VipName {
-        VipName { label: label.into(), framework: framework.into() }
+        VipName {
+            label: label.into(),
+            framework: framework.into(),
+        }
     }
 
     #[test]
@@ -123,7 +133,10 @@ mod tests {
 
     #[test]
     fn collisions_take_the_next_address_and_wrap() {
-        let range = VipRange { min: Ipv4Addr::new(11, 0, 0, 0), max: Ipv4Addr::new(11, 0, 0, 1) };
+        let range = VipRange {
+            min: Ipv4Addr::new(11, 0, 0, 0),
+            max: Ipv4Addr::new(11, 0, 0, 1),
+        };
         let mut taken = BTreeMap::new();
         for n in ["a", "b"] {
             let who = name(n, "marathon");
@@ -131,7 +144,11 @@ mod tests {
             assert!(taken.insert(addr, who).is_none());
         }
         assert_eq!(named_vip_address(range, &name("c", "marathon"), &taken), None);
-        let known = taken.iter().next().map(|(addr, who)| (*addr, who.clone())).expect("two");
+        let known = taken
+            .iter()
+            .next()
+            .map(|(addr, who)| (*addr, who.clone()))
+            .expect("two");
         assert_eq!(named_vip_address(range, &known.1, &taken), Some(known.0));
     }
 }

@@ -20,6 +20,6 @@ pub use launch::{Command, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetw
 pub use name::{domain_frag, label, task_hash};
 pub use network::{Ipv4Net, NetError, Protocol};
 pub use snapshot::{Backend, Node, NodeView, Service, Snapshot, VipAddress, VipName};
-pub use table::{Rejected, RejectReason, ServiceTable};
+pub use table::{RejectReason, Rejected, ServiceTable};
 pub use task::{PortMapping, PortScope, Task, TaskPort, TaskState, TaskStatus};
 pub use vip::{VipKey, VipLabelError, VipTarget, is_vip_label, parse_vip};

@@ -117,6 +117,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// The services that bear a name, with it.
     pub fn named_services(&self) -> impl Iterator<Item = (&VipName, &Service)> {
-        self.services.values().filter_map(|service| Some((service.name.as_ref()?, service.as_ref())))
+        self.services
+            .values()
+            .filter_map(|service| Some((service.name.as_ref()?, service.as_ref())))
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::{
     AgentId, AgentInfo, Backend, FrameworkId, FrameworkInfo, Generation, Node, PortScope, Protocol, Service, Snapshot,
-    StateSnapshot, Task, TaskEvent, TaskId, TaskPort, VipAddress, VipKey, VipName, VipRange, VipTarget,
-    is_vip_label, named_vip_address, parse_vip,
+    StateSnapshot, Task, TaskEvent, TaskId, TaskPort, VipAddress, VipKey, VipName, VipRange, VipTarget, is_vip_label,
+    named_vip_address, parse_vip,
 };
 
 type TaskKey = (FrameworkId, TaskId);
@@ -59,7 +59,10 @@ pub struct ServiceTable {
 impl ServiceTable {
     /// An empty table whose named VIPs live in `range`.
     pub fn new(range: VipRange) -> Self {
-        Self { range, ..Self::default() }
+        Self {
+            range,
+            ..Self::default()
+        }
     }
 
     /// The picture as of the last event.
@@ -83,7 +86,11 @@ impl ServiceTable {
         match event {
             TaskEvent::Snapshot(state) => self.begin(state),
             TaskEvent::TaskAdded(task) => self.put_task(task),
-            TaskEvent::TaskUpdated { framework, task, status } => {
+            TaskEvent::TaskUpdated {
+                framework,
+                task,
+                status,
+            } => {
                 let key = (framework, task);
                 if let Some(known) = self.tasks.get(&key) {
                     let mut next = Task::clone(known);
@@ -133,8 +140,14 @@ impl ServiceTable {
         self.agents.retain(|id, _| self.held.contains(id));
         let serving: BTreeSet<&FrameworkId> = self.tasks.keys().map(|key| &key.0).collect();
         self.frameworks.retain(|id, _| serving.contains(id));
-        self.agents.extend(state.agents.into_iter().map(|agent| (agent.id.clone(), agent)));
-        self.frameworks.extend(state.frameworks.into_iter().map(|framework| (framework.id.clone(), framework)));
+        self.agents
+            .extend(state.agents.into_iter().map(|agent| (agent.id.clone(), agent)));
+        self.frameworks.extend(
+            state
+                .frameworks
+                .into_iter()
+                .map(|framework| (framework.id.clone(), framework)),
+        );
         for task in state.tasks {
             self.put_task(task);
         }
@@ -165,10 +178,7 @@ impl ServiceTable {
         let tasks = self.visible_tasks(&nodes);
         let services = self.services(&nodes, &tasks);
         let old = &self.snapshot;
-        if *old.services == services
-            && *old.tasks == tasks
-            && *old.nodes == nodes
-            && *old.frameworks == self.frameworks
+        if *old.services == services && *old.tasks == tasks && *old.nodes == nodes && *old.frameworks == self.frameworks
         {
             return false;
         }
@@ -193,7 +203,12 @@ impl ServiceTable {
                 });
                 continue;
             };
-            let node = Node { agent: agent.id.clone(), hostname: agent.hostname.clone(), ip, subnet: agent.subnet };
+            let node = Node {
+                agent: agent.id.clone(),
+                hostname: agent.hostname.clone(),
+                ip,
+                subnet: agent.subnet,
+            };
             nodes.insert(agent.id.clone(), node);
         }
         nodes
@@ -219,7 +234,9 @@ impl ServiceTable {
         let mut declared: BTreeMap<VipKey, BTreeSet<Backend>> = BTreeMap::new();
         for (key, task) in tasks {
             // Both were checked when the task was made visible.
-            let (Some(node), Some(framework)) = (nodes.get(&task.agent), self.frameworks.get(&key.0)) else { continue };
+            let (Some(node), Some(framework)) = (nodes.get(&task.agent), self.frameworks.get(&key.0)) else {
+                continue;
+            };
             let Some(weight) = task.weight() else { continue };
             for (port, value) in vip_labels(task) {
                 match parse_vip(value, &framework.name, port.protocol) {
@@ -228,7 +245,10 @@ impl ServiceTable {
                         if backends.is_empty() {
                             self.rejected.push(Rejected {
                                 reason: RejectReason::NoAddress,
-                                what: format!("task {}: VIP `{value}` on a container port without a task address", task.id),
+                                what: format!(
+                                    "task {}: VIP `{value}` on a container port without a task address",
+                                    task.id
+                                ),
                             });
                         }
                         declared.entry(vip).or_default().extend(backends);
@@ -259,31 +279,47 @@ impl ServiceTable {
                     None => {
                         self.rejected.push(Rejected {
                             reason: RejectReason::OutOfAddresses,
-                            what: format!("VIP {name}: no address left from {} to {}", self.range.min, self.range.max),
+                            what: format!(
+                                "VIP {name}: no address left from {} to {}",
+                                self.range.min, self.range.max
+                            ),
                         });
                         continue;
                     }
                 },
             };
-            let family: Vec<Backend> = backends.into_iter().filter(|b| b.addr.is_ipv4() == addr.is_ipv4()).collect();
+            let family: Vec<Backend> = backends
+                .into_iter()
+                .filter(|b| b.addr.is_ipv4() == addr.is_ipv4())
+                .collect();
             if family.is_empty() {
                 continue;
             }
             let vip = VipAddress { addr, port, protocol };
             // A VIP declared by the very address that a name hashes to shares its backends with it.
-            let service = services.entry(vip).or_insert_with(|| Service { vip, name: None, backends: Vec::new() });
+            let service = services.entry(vip).or_insert_with(|| Service {
+                vip,
+                name: None,
+                backends: Vec::new(),
+            });
             service.name = name.or(service.name.take());
             service.backends.extend(family);
             service.backends.sort();
             service.backends.dedup();
         }
-        services.into_iter().map(|(vip, service)| (vip, Arc::new(service))).collect()
+        services
+            .into_iter()
+            .map(|(vip, service)| (vip, Arc::new(service)))
+            .collect()
     }
 }
 
 fn vip_labels(task: &Task) -> impl Iterator<Item = (&TaskPort, &str)> {
     task.ports.iter().flat_map(|port| {
-        port.labels.iter().filter(|(key, _)| is_vip_label(key)).map(move |(_, value)| (port, value.as_str()))
+        port.labels
+            .iter()
+            .filter(|(key, _)| is_vip_label(key))
+            .map(move |(_, value)| (port, value.as_str()))
     })
 }
 
@@ -302,16 +338,27 @@ fn backends(task: &Task, port: &TaskPort, node: &Node, weight: u16) -> Vec<Backe
     match (port.scope, mapped) {
         (PortScope::Host, None) => vec![make(IpAddr::V4(node.ip), port.number)],
         (PortScope::Host, Some(number)) => task.status.addresses.iter().map(|addr| make(*addr, number)).collect(),
-        (PortScope::Container, _) => task.status.addresses.iter().map(|addr| make(*addr, port.number)).collect(),
+        (PortScope::Container, _) => task
+            .status
+            .addresses
+            .iter()
+            .map(|addr| make(*addr, port.number))
+            .collect(),
     }
 }
 
 fn container_port(task: &Task, host_port: u16, protocol: Protocol) -> Option<u16> {
-    let mapping = task.mappings.iter().find(|m| m.host_port == host_port && m.protocol == protocol)?;
+    let mapping = task
+        .mappings
+        .iter()
+        .find(|m| m.host_port == host_port && m.protocol == protocol)?;
     Some(mapping.container_port)
 }
-
 
 #[cfg(test)]
 #[path = "table/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "table/properties.rs"]
+mod properties;

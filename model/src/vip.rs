@@ -51,13 +51,18 @@ pub fn is_vip_label(key: &str) -> bool {
 /// Split at the last `:`. Differs from dcos-net where that was a fault: ports over 65535 and empty names are refused,
 /// a bracketed IPv6 address is an address.
 pub fn parse_vip(value: &str, framework: &str, protocol: Protocol) -> Result<VipKey, VipLabelError> {
-    let (left, port) = value.rsplit_once(':').ok_or_else(|| VipLabelError::NoPort(value.to_owned()))?;
+    let (left, port) = value
+        .rsplit_once(':')
+        .ok_or_else(|| VipLabelError::NoPort(value.to_owned()))?;
     let bad_port = || VipLabelError::BadPort(value.to_owned());
     let port: u16 = port.strip_prefix('+').unwrap_or(port).parse().map_err(|_| bad_port())?;
     if port == 0 {
         return Err(bad_port());
     }
-    let bare = left.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(left);
+    let bare = left
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(left);
     let target = match bare.parse::<IpAddr>() {
         Ok(addr) => VipTarget::Addr(addr),
         Err(_) => VipTarget::Name(vip_name(left, value, framework)?),
@@ -74,7 +79,10 @@ fn vip_name(left: &str, value: &str, framework: &str) -> Result<VipName, VipLabe
     if cleaned.is_empty() {
         return Err(VipLabelError::EmptyFramework(framework.to_owned()));
     }
-    Ok(VipName { label, framework: cleaned })
+    Ok(VipName {
+        label,
+        framework: cleaned,
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{Ipv4Net, TaskState, TaskStatus};
 
-fn agent(n: u8) -> AgentInfo {
+pub(super) fn agent(n: u8) -> AgentInfo {
     AgentInfo {
         id: AgentId::new(format!("cluster-S{n}")),
         hostname: format!("10.99.0.{n}"),
@@ -15,15 +15,24 @@ fn agent(n: u8) -> AgentInfo {
     }
 }
 
-fn framework() -> FrameworkInfo {
-    FrameworkInfo { id: FrameworkId::new("f-0"), name: "marathon".into() }
+pub(super) fn framework() -> FrameworkInfo {
+    FrameworkInfo {
+        id: FrameworkId::new("f-0"),
+        name: "marathon".into(),
+    }
 }
 
 fn status(state: TaskState, healthy: Option<bool>) -> TaskStatus {
-    TaskStatus { state, healthy, addresses: Vec::new(), message: None, timestamp_ms: 1 }
+    TaskStatus {
+        state,
+        healthy,
+        addresses: Vec::new(),
+        message: None,
+        timestamp_ms: 1,
+    }
 }
 
-fn task(n: u8, on: u8, state: TaskState) -> Task {
+pub(super) fn task(n: u8, on: u8, state: TaskState) -> Task {
     Task {
         id: TaskId::new(format!("my-service.{n}")),
         name: "my-service".into(),
@@ -62,12 +71,19 @@ fn weights(table: &ServiceTable) -> Vec<(String, u16)> {
 
 fn two_running() -> ServiceTable {
     let mut table = ServiceTable::new(VipRange::default());
-    assert!(table.apply(begin(&[1, 2], vec![task(1, 1, TaskState::Running), task(2, 2, TaskState::Running)])));
+    assert!(table.apply(begin(
+        &[1, 2],
+        vec![task(1, 1, TaskState::Running), task(2, 2, TaskState::Running)]
+    )));
     table
 }
 
 fn update(n: u8, status: TaskStatus) -> TaskEvent {
-    TaskEvent::TaskUpdated { framework: framework().id, task: TaskId::new(format!("my-service.{n}")), status }
+    TaskEvent::TaskUpdated {
+        framework: framework().id,
+        task: TaskId::new(format!("my-service.{n}")),
+        status,
+    }
 }
 
 #[test]
@@ -75,11 +91,17 @@ fn a_running_task_is_a_backend_of_its_named_vip() {
     let table = two_running();
     let snapshot = table.snapshot();
     let (vip, service) = snapshot.services.iter().next().expect("one service");
-    assert_eq!(service.name.as_ref().map(ToString::to_string).as_deref(), Some("my-service.marathon.l4lb.thisdcos.directory"));
+    assert_eq!(
+        service.name.as_ref().map(ToString::to_string).as_deref(),
+        Some("my-service.marathon.l4lb.thisdcos.directory")
+    );
     let hashed = u32::from(Ipv4Addr::new(11, 0, 0, 0)) + crate::phash2(b"my-service.marathon") % 16_777_215;
     assert_eq!(vip.addr, IpAddr::V4(Ipv4Addr::from(hashed)));
     assert_eq!(vip.port, 5555);
-    assert_eq!(weights(&table), [("10.99.0.1:31001".into(), 1), ("10.99.0.2:31002".into(), 1)]);
+    assert_eq!(
+        weights(&table),
+        [("10.99.0.1:31001".into(), 1), ("10.99.0.2:31002".into(), 1)]
+    );
 }
 
 #[test]
@@ -111,7 +133,11 @@ fn a_restarted_master_empties_nothing() {
     let mut table = two_running();
     let before = table.snapshot();
     table.apply(begin(&[], Vec::new()));
-    assert_eq!(table.snapshot().services, before.services, "an empty first snapshot keeps every backend");
+    assert_eq!(
+        table.snapshot().services,
+        before.services,
+        "an empty first snapshot keeps every backend"
+    );
     assert_eq!(table.held_agents().count(), 2);
     // Agent 1 comes back with its task; agent 2 stays away until the hold is over.
     table.apply(TaskEvent::AgentAdded(agent(1)));
@@ -125,7 +151,11 @@ fn a_restarted_master_empties_nothing() {
 fn a_snapshot_is_the_truth_for_the_agents_it_tells() {
     let mut table = two_running();
     table.apply(begin(&[1], Vec::new()));
-    assert_eq!(weights(&table), [("10.99.0.2:31002".into(), 1)], "agent 1 is told without tasks; agent 2 is held");
+    assert_eq!(
+        weights(&table),
+        [("10.99.0.2:31002".into(), 1)],
+        "agent 1 is told without tasks; agent 2 is held"
+    );
     table.apply(TaskEvent::AgentRemoved(agent(2).id));
     assert!(weights(&table).is_empty());
 }
@@ -146,7 +176,10 @@ fn a_task_seen_dead_here_is_out_at_once_and_stays_out() {
 fn killing_keeps_the_backend_at_weight_zero() {
     let mut table = two_running();
     table.apply(update(2, status(TaskState::Killing, None)));
-    assert_eq!(weights(&table), [("10.99.0.1:31001".into(), 1), ("10.99.0.2:31002".into(), 0)]);
+    assert_eq!(
+        weights(&table),
+        [("10.99.0.1:31001".into(), 1), ("10.99.0.2:31002".into(), 0)]
+    );
 }
 
 #[test]
@@ -176,7 +209,10 @@ fn one_bad_label_costs_only_itself() {
     bad.ports[0].labels.insert(0, ("VIP_1".into(), "/broken".into()));
     table.apply(begin(&[1], vec![bad]));
     assert_eq!(weights(&table).len(), 1);
-    assert_eq!(table.rejected().iter().map(|r| r.reason).collect::<Vec<_>>(), [RejectReason::VipLabel]);
+    assert_eq!(
+        table.rejected().iter().map(|r| r.reason).collect::<Vec<_>>(),
+        [RejectReason::VipLabel]
+    );
 }
 
 #[test]
