@@ -1,0 +1,211 @@
+//! The command line: what can be asked of `revere`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Scheduler, L4 load balancer, DNS and overlay network for a cluster of Linux machines, in one program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "revere",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the master: scheduler, Marathon API, Mesos operator API.
+    Master(MasterArgs),
+    /// Run a node (agent, load balancer, DNS, overlay), or list nodes.
+    Node(NodeArgs),
+    /// Run master and node in one process, for one machine.
+    Up(ConfigArgs),
+    /// Add, list, show, scale and remove apps.
+    #[command(subcommand)]
+    App(AppCommand),
+    /// Virtual addresses.
+    #[command(subcommand)]
+    Vip(VipCommand),
+    /// The cluster at a glance.
+    Status(ClientArgs),
+    /// Print the configuration in effect.
+    Config(ConfigArgs),
+    /// Print the completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// Where to.
+        dir: PathBuf,
+    },
+    /// Runs one task; started by the node.
+    #[command(hide = true)]
+    TaskRunner(RawArgs),
+    /// The small HTTP server of the demo.
+    #[command(hide = true)]
+    DemoServer(RawArgs),
+    /// The load generator of the demo.
+    #[command(hide = true)]
+    DemoLoad(RawArgs),
+}
+
+/// Where the configuration comes from. Precedence: flags, environment, file, defaults.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML); the default one may be missing.
+    #[arg(long, env = "REVERE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key, for example `--set master.listen=0.0.0.0:5050`.
+    #[arg(long = "set", value_name = "PART.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `revere master`.
+#[derive(Debug, Args)]
+pub struct MasterArgs {
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Address of the API that nodes and people use.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Second address with the same API, Marathon's port; empty for none.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub marathon_listen: Option<String>,
+    /// Directory of the store.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// `file` (in the state directory) or `memory` (forgets everything at the end).
+    #[arg(long, value_name = "KIND")]
+    pub store: Option<String>,
+}
+
+/// `revere node`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct NodeArgs {
+    /// List instead of run.
+    #[command(subcommand)]
+    pub command: Option<NodeCommand>,
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The master's address.
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
+    /// Log every packet decision of the data plane.
+    #[arg(long)]
+    pub trace_packets: bool,
+}
+
+/// `revere node list`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List the cluster's nodes.
+    List(ClientArgs),
+}
+
+/// `revere app ...`.
+#[derive(Debug, Subcommand)]
+pub enum AppCommand {
+    /// Create an app from its JSON definition.
+    Add {
+        /// The file; `-` reads standard input.
+        file: PathBuf,
+        /// Waiting.
+        #[command(flatten)]
+        wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List all apps.
+    List(ClientArgs),
+    /// Show one app and its tasks.
+    Show {
+        /// For example `/my-service`.
+        id: String,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Change the number of instances.
+    Scale {
+        /// For example `/my-service`.
+        id: String,
+        /// Wanted instances.
+        instances: u32,
+        /// Waiting.
+        #[command(flatten)]
+        wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// End all instances and forget the app.
+    Remove {
+        /// For example `/my-service`.
+        id: String,
+        /// Waiting.
+        #[command(flatten)]
+        wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// `revere vip ...`.
+#[derive(Debug, Subcommand)]
+pub enum VipCommand {
+    /// List virtual addresses and their backends.
+    List(ClientArgs),
+}
+
+/// How to reach the master and how to answer.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// The master's address.
+    #[arg(
+        long,
+        env = "REVERE_MASTER",
+        default_value = "http://127.0.0.1:5050",
+        value_name = "URL"
+    )]
+    pub master: String,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Whether to wait for a change to be carried out.
+#[derive(Clone, Debug, Args)]
+pub struct WaitArgs {
+    /// Return as soon as the master has taken the change.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Give up waiting after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
+}
+
+/// Arguments read by whoever carries the hidden command out.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+pub struct RawArgs {
+    /// As given.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub args: Vec<String>,
+}

@@ -1,0 +1,47 @@
+//! What agents and the master say to each other.
+
+use model::{KillPolicy, LaunchSpec, TaskId, TaskStatus};
+use scheduler::{Registered, Registration};
+
+/// From an agent to the master.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentMessage {
+    /// First on every connection.
+    Register(Box<Registration>),
+    /// A task's new status. Sent again on the next connection until it is acknowledged.
+    Status {
+        /// The agent's number for this status; comes back in [`MasterMessage::Ack`].
+        sequence: u64,
+        /// Whose.
+        task: TaskId,
+        /// What.
+        status: TaskStatus,
+    },
+    /// Sent when nothing else was for a while.
+    Heartbeat,
+}
+
+/// From the master to an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MasterMessage {
+    /// Answer to a registration.
+    Registered(Registered),
+    /// Start this task; a task that is there already is left alone.
+    Launch(Box<LaunchSpec>),
+    /// End this task.
+    Kill {
+        /// Which.
+        task: TaskId,
+        /// How.
+        policy: KillPolicy,
+    },
+    /// The status of that number is durable here.
+    Ack {
+        /// The agent's number.
+        sequence: u64,
+    },
+    /// The registration is refused, and why; the connection ends.
+    Refused(String),
+    /// Sent when nothing else was for a while.
+    Heartbeat,
+}

@@ -1,0 +1,182 @@
+//! Mirrors of the messages and of what they carry from the scheduler's border.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
+use scheduler::{Registered, Registration, ReportedTask};
+
+use super::super::{AgentMessage, MasterMessage, Wire, WireError};
+use super::{list, unlist};
+
+impl Wire for ReportedTask {
+    type Mirror = (<LaunchSpec as Wire>::Mirror, <TaskStatus as Wire>::Mirror);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        (self.spec.to_mirror(), self.status.to_mirror())
+    }
+
+    fn from_mirror((spec, status): Self::Mirror) -> Result<Self, WireError> {
+        Ok(Self {
+            spec: LaunchSpec::from_mirror(spec)?,
+            status: TaskStatus::from_mirror(status)?,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct RegistrationMirror {
+    agent: Option<String>,
+    hostname: String,
+    ip: u32,
+    http_port: u16,
+    resources: <Resources as Wire>::Mirror,
+    ports: Vec<(u16, u16)>,
+    attributes: BTreeMap<String, String>,
+    tasks: Vec<<ReportedTask as Wire>::Mirror>,
+}
+
+impl Wire for Registration {
+    type Mirror = RegistrationMirror;
+
+    fn to_mirror(&self) -> RegistrationMirror {
+        RegistrationMirror {
+            agent: self.agent.as_ref().map(|id| id.as_str().to_owned()),
+            hostname: self.hostname.clone(),
+            ip: self.ip.into(),
+            http_port: self.http_port,
+            resources: self.resources.to_mirror(),
+            ports: self.ports.clone(),
+            attributes: self.attributes.clone(),
+            tasks: list(&self.tasks),
+        }
+    }
+
+    fn from_mirror(mirror: RegistrationMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            agent: mirror.agent.map(AgentId::new),
+            hostname: mirror.hostname,
+            ip: mirror.ip.into(),
+            http_port: mirror.http_port,
+            resources: Resources::from_mirror(mirror.resources)?,
+            ports: mirror.ports,
+            attributes: mirror.attributes,
+            tasks: unlist(mirror.tasks)?,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct RegisteredMirror {
+    agent: String,
+    subnet: Option<<Ipv4Net as Wire>::Mirror>,
+    unknown: Vec<String>,
+}
+
+impl Wire for Registered {
+    type Mirror = RegisteredMirror;
+
+    fn to_mirror(&self) -> RegisteredMirror {
+        RegisteredMirror {
+            agent: self.agent.as_str().to_owned(),
+            subnet: self.subnet.map(|net| net.to_mirror()),
+            unknown: self.unknown.iter().map(|id| id.as_str().to_owned()).collect(),
+        }
+    }
+
+    fn from_mirror(mirror: RegisteredMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            agent: AgentId::new(mirror.agent),
+            subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
+            unknown: mirror.unknown.into_iter().map(TaskId::new).collect(),
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub enum AgentMessageMirror {
+    Register(RegistrationMirror),
+    Status {
+        sequence: u64,
+        task: String,
+        status: <TaskStatus as Wire>::Mirror,
+    },
+    Heartbeat,
+}
+
+impl Wire for AgentMessage {
+    type Mirror = AgentMessageMirror;
+
+    fn to_mirror(&self) -> AgentMessageMirror {
+        match self {
+            Self::Register(registration) => AgentMessageMirror::Register(registration.to_mirror()),
+            Self::Status { sequence, task, status } => AgentMessageMirror::Status {
+                sequence: *sequence,
+                task: task.as_str().to_owned(),
+                status: status.to_mirror(),
+            },
+            Self::Heartbeat => AgentMessageMirror::Heartbeat,
+        }
+    }
+
+    fn from_mirror(mirror: AgentMessageMirror) -> Result<Self, WireError> {
+        Ok(match mirror {
+            AgentMessageMirror::Register(registration) => {
+                Self::Register(Box::new(Registration::from_mirror(registration)?))
+            }
+            AgentMessageMirror::Status { sequence, task, status } => Self::Status {
+                sequence,
+                task: TaskId::new(task),
+                status: TaskStatus::from_mirror(status)?,
+            },
+            AgentMessageMirror::Heartbeat => Self::Heartbeat,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub enum MasterMessageMirror {
+    Registered(RegisteredMirror),
+    Launch(<LaunchSpec as Wire>::Mirror),
+    Kill {
+        task: String,
+        policy: <KillPolicy as Wire>::Mirror,
+    },
+    Ack {
+        sequence: u64,
+    },
+    Refused(String),
+    Heartbeat,
+}
+
+impl Wire for MasterMessage {
+    type Mirror = MasterMessageMirror;
+
+    fn to_mirror(&self) -> MasterMessageMirror {
+        match self {
+            Self::Registered(registered) => MasterMessageMirror::Registered(registered.to_mirror()),
+            Self::Launch(spec) => MasterMessageMirror::Launch(spec.to_mirror()),
+            Self::Kill { task, policy } => MasterMessageMirror::Kill {
+                task: task.as_str().to_owned(),
+                policy: policy.to_mirror(),
+            },
+            Self::Ack { sequence } => MasterMessageMirror::Ack { sequence: *sequence },
+            Self::Refused(reason) => MasterMessageMirror::Refused(reason.clone()),
+            Self::Heartbeat => MasterMessageMirror::Heartbeat,
+        }
+    }
+
+    fn from_mirror(mirror: MasterMessageMirror) -> Result<Self, WireError> {
+        Ok(match mirror {
+            MasterMessageMirror::Registered(registered) => Self::Registered(Registered::from_mirror(registered)?),
+            MasterMessageMirror::Launch(spec) => Self::Launch(Box::new(LaunchSpec::from_mirror(spec)?)),
+            MasterMessageMirror::Kill { task, policy } => Self::Kill {
+                task: TaskId::new(task),
+                policy: KillPolicy::from_mirror(policy)?,
+            },
+            MasterMessageMirror::Ack { sequence } => Self::Ack { sequence },
+            MasterMessageMirror::Refused(reason) => Self::Refused(reason),
+            MasterMessageMirror::Heartbeat => Self::Heartbeat,
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Round trips, limits and truncation of the wire format.
