@@ -1,0 +1,218 @@
+//! From a question to the records of its answer, by our zones alone.
+
+use std::net::IpAddr;
+
+use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA, SRV};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::BinEncodable as _;
+
+use crate::counters::Kind;
+use crate::zones::{Found, Lookup, SPARTAN, ZoneInfo, Zones};
+
+/// Bytes of header and question beyond the question's name, and of an OPT record without options.
+const FIXED_SIZE: usize = 12 + 4 + 11;
+/// Bytes of a record beyond its owner and data.
+const RECORD_SIZE: usize = 10;
+/// An owner that repeats the question's name is a pointer to it.
+const POINTER_SIZE: usize = 2;
+
+/// Sections of an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) kind: Kind,
+    pub(crate) answers: Vec<Record>,
+    /// The SOA of a negative answer.
+    pub(crate) soa: Option<Record>,
+    pub(crate) additionals: Vec<Record>,
+    pub(crate) truncated: bool,
+}
+
+/// Answers from our zones; `None` for a name outside of them. `turn` rotates the records, so that clients that take the
+/// first one spread over all.
+pub(crate) fn answer(zones: &Zones, name: &Name, rtype: RecordType, turn: usize) -> Option<Answer> {
+    let found = match zones.lookup(&key(name)) {
+        Lookup::NotOurs => return None,
+        Lookup::NoName(zone) => return Some(negative(zones, zone, name, Kind::NoName)),
+        Lookup::Name(found) => found,
+    };
+    let ttl = found.zone.ttl;
+    let mut answers: Vec<Record> = match rtype {
+        RecordType::SOA if found.is_apex => vec![soa(zones, found.zone, name)],
+        RecordType::NS if found.is_apex => vec![Record::from_rdata(name.clone(), ttl, RData::NS(NS(server_name())))],
+        // RFC 8482: one small record instead of everything.
+        RecordType::ANY => vec![Record::from_rdata(
+            name.clone(),
+            ttl,
+            RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new())),
+        )],
+        RecordType::SRV => services(&found, name),
+        _ => addresses(&found, name, rtype),
+    };
+    if answers.is_empty() {
+        return Some(negative(zones, found.zone, name, Kind::NoData));
+    }
+    let turn = turn % answers.len();
+    answers.rotate_left(turn);
+    let additionals = additionals(zones, &answers);
+    Some(Answer {
+        answers,
+        additionals,
+        ..Answer::empty(Kind::Answered)
+    })
+}
+
+impl Answer {
+    /// No records at all.
+    pub(crate) fn empty(kind: Kind) -> Self {
+        Self {
+            kind,
+            answers: Vec::new(),
+            soa: None,
+            additionals: Vec::new(),
+            truncated: false,
+        }
+    }
+
+    /// Cuts the answer to `limit` bytes: additional records go first and unannounced (RFC 2181 section 9), then answers,
+    /// with TC set. Sizes are upper bounds, so that the OPT record always finds its place.
+    pub(crate) fn fit(&mut self, question: &Name, limit: usize) {
+        let mut used = FIXED_SIZE + wire_len(question);
+        if let Some(soa) = &self.soa {
+            used += record_len(soa, question);
+        }
+        let kept = keep(&self.answers, &mut used, limit, question);
+        if kept < self.answers.len() {
+            self.answers.truncate(kept);
+            self.truncated = true;
+            self.additionals.clear();
+        }
+        let kept = keep(&self.additionals, &mut used, limit, question);
+        self.additionals.truncate(kept);
+    }
+}
+
+/// How many of `records` fit; adds their size to `used`.
+fn keep(records: &[Record], used: &mut usize, limit: usize, question: &Name) -> usize {
+    for (index, record) in records.iter().enumerate() {
+        let next = *used + record_len(record, question);
+        if next > limit {
+            return index;
+        }
+        *used = next;
+    }
+    records.len()
+}
+
+/// Upper bound of a record's size in a message that begins with `question`.
+fn record_len(record: &Record, question: &Name) -> usize {
+    let data = match &record.data {
+        RData::A(_) => 4,
+        RData::AAAA(_) => 16,
+        RData::SRV(srv) => 6 + wire_len(&srv.target),
+        // The rarer ones are simply written once without compression, owner included.
+        _ => return record.to_bytes().map_or(0, |bytes| bytes.len()),
+    };
+    let owner = if record.name.eq_case(question) {
+        POINTER_SIZE
+    } else {
+        wire_len(&record.name)
+    };
+    owner + RECORD_SIZE + data
+}
+
+fn wire_len(name: &Name) -> usize {
+    name.iter().map(|label| label.len() + 1).sum::<usize>() + 1
+}
+
+fn addresses(found: &Found<'_>, name: &Name, rtype: RecordType) -> Vec<Record> {
+    let data = found.addrs.iter().filter_map(|addr| match (addr, rtype) {
+        (IpAddr::V4(addr), RecordType::A) => Some(RData::A(A(*addr))),
+        (IpAddr::V6(addr), RecordType::AAAA) => Some(RData::AAAA(AAAA(*addr))),
+        _ => None,
+    });
+    data.map(|data| Record::from_rdata(name.clone(), found.zone.ttl, data))
+        .collect()
+}
+
+fn services(found: &Found<'_>, name: &Name) -> Vec<Record> {
+    // Every target was checked when the zones were built; one that still is no name is left out.
+    let targets = found.srvs.iter().filter_map(|srv| Some((fqdn(&srv.target)?, srv.port)));
+    targets
+        .map(|(target, port)| {
+            Record::from_rdata(name.clone(), found.zone.ttl, RData::SRV(SRV::new(0, 1, port, target)))
+        })
+        .collect()
+}
+
+/// Addresses of the targets among `answers`, each target once.
+fn additionals(zones: &Zones, answers: &[Record]) -> Vec<Record> {
+    let mut seen: Vec<&Name> = Vec::new();
+    let mut out = Vec::new();
+    for record in answers {
+        let target = match &record.data {
+            RData::SRV(srv) => &srv.target,
+            RData::NS(ns) => &ns.0,
+            _ => continue,
+        };
+        seen.push(target);
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    for target in seen {
+        if let Lookup::Name(found) = zones.lookup(&key(target)) {
+            out.extend(addresses(&found, target, RecordType::A));
+            out.extend(addresses(&found, target, RecordType::AAAA));
+        }
+    }
+    out
+}
+
+fn negative(zones: &Zones, zone: &ZoneInfo, name: &Name, kind: Kind) -> Answer {
+    // The zone as the client spelled it, which may be an alias of ours with as many labels or its own case.
+    let labels = zone.apex.split('.').count();
+    let mut soa = soa(zones, zone, &name.trim_to(labels));
+    soa.ttl = zone.negative_ttl;
+    Answer {
+        soa: Some(soa),
+        ..Answer::empty(kind)
+    }
+}
+
+fn soa(zones: &Zones, zone: &ZoneInfo, owner: &Name) -> Record {
+    // The serial wraps as RFC 1982 wants it to.
+    let serial = u32::try_from(zones.generation().0 & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    let data = SOA::new(server_name(), mailbox(), serial, 60, 180, 86_400, zone.negative_ttl);
+    Record::from_rdata(owner.clone(), zone.ttl, RData::SOA(data))
+}
+
+fn server_name() -> Name {
+    fqdn(&format!("ns.{SPARTAN}")).unwrap_or_else(Name::root)
+}
+
+fn mailbox() -> Name {
+    fqdn(&format!("root.{SPARTAN}")).unwrap_or_else(Name::root)
+}
+
+fn fqdn(text: &str) -> Option<Name> {
+    let mut name = Name::from_labels(text.split('.').map(str::as_bytes)).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}
+
+/// The text form our zones are keyed by. Bytes that no name of ours holds stay apart from those that some do.
+pub(crate) fn key(name: &Name) -> String {
+    let mut out = String::with_capacity(name.len());
+    for (index, label) in name.iter().enumerate() {
+        if index > 0 {
+            out.push('.');
+        }
+        for byte in label {
+            match byte {
+                // A dot inside a label must not look like one between labels.
+                b'.' => out.push_str("\\."),
+                _ => out.push(char::from(byte.to_ascii_lowercase())),
+            }
+        }
+    }
+    out
+}

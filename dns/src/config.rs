@@ -1,0 +1,149 @@
+//! What an operator can set about a node's name server.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use model::Ipv4Net;
+
+use crate::zones::{DIRECTORY, GLOBAL, SPARTAN};
+
+/// Settings of the name server. All have a default; see [`Config::default`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to answer on, each by UDP and TCP. Port 0 lets the kernel choose one (the same for both).
+    pub listen: Vec<SocketAddr>,
+    /// Servers that are asked about all names outside the cluster's zones. Empty: such questions are REFUSED.
+    pub upstreams: Vec<SocketAddr>,
+    /// Who may ask about names outside the cluster's zones, besides this node itself by a loopback address. Put the node's
+    /// own addresses and its overlay block here. Anyone may ask about the cluster's zones.
+    pub clients: Vec<Ipv4Net>,
+    /// The zone of task names, `mesos` in `my-service.marathon.mesos`.
+    pub domain: String,
+    /// Seconds that VIP names and the names of this node may be cached.
+    pub vip_ttl: u32,
+    /// Seconds that names in the `mesos` zone may be cached.
+    pub mesos_ttl: u32,
+    /// Seconds that "no such name" may be cached in any zone: short, since names appear while people wait for them.
+    pub negative_ttl: u32,
+    /// Addresses of the masters, the leader first.
+    pub masters: Vec<Ipv4Addr>,
+    /// Largest UDP answer sent, whatever more the client would take: 1232 bytes pass every path unfragmented.
+    pub max_udp_payload: u16,
+}
+
+impl Default for Config {
+    /// The node service address of DC/OS, its TTLs, no upstream.
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([198, 51, 100, 1], 53))],
+            upstreams: Vec::new(),
+            clients: Vec::new(),
+            domain: "mesos".to_owned(),
+            vip_ttl: 5,
+            mesos_ttl: 60,
+            negative_ttl: 5,
+            masters: Vec::new(),
+            max_udp_payload: 1232,
+        }
+    }
+}
+
+/// Why settings can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing to listen on.
+    #[error("the name server has no address to listen on: set at least one, for example 198.51.100.1:53")]
+    NoListen,
+    /// The task domain is not a lower-case domain name.
+    #[error("`{0}` can't be the zone of task names: write a lower-case domain name such as mesos")]
+    Domain(String),
+    /// The task domain lies in a zone that has another use.
+    #[error(
+        "`{0}` can't be the zone of task names: it overlaps with a zone of fixed meaning; choose another, such as mesos"
+    )]
+    DomainTaken(String),
+    /// A question would go round in circles.
+    #[error("upstream name server {0} is this server itself: questions would never end; name another server or none")]
+    Loop(SocketAddr),
+}
+
+impl Config {
+    /// Checks what can be checked without touching the system.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.listen.is_empty() {
+            return Err(ConfigError::NoListen);
+        }
+        if self.domain.is_empty() || model::domain_frag(&self.domain) != self.domain {
+            return Err(ConfigError::Domain(self.domain.clone()));
+        }
+        let overlaps = |zone: &str| within(&self.domain, zone) || within(zone, &self.domain);
+        if [DIRECTORY, GLOBAL, SPARTAN].into_iter().any(overlaps) {
+            return Err(ConfigError::DomainTaken(self.domain.clone()));
+        }
+        match self.upstreams.iter().find(|upstream| self.listen.contains(upstream)) {
+            Some(upstream) => Err(ConfigError::Loop(*upstream)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `source` may ask about names outside the cluster's zones.
+    pub fn may_forward(&self, source: IpAddr) -> bool {
+        match source.to_canonical() {
+            IpAddr::V4(addr) => addr.is_loopback() || self.clients.iter().any(|net| net.contains(addr)),
+            IpAddr::V6(addr) => addr.is_loopback(),
+        }
+    }
+}
+
+fn within(name: &str, zone: &str) -> bool {
+    name == zone || name.strip_suffix(zone).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_pass_and_faults_are_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check()
+        };
+        assert_eq!(with(|c| c.listen.clear()), Err(ConfigError::NoListen));
+        for bad in ["", "Mesos", ".mesos", "a_b", "mesos."] {
+            let config = Config {
+                domain: bad.to_owned(),
+                ..Config::default()
+            };
+            assert_eq!(config.check(), Err(ConfigError::Domain(bad.to_owned())));
+        }
+        for bad in ["thisdcos.directory", "directory", "x.thisdcos.directory", "spartan"] {
+            let config = Config {
+                domain: bad.to_owned(),
+                ..Config::default()
+            };
+            assert_eq!(config.check(), Err(ConfigError::DomainTaken(bad.to_owned())));
+        }
+        assert!(matches!(
+            with(|c| c.upstreams = c.listen.clone()),
+            Err(ConfigError::Loop(_))
+        ));
+    }
+
+    #[test]
+    fn only_the_node_and_its_containers_may_forward() {
+        let mut config = Config::default();
+        config.clients.push("9.0.1.0/24".parse().expect("valid"));
+        for (source, may) in [
+            ("127.0.0.53", true),
+            ("::1", true),
+            ("::ffff:9.0.1.7", true),
+            ("9.0.1.7", true),
+            ("9.0.2.7", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(config.may_forward(source.parse().expect("valid")), may, "{source}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Decides for each message which answer it gets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::{Edns, Header, HeaderCounts, LowerQuery, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::DNSClass;
+use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+
+use crate::answer::{Answer, answer};
+use crate::counters::{Counts, Kind};
+use crate::forward::Forwarder;
+use crate::{Config, Zones};
+
+/// Smallest UDP answer every client must take, and the largest for one that says nothing (RFC 1035 section 4.2.1).
+const PLAIN_UDP: u16 = 512;
+
+/// What all tasks of the server share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) zones: ArcSwap<Zones>,
+    pub(crate) counts: Counts,
+    pub(crate) forwarder: Option<Forwarder>,
+    /// Counts questions, to rotate answers.
+    pub(crate) turn: AtomicUsize,
+}
+
+/// hickory's hook.
+pub(crate) struct Handler(pub(crate) Arc<Shared>);
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut out: R) -> ResponseInfo {
+        let shared = &self.0;
+        let limit = shared.limit(request);
+        let (code, mut answer) = shared.decide(request).await;
+        if let [query] = request.queries.queries() {
+            answer.fit(query.original().name(), usize::from(limit));
+        }
+        let mut meta = Metadata::response_from_request(&request.metadata);
+        meta.response_code = code;
+        meta.authoritative = answer.kind.is_ours();
+        meta.recursion_available = shared.may_forward(request);
+        meta.truncation = answer.truncated;
+        let edns = request.edns.as_ref().map(|_| {
+            // hickory takes the size of the answer's own OPT as the limit of a UDP message.
+            let mut edns = Edns::new();
+            edns.set_max_payload(limit.min(shared.config.max_udp_payload.max(PLAIN_UDP)));
+            edns
+        });
+        shared.counts.add(answer.kind);
+        if answer.truncated {
+            shared.counts.add_truncated();
+        }
+        let message = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+            meta,
+            &answer.answers,
+            [],
+            &answer.soa,
+            &answer.additionals,
+        );
+        match out.send_response(message).await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::debug!(%error, client = %request.src(), "could not send a DNS answer");
+                let counts = HeaderCounts::default();
+                ResponseInfo::from(Header { metadata: meta, counts })
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn decide(&self, request: &Request) -> (ResponseCode, Answer) {
+        let unsupported = |code| (code, Answer::empty(Kind::Unsupported));
+        if request.metadata.op_code != OpCode::Query {
+            return unsupported(ResponseCode::NotImp);
+        }
+        if request.version() != 0 {
+            return unsupported(ResponseCode::BADVERS);
+        }
+        let [query] = request.queries.queries() else {
+            return unsupported(ResponseCode::FormErr);
+        };
+        if query.query_class() != DNSClass::IN {
+            return unsupported(ResponseCode::Refused);
+        }
+        let zones = self.zones.load_full();
+        if zones.is_empty() {
+            // Not told yet what is ours.
+            return (ResponseCode::ServFail, Answer::empty(Kind::Failed));
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let ours = answer(&zones, query.original().name(), query.query_type(), turn);
+        match ours {
+            Some(answer) if answer.kind == Kind::NoName => (ResponseCode::NXDomain, answer),
+            Some(answer) => (ResponseCode::NoError, answer),
+            None => self.forward(request, query).await,
+        }
+    }
+
+    /// REFUSED without an upstream server, for foreign clients and for questions that don't want recursion: a client with
+    /// several servers then asks the next at once. SERVFAIL when the upstream servers don't answer.
+    async fn forward(&self, request: &Request, query: &LowerQuery) -> (ResponseCode, Answer) {
+        let forwarder = match &self.forwarder {
+            Some(forwarder) if self.may_forward(request) && request.metadata.recursion_desired => forwarder,
+            _ => return (ResponseCode::Refused, Answer::empty(Kind::Refused)),
+        };
+        match forwarder.ask(query.original().name(), query.query_type()).await {
+            None => (ResponseCode::ServFail, Answer::empty(Kind::Failed)),
+            Some(reply) => {
+                let answer = Answer {
+                    answers: reply.answers,
+                    soa: reply.soa,
+                    ..Answer::empty(Kind::Forwarded)
+                };
+                (reply.code, answer)
+            }
+        }
+    }
+
+    fn may_forward(&self, request: &Request) -> bool {
+        self.forwarder.is_some() && self.config.may_forward(request.src().ip())
+    }
+
+    /// Largest message this client can take.
+    fn limit(&self, request: &Request) -> u16 {
+        match request.protocol() {
+            Protocol::Udp => request.max_payload().min(self.config.max_udp_payload).max(PLAIN_UDP),
+            _ => u16::MAX,
+        }
+    }
+}
