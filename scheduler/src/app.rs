@@ -38,7 +38,10 @@ pub struct Fault {
 impl Fault {
     /// A fault with one error.
     pub fn new(path: impl Into<String>, error: impl Into<String>) -> Self {
-        Self { path: path.into(), errors: vec![error.into()] }
+        Self {
+            path: path.into(),
+            errors: vec![error.into()],
+        }
     }
 }
 

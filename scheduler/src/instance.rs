@@ -2,13 +2,35 @@
 
 use std::fmt;
 
-use model::{AgentId, LaunchSpec, TaskStatus};
+use model::{AgentId, LaunchSpec, TaskId, TaskStatus};
 
 use crate::{AppId, Timestamp};
 
 /// Marathon's instance id, `my-service.instance-<uuid>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub String);
+
+impl InstanceId {
+    /// A new instance's id: `/a/b` gives `a_b.instance-<uuid>`.
+    pub(crate) fn new_for(app: &AppId, uuid: &str) -> Self {
+        Self(format!(
+            "{}.instance-{uuid}",
+            app.as_str().trim_start_matches('/').replace('/', "_")
+        ))
+    }
+
+    /// The id of the instance that a task belongs to, if it is named as Marathon names tasks.
+    pub fn of_task(task: &TaskId) -> Option<Self> {
+        let (instance, attempt) = task.as_str().rsplit_once("._app.")?;
+        attempt.parse::<u32>().ok()?;
+        Some(Self(instance.to_owned()))
+    }
+
+    /// The id of its one task.
+    pub fn task(&self) -> TaskId {
+        TaskId::new(format!("{}._app.1", self.0))
+    }
+}
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

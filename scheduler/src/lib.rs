@@ -6,12 +6,17 @@
 mod agent;
 mod app;
 mod command;
+mod core;
 mod effect;
 mod instance;
+mod spec;
 mod time;
 
+pub use self::core::{AgentView, Config, DeploymentView, QueueView, Refusal, Refusals, Scheduler, ServicePorts};
 pub use agent::{AgentRecord, Registered, Registration, ReportedTask};
-pub use app::{App, AppId, AppPort, AppSpec, Backoff, Constraint, Fault, NetworkMode, Operator, PortSpec, UpgradeStrategy};
+pub use app::{
+    App, AppId, AppPort, AppSpec, Backoff, Constraint, Fault, NetworkMode, Operator, PortSpec, UpgradeStrategy,
+};
 pub use command::{Command, CommandError, Reply};
 pub use effect::{Effect, Record};
 pub use instance::{InstanceId, InstanceRecord};

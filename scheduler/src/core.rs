@@ -1,0 +1,150 @@
+//! The scheduler's state machine: its state, its inputs' entrances and its outputs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::{AgentId, FrameworkInfo, TaskEvent};
+
+use crate::{App, AppId, Effect, InstanceId, InstanceRecord, Record, Timestamp};
+
+mod backoff;
+mod command;
+mod config;
+mod launch;
+mod life;
+mod message;
+mod node;
+mod placement;
+pub(crate) mod random;
+mod restore;
+mod service_port;
+mod settle;
+mod timers;
+mod view;
+
+#[cfg(test)]
+#[path = "core/tests.rs"]
+mod tests;
+
+pub use config::Config;
+pub use placement::Refusal;
+pub use service_port::ServicePorts;
+pub use view::{AgentView, DeploymentView, QueueView, Refusals};
+
+use backoff::Delay;
+use node::{Link, Node};
+use random::Random;
+use timers::{Timer, Timers};
+
+/// An app's newest change.
+#[derive(Clone, Debug)]
+struct Deployment {
+    id: String,
+    version: Timestamp,
+}
+
+/// An app that wants more instances than it has.
+#[derive(Clone, Debug)]
+struct Waiting {
+    since: Timestamp,
+    refusals: Refusals,
+}
+
+/// The scheduler core. A state machine without I/O, clock or randomness.
+///
+/// # Contract
+/// - `handle_*` takes one input; then [`poll_effect`](Self::poll_effect) is called until it yields `None`, and the
+///   effects are carried out in that order. A `Persist` must be durable before any later effect, and before the answer
+///   to the command that caused it.
+/// - [`handle_timeout`](Self::handle_timeout) is called when [`poll_timeout`](Self::poll_timeout) is reached, and at
+///   once where it lies in the past (as it does right after [`new`](Self::new)).
+/// - Messages to one agent arrive in order or not at all; those lost are repeated by the core. An agent has one
+///   connection: a registration ends the one before, whose `handle_disconnect` is then left out.
+/// - Statuses may come late, twice and in any order.
+///
+/// # Invariants
+/// - The records persisted are enough: a core restored from them, at any point between two effects, arrives at the
+///   same running tasks.
+/// - A task is launched only after its instance was persisted; no two instances ever share a task id.
+/// - Resources and host ports of an agent count as used until the agent says that the task ended, or comes back
+///   without it.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    random: Random,
+    framework: FrameworkInfo,
+    now: Timestamp,
+    started: bool,
+    apps: BTreeMap<AppId, App>,
+    instances: BTreeMap<InstanceId, InstanceRecord>,
+    by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
+    nodes: BTreeMap<AgentId, Node>,
+    service_ports: ServicePorts,
+    delays: BTreeMap<AppId, Delay>,
+    waiting: BTreeMap<AppId, Waiting>,
+    deployments: BTreeMap<AppId, Deployment>,
+    /// Apps to look at before the input's handling ends.
+    dirty: BTreeSet<AppId>,
+    timers: Timers,
+    effects: VecDeque<Effect>,
+    last_version: Timestamp,
+}
+
+impl Scheduler {
+    /// The next thing to do, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due next; a time in the past means now.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        if self.started {
+            self.timers.next()
+        } else {
+            Some(Timestamp::default())
+        }
+    }
+
+    /// Carries out what has become due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let now = self.enter(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::AgentSilent(agent) => self.agent_lost(&agent, "the agent has been silent for too long"),
+                Timer::ForgetAgent(agent) => self.forget_agent(&agent),
+                Timer::Repeat(instance) => self.repeat(&instance),
+                Timer::RepeatStray(agent, task) => self.kill_stray(&agent, &task),
+                Timer::Delay(app) => {
+                    self.dirty.insert(app);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Notes the time; it never runs backwards. The first input starts the clock of agents still to come back.
+    fn enter(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        if !self.started {
+            self.started = true;
+            let limit = self.now.after(self.config.reregister_timeout);
+            for (id, node) in &self.nodes {
+                if node.link == Link::Recovered {
+                    self.timers.set(Timer::AgentSilent(id.clone()), limit);
+                }
+            }
+            self.dirty.extend(self.apps.keys().cloned());
+            for deployment in self.deployments.values_mut() {
+                deployment.version = deployment.version.max(self.last_version);
+            }
+        }
+        self.now
+    }
+
+    fn persist(&mut self, record: Record) {
+        self.effects.push_back(Effect::Persist(record));
+    }
+
+    fn emit(&mut self, event: TaskEvent) {
+        self.effects.push_back(Effect::Emit(event));
+    }
+}

@@ -1,0 +1,57 @@
+//! The core's settings and where their defaults come from.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use model::Ipv4Net;
+
+/// Settings of a [`crate::Scheduler`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Framework name; VIP and task names end in it (`marathon`, as on DC/OS).
+    pub framework_name: String,
+    /// Text before `-S<n>` in agent ids and before `-0000` in the framework id; one per cluster.
+    pub cluster: String,
+    /// Network of `container` mode when none is named (Marathon's `--default_network_name`; DC/OS: `dcos`).
+    pub default_network: String,
+    /// Block that agents get their overlay subnets from (DC/OS: 9.0.0.0/8), or `None` for no overlay.
+    pub overlay: Option<Ipv4Net>,
+    /// Prefix length of an agent's subnet (DC/OS: 24).
+    pub overlay_prefix: u8,
+    /// Silence after which an agent counts as unreachable (Mesos: 15 s x 5).
+    pub agent_timeout: Duration,
+    /// How long agents may take to come back after a restart of the master (Mesos `agent_reregister_timeout`).
+    pub reregister_timeout: Duration,
+    /// How long an unreachable agent's id and subnet are remembered (Mesos `registry_max_agent_age`).
+    pub forget_agent: Duration,
+    /// Interval of repeating a Launch or Kill without answer (Mesos status update retry and Marathon kill retry: 10 s).
+    pub retry: Duration,
+    /// How long a task with TCP VIP ports may stay STARTING before it counts as unhealthy.
+    pub ready_within: Duration,
+    /// Time in KILLING before SIGTERM for tasks with a VIP: nodes learn within about 1 s.
+    pub drain: Duration,
+    /// Time from SIGTERM to SIGKILL where the app says nothing (Mesos executors: 3 s).
+    pub grace: Duration,
+    /// Service ports given where the user wrote 0, both ends included (Marathon `--local_port_min/max`).
+    pub service_ports: (u16, u16),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            framework_name: "marathon".to_owned(),
+            cluster: "revere".to_owned(),
+            default_network: "dcos".to_owned(),
+            overlay: Ipv4Net::new(Ipv4Addr::new(9, 0, 0, 0), 8).ok(),
+            overlay_prefix: 24,
+            agent_timeout: Duration::from_secs(75),
+            reregister_timeout: Duration::from_secs(600),
+            forget_agent: Duration::from_secs(14 * 24 * 3600),
+            retry: Duration::from_secs(10),
+            ready_within: Duration::from_secs(10),
+            drain: Duration::from_secs(1),
+            grace: Duration::from_secs(3),
+            service_ports: (10_000, 20_000),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! An instance's life after its launch: statuses, its end, repeats of what had no answer.
+
+use model::{AgentId, TaskEvent, TaskId, TaskState, TaskStatus};
+
+use crate::{AppId, Effect, InstanceId, Record, Timestamp};
+
+use super::Scheduler;
+use super::backoff::{Delay, delays_launch};
+use super::node::Link;
+use super::timers::Timer;
+
+/// Where a state stands in a task's life; a status of an earlier stage never wins. `None` for states that an agent has
+/// no business telling.
+fn stage(state: TaskState) -> Option<u8> {
+    match state {
+        TaskState::Staging => Some(0),
+        TaskState::Starting => Some(1),
+        TaskState::Running => Some(2),
+        TaskState::Killing => Some(3),
+        TaskState::Unreachable | TaskState::Unknown => None,
+        _ => Some(4),
+    }
+}
+
+/// Whether `new` says more than `old`. Times are compared only within a stage: those of the core and of an agent come
+/// from two clocks.
+fn is_news(old: &TaskStatus, new: &TaskStatus) -> bool {
+    match (stage(old.state), stage(new.state)) {
+        (_, None) => false,
+        (old_stage, new_stage) if new_stage == old_stage => {
+            !old.state.is_terminal() && new.timestamp_ms > old.timestamp_ms
+        }
+        (old_stage, new_stage) => new_stage > old_stage,
+    }
+}
+
+impl Scheduler {
+    /// Takes a status of an instance that stands on that agent. Repeats and latecomers change nothing.
+    pub(super) fn apply_status(&mut self, id: &InstanceId, status: TaskStatus) {
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        if !is_news(&instance.status, &status) {
+            return;
+        }
+        if status.state.is_terminal() {
+            self.instance_over(id, status);
+            return;
+        }
+        if status.state == TaskState::Running && instance.started_at.is_none() {
+            instance.started_at = Some(now);
+        }
+        instance.status = status.clone();
+        let (task, unwanted) = (instance.spec.task.clone(), instance.unwanted);
+        let record = Record::PutInstance(Box::new(instance.clone()));
+        if !unwanted {
+            self.timers.cancel(&Timer::Repeat(id.clone()));
+        }
+        self.persist(record);
+        self.tell(task, status);
+    }
+
+    /// Ends an instance's record; its app is looked at again.
+    pub(super) fn instance_over(&mut self, id: &InstanceId, status: TaskStatus) {
+        let Some(instance) = self.instances.remove(id) else {
+            return;
+        };
+        if let Some(ids) = self.by_app.get_mut(&instance.app) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.by_app.remove(&instance.app);
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(&instance.agent) {
+            node.drop_instance(id, &instance.spec);
+        }
+        self.timers.cancel(&Timer::Repeat(id.clone()));
+        if !instance.unwanted && delays_launch(status.state) {
+            self.delay_launch(&instance.app);
+        }
+        self.dirty.insert(instance.app);
+        self.capacity_changed();
+        self.persist(Record::DeleteInstance(id.clone()));
+        self.tell(instance.spec.task, status);
+    }
+
+    /// Marks an instance as one to end, and asks its agent if it can be reached now; if not, its registration will.
+    pub(super) fn end(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        if instance.unwanted {
+            return;
+        }
+        instance.unwanted = true;
+        let record = Record::PutInstance(Box::new(instance.clone()));
+        self.dirty.insert(instance.app.clone());
+        self.persist(record);
+        self.repeat(id);
+    }
+
+    /// Sends the Launch or Kill that an instance still waits for, and again after a while.
+    pub(super) fn repeat(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get(id) else { return };
+        if self
+            .nodes
+            .get(&instance.agent)
+            .is_none_or(|node| node.link != Link::Connected)
+        {
+            return;
+        }
+        let agent = instance.agent.clone();
+        let effect = if instance.unwanted {
+            Effect::Kill {
+                agent,
+                task: instance.spec.task.clone(),
+                policy: instance.spec.kill,
+            }
+        } else if instance.status.state == TaskState::Staging {
+            Effect::Launch {
+                agent,
+                spec: Box::new(instance.spec.clone()),
+            }
+        } else {
+            return;
+        };
+        self.effects.push_back(effect);
+        self.timers
+            .set(Timer::Repeat(id.clone()), self.now.after(self.config.retry));
+    }
+
+    /// Asks an agent to end a task that no instance stands for, and again after a while.
+    pub(super) fn kill_stray(&mut self, agent: &AgentId, task: &TaskId) {
+        let Some(node) = self.nodes.get(agent) else { return };
+        let Some(stray) = node.strays.get(task) else { return };
+        if node.link == Link::Connected {
+            let kill = Effect::Kill {
+                agent: agent.clone(),
+                task: task.clone(),
+                policy: stray.policy,
+            };
+            self.effects.push_back(kill);
+            let timer = Timer::RepeatStray(agent.clone(), task.clone());
+            self.timers.set(timer, self.now.after(self.config.retry));
+        }
+    }
+
+    pub(super) fn tell(&mut self, task: TaskId, status: TaskStatus) {
+        let framework = self.framework.id.clone();
+        self.emit(TaskEvent::TaskUpdated {
+            framework,
+            task,
+            status,
+        });
+    }
+
+    /// A status that the core makes itself.
+    pub(super) fn own_status(&self, state: TaskState, message: &str) -> TaskStatus {
+        TaskStatus {
+            state,
+            healthy: None,
+            addresses: Vec::new(),
+            message: Some(message.to_owned()),
+            timestamp_ms: self.now.0,
+        }
+    }
+
+    fn delay_launch(&mut self, id: &AppId) {
+        let Some(app) = self.apps.get(id) else { return };
+        let delay = Delay::after_failure(self.delays.get(id).copied(), &app.backoff, self.now);
+        self.timers.set(Timer::Delay(id.clone()), delay.until);
+        self.delays.insert(id.clone(), delay);
+    }
+
+    pub(super) fn forget_delay(&mut self, id: &AppId) {
+        self.delays.remove(id);
+        self.timers.cancel(&Timer::Delay(id.clone()));
+    }
+
+    /// Something became free or came back: apps that wait are tried again.
+    pub(super) fn capacity_changed(&mut self) {
+        self.dirty.extend(self.waiting.keys().cloned());
+    }
+
+    /// Whether a launch of the app must still wait, and until when.
+    pub(super) fn delayed_until(&self, id: &AppId) -> Option<Timestamp> {
+        self.delays
+            .get(id)
+            .map(|delay| delay.until)
+            .filter(|until| *until > self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
+        TaskStatus {
+            state,
+            healthy: None,
+            addresses: Vec::new(),
+            message: None,
+            timestamp_ms,
+        }
+    }
+
+    #[test]
+    fn late_and_repeated_statuses_are_no_news() {
+        use TaskState::{Failed, Killed, Killing, Running, Staging, Starting, Unknown};
+        for (old, new, news) in [
+            ((Staging, 9_000), (Starting, 5), true),
+            ((Starting, 5), (Running, 6), true),
+            ((Running, 6), (Running, 6), false),
+            ((Running, 6), (Running, 5), false),
+            ((Running, 6), (Running, 7), true),
+            ((Running, 6), (Starting, 9), false),
+            ((Killing, 6), (Running, 9), false),
+            ((Killing, 6), (Killed, 1), true),
+            ((Killed, 6), (Failed, 9), false),
+            ((Running, 6), (Unknown, 9), false),
+        ] {
+            assert_eq!(
+                is_news(&status(old.0, old.1), &status(new.0, new.1)),
+                news,
+                "{old:?} then {new:?}"
+            );
+        }
+    }
+}

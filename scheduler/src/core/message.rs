@@ -1,0 +1,279 @@
+//! What agents say: registrations, statuses, heartbeats, and their silence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{AgentId, Ipv4Net, TaskEvent, TaskId, TaskState, TaskStatus};
+
+use crate::{AgentRecord, InstanceId, Record, Registered, Registration, ReportedTask, Timestamp};
+
+use super::Scheduler;
+use super::node::{Link, Node};
+use super::timers::Timer;
+
+/// The first subnet of the overlay stays unused: its first address is the network's own.
+const FIRST_SUBNET: u32 = 1;
+
+impl Scheduler {
+    /// Takes an agent's first message on a connection. Both sides then agree on its tasks: a task told and known gives
+    /// its status, told and not wanted is to end, known and not told is lost, or launched again if it never arrived.
+    pub fn handle_registration(&mut self, now: Timestamp, registration: Registration) -> Registered {
+        self.enter(now);
+        let (record, tasks) = self.admit(registration);
+        let agent = record.id.clone();
+        let subnet = record.subnet;
+        if self.nodes.get(&agent).is_none_or(|node| node.record != record) {
+            self.persist(Record::PutAgent(Box::new(record.clone())));
+        }
+        let node = self
+            .nodes
+            .entry(agent.clone())
+            .or_insert_with(|| Node::new(record.clone(), Link::Connected));
+        node.record = record;
+        node.link = Link::Connected;
+        let info = node.info();
+        self.timers.cancel(&Timer::ForgetAgent(agent.clone()));
+        self.heard_from(&agent);
+        self.emit(TaskEvent::AgentAdded(info));
+        let unknown = self.reconcile(&agent, tasks);
+        self.capacity_changed();
+        self.settle();
+        Registered { agent, subnet, unknown }
+    }
+
+    /// Takes a status. `false`: the agent is not registered (any more); its connection should be closed so that it
+    /// registers again.
+    pub fn handle_status(&mut self, now: Timestamp, agent: &AgentId, task: TaskId, status: TaskStatus) -> bool {
+        self.enter(now);
+        if !self.heard_from(agent) {
+            return false;
+        }
+        match self.instance_on(agent, &task) {
+            Some(id) => self.apply_status(&id, status),
+            None => self.stray_status(agent, &task, &status),
+        }
+        self.settle();
+        true
+    }
+
+    /// Notes that an agent is alive. `false` as for [`handle_status`](Self::handle_status).
+    pub fn handle_heartbeat(&mut self, now: Timestamp, agent: &AgentId) -> bool {
+        self.enter(now);
+        let known = self.heard_from(agent);
+        self.settle();
+        known
+    }
+
+    /// An agent's newest connection is broken. Its tasks stay until its time is over.
+    pub fn handle_disconnect(&mut self, now: Timestamp, agent: &AgentId) {
+        self.enter(now);
+        if let Some(node) = self.nodes.get_mut(agent)
+            && node.link == Link::Connected
+        {
+            node.link = Link::Broken;
+        }
+        self.settle();
+    }
+
+    /// Finds or makes the record under which an agent registers.
+    fn admit(&mut self, registration: Registration) -> (AgentRecord, Vec<ReportedTask>) {
+        let known = registration.agent.clone().filter(|id| self.nodes.contains_key(id));
+        let id = known.unwrap_or_else(|| {
+            self.replace_namesake(&registration);
+            self.new_agent_id()
+        });
+        let subnet = match self.nodes.get(&id) {
+            Some(node) if node.record.subnet.is_some() => node.record.subnet,
+            _ => self.free_subnet(),
+        };
+        let record = AgentRecord {
+            id,
+            hostname: registration.hostname,
+            ip: registration.ip,
+            http_port: registration.http_port,
+            resources: registration.resources,
+            ports: registration.ports,
+            attributes: registration.attributes,
+            subnet,
+        };
+        (record, registration.tasks)
+    }
+
+    /// A machine that lost its id and comes as a new agent: what it was before will not come back.
+    fn replace_namesake(&mut self, registration: &Registration) {
+        let same = |node: &Node| {
+            node.record.ip == registration.ip
+                && node.record.http_port == registration.http_port
+                && !matches!(node.link, Link::Connected | Link::Unreachable)
+        };
+        let old = self
+            .nodes
+            .values()
+            .find(|node| same(node))
+            .map(|node| node.record.id.clone());
+        if let Some(old) = old {
+            self.agent_lost(&old, "its machine registered as a new agent");
+        }
+    }
+
+    fn new_agent_id(&self) -> AgentId {
+        let prefix = format!("{}-S", self.config.cluster);
+        let number = |id: &AgentId| id.as_str().strip_prefix(&prefix)?.parse::<u64>().ok();
+        let next = self
+            .nodes
+            .keys()
+            .filter_map(number)
+            .max()
+            .map_or(0, |highest| highest.saturating_add(1));
+        AgentId::new(format!("{prefix}{next}"))
+    }
+
+    fn free_subnet(&self) -> Option<Ipv4Net> {
+        let overlay = self.config.overlay?;
+        let taken: BTreeSet<Ipv4Net> = self.nodes.values().filter_map(|node| node.record.subnet).collect();
+        (FIRST_SUBNET..)
+            .map_while(|index| overlay.subnet(self.config.overlay_prefix, index))
+            .find(|subnet| !taken.contains(subnet))
+    }
+
+    /// Agrees with an agent on its tasks. Returns those it should end.
+    fn reconcile(&mut self, agent: &AgentId, tasks: Vec<ReportedTask>) -> Vec<TaskId> {
+        let mut told: BTreeMap<TaskId, ReportedTask> = BTreeMap::new();
+        for task in tasks {
+            told.insert(task.spec.task.clone(), task);
+        }
+        self.forget_strays(agent, &told);
+        let mut unknown = Vec::new();
+        let mut confirmed = BTreeSet::new();
+        for (task, report) in told {
+            let Some(id) = self.instance_on(agent, &task) else {
+                if !report.status.state.is_terminal() {
+                    self.add_stray(agent, &report);
+                    unknown.push(task);
+                }
+                continue;
+            };
+            self.apply_status(&id, report.status);
+            if self.instances.get(&id).is_some_and(|instance| instance.unwanted) {
+                unknown.push(task);
+                let again = self.now.after(self.config.retry);
+                self.timers.set(Timer::Repeat(id.clone()), again);
+            }
+            confirmed.insert(id);
+        }
+        let missing: Vec<InstanceId> = match self.nodes.get(agent) {
+            Some(node) => node.instances.difference(&confirmed).cloned().collect(),
+            None => Vec::new(),
+        };
+        for id in missing {
+            self.instance_not_told(&id);
+        }
+        unknown
+    }
+
+    /// An agent came back without a task that it should have.
+    fn instance_not_told(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get(id) else { return };
+        let never_arrived = instance.status.state == TaskState::Staging;
+        if instance.unwanted {
+            let message = "to be ended, and no longer on its agent when that registered";
+            self.instance_over(id, self.own_status(TaskState::Killed, message));
+        } else if never_arrived {
+            self.repeat(id);
+        } else {
+            let message = "its agent registered without it";
+            self.instance_over(id, self.own_status(TaskState::Lost, message));
+        }
+    }
+
+    fn instance_on(&self, agent: &AgentId, task: &TaskId) -> Option<InstanceId> {
+        let id = InstanceId::of_task(task)?;
+        let instance = self.instances.get(&id)?;
+        (instance.agent == *agent && instance.spec.task == *task).then_some(id)
+    }
+
+    fn add_stray(&mut self, agent: &AgentId, report: &ReportedTask) {
+        if let Some(node) = self.nodes.get_mut(agent) {
+            node.add_stray(&report.spec);
+        }
+        // `Registered.unknown` is the first request; this is the next.
+        let timer = Timer::RepeatStray(agent.clone(), report.spec.task.clone());
+        self.timers.set(timer, self.now.after(self.config.retry));
+    }
+
+    fn forget_strays(&mut self, agent: &AgentId, told: &BTreeMap<TaskId, ReportedTask>) {
+        let Some(node) = self.nodes.get_mut(agent) else { return };
+        let live = |task: &TaskId| told.get(task).is_some_and(|report| !report.status.state.is_terminal());
+        let gone: Vec<TaskId> = node.strays.keys().filter(|task| !live(task)).cloned().collect();
+        for task in gone {
+            node.drop_stray(&task);
+        }
+    }
+
+    /// A status of a task that no instance stands for: it should end, and when it has ended its resources are free.
+    fn stray_status(&mut self, agent: &AgentId, task: &TaskId, status: &TaskStatus) {
+        let Some(node) = self.nodes.get_mut(agent) else { return };
+        if status.state.is_terminal() {
+            if node.drop_stray(task) {
+                self.timers.cancel(&Timer::RepeatStray(agent.clone(), task.clone()));
+                self.capacity_changed();
+            }
+        } else if !node.strays.contains_key(task) && node.link == Link::Connected {
+            let policy = model::KillPolicy {
+                drain: self.config.drain,
+                grace: self.config.grace,
+            };
+            let kill = crate::Effect::Kill {
+                agent: agent.clone(),
+                task: task.clone(),
+                policy,
+            };
+            self.effects.push_back(kill);
+        }
+    }
+
+    /// Starts an agent's time anew. `false` if it is not registered.
+    fn heard_from(&mut self, agent: &AgentId) -> bool {
+        let registered = self
+            .nodes
+            .get(agent)
+            .is_some_and(|node| matches!(node.link, Link::Connected | Link::Broken));
+        if registered {
+            let limit = self.now.after(self.config.agent_timeout);
+            self.timers.set(Timer::AgentSilent(agent.clone()), limit);
+        }
+        registered
+    }
+
+    /// Gives an agent up: its tasks are unreachable and replaced. Should it come back, they are surplus there.
+    pub(super) fn agent_lost(&mut self, agent: &AgentId, why: &str) {
+        let Some(node) = self.nodes.get_mut(agent) else { return };
+        if node.link == Link::Unreachable {
+            return;
+        }
+        node.link = Link::Unreachable;
+        let strays: Vec<TaskId> = node.strays.keys().cloned().collect();
+        for task in &strays {
+            node.drop_stray(task);
+            self.timers.cancel(&Timer::RepeatStray(agent.clone(), task.clone()));
+        }
+        let instances: Vec<InstanceId> = self
+            .nodes
+            .get(agent)
+            .map(|node| node.instances.iter().cloned().collect())
+            .unwrap_or_default();
+        for id in instances {
+            self.instance_over(&id, self.own_status(TaskState::Unreachable, why));
+        }
+        self.timers.cancel(&Timer::AgentSilent(agent.clone()));
+        let forget = self.now.after(self.config.forget_agent);
+        self.timers.set(Timer::ForgetAgent(agent.clone()), forget);
+        self.emit(TaskEvent::AgentRemoved(agent.clone()));
+    }
+
+    pub(super) fn forget_agent(&mut self, agent: &AgentId) {
+        if self.nodes.get(agent).is_some_and(|node| node.link == Link::Unreachable) {
+            self.nodes.remove(agent);
+            self.persist(Record::DeleteAgent(agent.clone()));
+        }
+    }
+}

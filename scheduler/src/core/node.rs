@@ -1,0 +1,132 @@
+//! An agent as the core sees it now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId};
+
+use crate::{AgentRecord, InstanceId};
+
+/// How an agent is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Registered, connection open.
+    Connected,
+    /// Registered, connection broken, its time not yet over.
+    Broken,
+    /// Known from before a restart of the master, not yet back.
+    Recovered,
+    /// Given up; its tasks were replaced. Its id and subnet are kept for its return.
+    Unreachable,
+}
+
+/// A task on an agent that no instance stands for: told at registration and on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Stray {
+    pub(crate) resources: Resources,
+    pub(crate) host_ports: Vec<u16>,
+    pub(crate) policy: KillPolicy,
+}
+
+/// An agent and what is used of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) record: AgentRecord,
+    pub(crate) link: Link,
+    pub(crate) instances: BTreeSet<InstanceId>,
+    pub(crate) strays: BTreeMap<TaskId, Stray>,
+    pub(crate) used: Resources,
+    pub(crate) used_ports: BTreeSet<u16>,
+}
+
+impl Node {
+    pub(crate) fn new(record: AgentRecord, link: Link) -> Self {
+        Self {
+            record,
+            link,
+            instances: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            used: Resources::default(),
+            used_ports: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn info(&self) -> AgentInfo {
+        AgentInfo {
+            id: self.record.id.clone(),
+            hostname: self.record.hostname.clone(),
+            ip: Some(self.record.ip),
+            subnet: self.record.subnet,
+            attributes: self.record.attributes.clone(),
+        }
+    }
+
+    pub(crate) fn add_instance(&mut self, id: InstanceId, spec: &LaunchSpec) {
+        if self.instances.insert(id) {
+            self.charge(&spec.resources, &spec.host_ports);
+        }
+    }
+
+    pub(crate) fn drop_instance(&mut self, id: &InstanceId, spec: &LaunchSpec) {
+        if self.instances.remove(id) {
+            self.release(&spec.resources, &spec.host_ports);
+        }
+    }
+
+    pub(crate) fn add_stray(&mut self, spec: &LaunchSpec) {
+        let stray = Stray {
+            resources: spec.resources,
+            host_ports: spec.host_ports.clone(),
+            policy: spec.kill,
+        };
+        if self.strays.insert(spec.task.clone(), stray).is_none() {
+            self.charge(&spec.resources, &spec.host_ports);
+        }
+    }
+
+    pub(crate) fn drop_stray(&mut self, task: &TaskId) -> bool {
+        match self.strays.remove(task) {
+            Some(stray) => {
+                self.release(&stray.resources, &stray.host_ports);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn charge(&mut self, resources: &Resources, ports: &[u16]) {
+        self.used = self.used.plus(resources);
+        self.used_ports.extend(ports);
+    }
+
+    fn release(&mut self, resources: &Resources, ports: &[u16]) {
+        self.used = self.used.minus(resources);
+        for port in ports {
+            self.used_ports.remove(port);
+        }
+    }
+
+    /// Value of a constraint's field: `hostname` (also `@hostname`) or an attribute.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        match name {
+            "hostname" | "@hostname" => Some(&self.record.hostname),
+            _ => self.record.attributes.get(name).map(String::as_str),
+        }
+    }
+
+    pub(crate) fn port_is_free(&self, port: u16) -> bool {
+        self.record
+            .ports
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&port))
+            && !self.used_ports.contains(&port)
+    }
+
+    /// Free host ports in order.
+    pub(crate) fn free_ports(&self) -> impl Iterator<Item = u16> {
+        self.record
+            .ports
+            .iter()
+            .flat_map(|(low, high)| *low..=*high)
+            .filter(|port| !self.used_ports.contains(port))
+    }
+}

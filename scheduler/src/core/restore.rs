@@ -1,0 +1,128 @@
+//! Making a core, new or from the records that an earlier one persisted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::{AgentId, FrameworkId, FrameworkInfo};
+
+use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Record, Timestamp};
+
+use super::node::{Link, Node};
+use super::random::Random;
+use super::timers::Timers;
+use super::{Config, Deployment, Scheduler, ServicePorts};
+
+/// What a list of records comes to.
+#[derive(Default)]
+struct Folded {
+    framework: Option<FrameworkId>,
+    apps: BTreeMap<AppId, App>,
+    agents: BTreeMap<AgentId, AgentRecord>,
+    instances: BTreeMap<InstanceId, InstanceRecord>,
+}
+
+impl Folded {
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Framework(id) => self.framework = Some(id),
+            Record::PutApp(app) => {
+                self.apps.insert(app.id.clone(), *app);
+            }
+            Record::DeleteApp(id) => {
+                self.apps.remove(&id);
+            }
+            Record::PutAgent(agent) => {
+                self.agents.insert(agent.id.clone(), *agent);
+            }
+            Record::DeleteAgent(id) => {
+                self.agents.remove(&id);
+            }
+            Record::PutInstance(instance) => {
+                self.instances.insert(instance.id.clone(), *instance);
+            }
+            Record::DeleteInstance(id) => {
+                self.instances.remove(&id);
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    /// A core that goes on from `restored`: the records that an earlier core persisted, in order, or only the newest
+    /// of each key. `seed` must differ at each start, or task ids would come twice.
+    pub fn new(config: Config, seed: u64, restored: Vec<Record>) -> Self {
+        let mut folded = Folded::default();
+        for record in restored {
+            folded.apply(record);
+        }
+        let id = folded
+            .framework
+            .clone()
+            .unwrap_or_else(|| FrameworkId::new(format!("{}-0000", config.cluster)));
+        let mut core = Self {
+            random: Random::new(seed),
+            framework: FrameworkInfo {
+                id: id.clone(),
+                name: config.framework_name.clone(),
+            },
+            now: Timestamp::default(),
+            started: false,
+            apps: folded.apps,
+            instances: BTreeMap::new(),
+            by_app: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            service_ports: ServicePorts::new(config.service_ports),
+            delays: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            last_version: Timestamp::default(),
+            config,
+        };
+        if folded.framework.is_none() {
+            core.persist(Record::Framework(id));
+        }
+        for (id, record) in folded.agents {
+            core.nodes.insert(id, Node::new(record, Link::Recovered));
+        }
+        for app in core.apps.values() {
+            core.service_ports.take(app);
+            core.last_version = core.last_version.max(app.version);
+            let deployment = Deployment {
+                id: core.random.uuid(),
+                version: app.version,
+            };
+            core.deployments.insert(app.id.clone(), deployment);
+        }
+        for instance in folded.instances.into_values() {
+            core.restore_instance(instance);
+        }
+        core
+    }
+
+    /// An instance whose app is gone was to be ended when the earlier core stopped; one whose agent is gone is over.
+    fn restore_instance(&mut self, mut instance: InstanceRecord) {
+        let Some(node) = self.nodes.get_mut(&instance.agent) else {
+            self.persist(Record::DeleteInstance(instance.id));
+            return;
+        };
+        node.add_instance(instance.id.clone(), &instance.spec);
+        if !instance.unwanted && !self.apps.contains_key(&instance.app) {
+            instance.unwanted = true;
+            self.persist(Record::PutInstance(Box::new(instance.clone())));
+        }
+        if !self.deployments.contains_key(&instance.app) {
+            let deployment = Deployment {
+                id: self.random.uuid(),
+                version: instance.version,
+            };
+            self.deployments.insert(instance.app.clone(), deployment);
+        }
+        self.by_app
+            .entry(instance.app.clone())
+            .or_default()
+            .insert(instance.id.clone());
+        self.instances.insert(instance.id.clone(), instance);
+    }
+}

@@ -1,0 +1,129 @@
+//! The rule that drives everything: as many instances as wanted, no more, no fewer.
+
+use std::collections::BTreeMap;
+
+use model::{AgentId, TaskEvent, TaskState};
+
+use crate::{App, AppId, InstanceId, InstanceRecord, Record};
+
+use super::placement::{self, Placement};
+use super::view::task_of;
+use super::{Scheduler, Waiting};
+
+impl Scheduler {
+    /// Brings every app that was touched to its wanted number: surplus instances are told to end, missing ones are
+    /// launched where there is room and no delay, the rest waits.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.dirty.pop_first() {
+            match self.apps.get(&id).cloned() {
+                Some(app) => self.settle_app(&app),
+                None => self.settle_removed(&id),
+            }
+        }
+    }
+
+    fn settle_removed(&mut self, id: &AppId) {
+        let left: Vec<InstanceId> = self.wanted_instances(id).map(|instance| instance.id.clone()).collect();
+        for instance in left {
+            self.end(&instance);
+        }
+        self.dirty.remove(id);
+        if !self.by_app.contains_key(id) {
+            self.deployments.remove(id);
+        }
+    }
+
+    fn settle_app(&mut self, app: &App) {
+        let held = u32::try_from(self.wanted_instances(&app.id).count()).unwrap_or(u32::MAX);
+        if held > app.instances {
+            for id in self.surplus(app, held - app.instances) {
+                self.end(&id);
+            }
+            self.dirty.remove(&app.id);
+        }
+        if held >= app.instances {
+            self.waiting.remove(&app.id);
+            return;
+        }
+        let mut missing = app.instances - held;
+        let mut refusals = super::Refusals::default();
+        while missing > 0 && self.delayed_until(&app.id).is_none() {
+            match self.place(app) {
+                Ok(placement) => self.launch(app, placement),
+                Err(why) => {
+                    refusals = why;
+                    break;
+                }
+            }
+            missing -= 1;
+        }
+        if missing == 0 {
+            self.waiting.remove(&app.id);
+        } else {
+            let since = self.waiting.get(&app.id).map_or(self.now, |waiting| waiting.since);
+            self.waiting.insert(app.id.clone(), Waiting { since, refusals });
+        }
+    }
+
+    /// Which instances end when there are too many: those not running first, then by age as the app says.
+    fn surplus(&self, app: &App, count: u32) -> Vec<InstanceId> {
+        let mut candidates: Vec<&InstanceRecord> = self.wanted_instances(&app.id).collect();
+        let running = |instance: &InstanceRecord| instance.status.state == TaskState::Running;
+        candidates.sort_by(|a, b| {
+            let age = if app.kill_youngest_first {
+                b.staged_at.cmp(&a.staged_at)
+            } else {
+                a.staged_at.cmp(&b.staged_at)
+            };
+            running(a).cmp(&running(b)).then(age).then(a.id.cmp(&b.id))
+        });
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        candidates
+            .into_iter()
+            .take(count)
+            .map(|instance| instance.id.clone())
+            .collect()
+    }
+
+    fn place(&mut self, app: &App) -> Result<Placement, super::Refusals> {
+        let mut placed: BTreeMap<&AgentId, u32> = BTreeMap::new();
+        for instance in self
+            .by_app
+            .get(&app.id)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.instances.get(id))
+        {
+            *placed.entry(&instance.agent).or_default() += 1;
+        }
+        placement::place(app, &self.nodes, &placed, &mut self.random)
+    }
+
+    /// Persisted first, then told, then sent.
+    fn launch(&mut self, app: &App, placement: Placement) {
+        let id = InstanceId::new_for(&app.id, &self.random.uuid());
+        let spec = super::launch::spec(app, &id, &placement.host_ports, &self.framework.id, &self.config);
+        let mut status = self.own_status(TaskState::Staging, "");
+        status.message = None;
+        let instance = InstanceRecord {
+            id: id.clone(),
+            app: app.id.clone(),
+            version: app.version,
+            agent: placement.agent.clone(),
+            spec,
+            service_ports: app.ports.iter().map(|port| port.service_port).collect(),
+            status,
+            staged_at: self.now,
+            started_at: None,
+            unwanted: false,
+        };
+        if let Some(node) = self.nodes.get_mut(&placement.agent) {
+            node.add_instance(id.clone(), &instance.spec);
+        }
+        self.by_app.entry(app.id.clone()).or_default().insert(id.clone());
+        self.persist(Record::PutInstance(Box::new(instance.clone())));
+        self.emit(TaskEvent::TaskAdded(task_of(&instance)));
+        self.instances.insert(id.clone(), instance);
+        self.repeat(&id);
+    }
+}

@@ -1,0 +1,194 @@
+//! Read access for the HTTP APIs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
+
+use crate::{AgentRecord, App, AppId, InstanceRecord, Timestamp};
+
+use super::Scheduler;
+use super::node::Link;
+use super::placement::Refusal;
+
+/// How often each rule refused an agent at the last attempt to place an instance, in funnel order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Agents looked at.
+    pub processed: u32,
+    /// By the first rule that refused the agent.
+    pub by_rule: BTreeMap<Refusal, u32>,
+}
+
+/// A registered agent.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentView<'a> {
+    /// What is kept of it.
+    pub record: &'a AgentRecord,
+    /// Whether its connection is open.
+    pub connected: bool,
+    /// What its tasks use.
+    pub used: Resources,
+}
+
+/// An app's newest change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// A UUID in text.
+    pub id: String,
+    /// Version that the change made.
+    pub version: Timestamp,
+    /// The app.
+    pub app: AppId,
+    /// Whether as many instances as wanted run and are ready, and none is left that should end.
+    pub finished: bool,
+}
+
+/// An app that waits for launches.
+#[derive(Clone, Debug)]
+pub struct QueueView<'a> {
+    /// The app.
+    pub app: &'a App,
+    /// Instances still to be launched.
+    pub count: u32,
+    /// Launch delay left.
+    pub delay: Duration,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// Why no agent took it at the last attempt.
+    pub refusals: &'a Refusals,
+}
+
+impl Scheduler {
+    /// The framework under which all tasks run.
+    pub fn framework(&self) -> &FrameworkInfo {
+        &self.framework
+    }
+
+    /// All apps by id.
+    pub fn apps(&self) -> impl Iterator<Item = &App> {
+        self.apps.values()
+    }
+
+    /// The app of an id as a user wrote it (`a`, `/a` and `//a` are one).
+    pub fn app(&self, id: &str) -> Option<&App> {
+        self.apps.get(&AppId::parse(id).ok()?)
+    }
+
+    /// Instances of an app, those on their way out included.
+    pub fn instances_of(&self, app: &AppId) -> impl Iterator<Item = &InstanceRecord> {
+        self.by_app
+            .get(app)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.instances.get(id))
+    }
+
+    /// All instances.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceRecord> {
+        self.instances.values()
+    }
+
+    /// Agents that are registered and not given up.
+    pub fn agents(&self) -> impl Iterator<Item = AgentView<'_>> {
+        self.nodes
+            .values()
+            .filter(|node| matches!(node.link, Link::Connected | Link::Broken))
+            .map(|node| AgentView {
+                record: &node.record,
+                connected: node.link == Link::Connected,
+                used: node.used,
+            })
+    }
+
+    /// The record of an agent, whatever its state.
+    pub fn agent(&self, id: &AgentId) -> Option<&AgentRecord> {
+        self.nodes.get(id).map(|node| &node.record)
+    }
+
+    /// Agents known from before a restart that are not yet back.
+    pub fn recovered_agents(&self) -> impl Iterator<Item = &AgentRecord> {
+        self.nodes
+            .values()
+            .filter(|node| node.link == Link::Recovered)
+            .map(|node| &node.record)
+    }
+
+    /// The newest change of each app, and those of removed apps whose instances are not all over.
+    pub fn deployments(&self) -> Vec<DeploymentView> {
+        let view = |(app, deployment): (&AppId, &super::Deployment)| DeploymentView {
+            id: deployment.id.clone(),
+            version: deployment.version,
+            app: app.clone(),
+            finished: self.is_deployed(app),
+        };
+        self.deployments.iter().map(view).collect()
+    }
+
+    /// Apps that want more instances than they have.
+    pub fn queue(&self) -> impl Iterator<Item = QueueView<'_>> {
+        self.waiting.iter().filter_map(|(id, waiting)| {
+            let app = self.apps.get(id)?;
+            let held = u32::try_from(self.wanted_instances(id).count()).unwrap_or(u32::MAX);
+            Some(QueueView {
+                app,
+                count: app.instances.saturating_sub(held),
+                delay: self
+                    .delays
+                    .get(id)
+                    .map_or(Duration::ZERO, |delay| delay.until.since(self.now)),
+                since: waiting.since,
+                refusals: &waiting.refusals,
+            })
+        })
+    }
+
+    /// All that a new subscriber of the task stream is told first.
+    pub fn state(&self) -> StateSnapshot {
+        let registered = |link| matches!(link, Link::Connected | Link::Broken);
+        StateSnapshot {
+            agents: self
+                .nodes
+                .values()
+                .filter(|node| registered(node.link))
+                .map(super::Node::info)
+                .collect(),
+            recovered_agents: self.recovered_agents().map(|record| record.id.clone()).collect(),
+            frameworks: vec![self.framework.clone()],
+            tasks: self.instances.values().map(task_of).collect(),
+        }
+    }
+
+    fn is_deployed(&self, app: &AppId) -> bool {
+        let wanted = self.apps.get(app).map_or(0, |app| app.instances);
+        let ready = self.wanted_instances(app).filter(|instance| is_ready(instance)).count();
+        u32::try_from(ready) == Ok(wanted) && self.instances_of(app).all(|instance| !instance.unwanted)
+    }
+
+    /// Instances that are to stay.
+    pub(super) fn wanted_instances(&self, app: &AppId) -> impl Iterator<Item = &InstanceRecord> {
+        self.instances_of(app).filter(|instance| !instance.unwanted)
+    }
+}
+
+fn is_ready(instance: &InstanceRecord) -> bool {
+    instance.status.state == TaskState::Running && instance.status.healthy != Some(false)
+}
+
+/// The task of an instance, as the stream tells it.
+pub(super) fn task_of(instance: &InstanceRecord) -> Task {
+    let spec = &instance.spec;
+    Task {
+        id: spec.task.clone(),
+        name: spec.name.clone(),
+        framework: spec.framework.clone(),
+        agent: instance.agent.clone(),
+        status: instance.status.clone(),
+        has_health_check: false,
+        has_discovery: true,
+        ports: spec.ports.clone(),
+        mappings: spec.mappings.clone(),
+        host_ports: spec.host_ports.clone(),
+        labels: spec.labels.clone(),
+    }
+}

@@ -1,0 +1,97 @@
+//! App ids: absolute paths of DNS-like segments.
+
+use std::sync::Arc;
+
+use crate::AppId;
+
+/// Last segments that the REST API needs for itself.
+const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
+
+impl AppId {
+    /// Parses an id as a user writes it: `a`, `/a` and `//a` are one; `.` and `..` are followed from the root. On
+    /// failure everything that is wrong.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let mut errors = Vec::new();
+        let mut path: Vec<&str> = Vec::new();
+        for segment in text.split('/').filter(|segment| !segment.is_empty()) {
+            match segment {
+                "." => {}
+                ".." => {
+                    if path.pop().is_none() {
+                        errors.push(format!("'{text}' leads out of the root group"));
+                    }
+                }
+                _ if segment.split('.').all(is_name) => path.push(segment),
+                _ => errors.push(format!(
+                    "'{segment}' is no valid path segment: only lower-case letters, digits, hyphens and dots, \
+                     beginning and ending in a letter or digit"
+                )),
+            }
+        }
+        match path.last() {
+            None if errors.is_empty() => errors.push("must not be the root: give the app a name".to_owned()),
+            Some(last) if RESERVED.contains(last) => {
+                errors.push(format!(
+                    "must not end in '{last}': the API needs that name; choose another"
+                ));
+            }
+            _ => {}
+        }
+        if errors.is_empty() {
+            Ok(Self(Arc::from(format!("/{}", path.join("/")))))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// Letters, digits and inner hyphens: also the rule for port names.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(plain) && text.ends_with(plain) && text.chars().all(|c| plain(c) || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_made_absolute() {
+        for (text, id) in [
+            ("a", "/a"),
+            ("/a", "/a"),
+            ("//a//b/", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/my-service", "/my-service"),
+            ("/a.b-c.d/0", "/a.b-c.d/0"),
+        ] {
+            assert_eq!(AppId::parse(text).map(|id| id.to_string()), Ok(id.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_ids_are_refused() {
+        for text in [
+            "",
+            "/",
+            "..",
+            "/../a",
+            "/A",
+            "/a_b",
+            "/-a",
+            "/a-",
+            "/a..b",
+            "/a b",
+            "/ä",
+            "/x/restart",
+            "/tasks",
+            "versions",
+        ] {
+            assert!(AppId::parse(text).is_err(), "{text}");
+        }
+        assert!(
+            AppId::parse("/restart/now").is_ok(),
+            "only the last segment is reserved"
+        );
+    }
+}
