@@ -132,7 +132,7 @@ impl<'a> TaskNames<'a> {
         let target = self.on_agent();
         for port in &self.task.host_ports {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                let service = format!("_{}._{protocol}", self.label);
+                let service = format!("_{}._{protocol}", self.service());
                 zones.add_srv(&format!("{service}.{}", self.slave_suffix), &target, *port);
                 if !self.task.has_discovery {
                     zones.add_srv(&format!("{service}.{}", self.suffix), &target, *port);
@@ -145,11 +145,10 @@ impl<'a> TaskNames<'a> {
     fn add_discovery(&self, zones: &mut Zones) {
         for port in &self.task.ports {
             let (target, number) = self.reach(port);
-            let service = format!("_{}._{}.{}", self.label, port.protocol, self.suffix);
+            let service = format!("_{}._{}.{}", self.service(), port.protocol, self.suffix);
             zones.add_srv(&service, &target, number);
             let port_name = port.name.as_deref().map(model::label).unwrap_or_default();
             if !port_name.is_empty() {
-                // The underscore counts towards the label's length.
                 let port_name = cut(&port_name, MAX_LABEL - 1);
                 zones.add_srv(&format!("_{port_name}.{service}"), &target, number);
             }
@@ -176,6 +175,11 @@ impl<'a> TaskNames<'a> {
                 }
             }
         }
+    }
+
+    /// The task's label where an underscore stands before it, which counts towards a label's length.
+    fn service(&self) -> &str {
+        cut(&self.label, MAX_LABEL - 1)
     }
 
     fn on_agent(&self) -> String {

@@ -8,6 +8,8 @@ mod bind;
 mod config;
 mod counters;
 mod desired;
+#[cfg(test)]
+mod fixture;
 mod forward;
 mod handler;
 mod server;
