@@ -1,1 +1,3 @@
-//! Shared by the benches.
+//! Inputs that several benches share.
+
+pub mod cluster;

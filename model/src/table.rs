@@ -1,14 +1,16 @@
 //! The fold itself: the one writer of the service picture.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::{
-    AgentId, AgentInfo, Backend, FrameworkId, FrameworkInfo, Generation, Node, PortScope, Protocol, Service, Snapshot,
-    StateSnapshot, Task, TaskEvent, TaskId, TaskPort, VipAddress, VipKey, VipName, VipRange, VipTarget, is_vip_label,
-    named_vip_address, parse_vip,
+    AgentId, AgentInfo, Backend, FrameworkId, FrameworkInfo, Generation, Node, PortScope, Protocol, Snapshot,
+    StateSnapshot, Task, TaskEvent, TaskId, TaskPort, VipRange, is_vip_label, parse_vip,
 };
+use index::{ServiceIndex, Share};
+
+mod index;
 
 type TaskKey = (FrameworkId, TaskId);
 
@@ -43,7 +45,6 @@ pub struct Rejected {
 /// - A task that this node saw end ([`TaskEvent::LocalExit`]) is no backend here, whatever the stream still says.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceTable {
-    range: VipRange,
     generation: Generation,
     agents: BTreeMap<AgentId, AgentInfo>,
     frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
@@ -52,7 +53,9 @@ pub struct ServiceTable {
     held: BTreeSet<AgentId>,
     /// Tasks this node saw end, until the stream agrees.
     dead_here: BTreeSet<TaskId>,
-    rejected: Vec<Rejected>,
+    /// Tasks whose place in the picture must be looked at again.
+    dirty: BTreeSet<TaskKey>,
+    index: ServiceIndex,
     snapshot: Snapshot,
 }
 
@@ -60,7 +63,7 @@ impl ServiceTable {
     /// An empty table whose named VIPs live in `range`.
     pub fn new(range: VipRange) -> Self {
         Self {
-            range,
+            index: ServiceIndex::new(range),
             ..Self::default()
         }
     }
@@ -71,8 +74,16 @@ impl ServiceTable {
     }
 
     /// What the current picture leaves out, and why.
-    pub fn rejected(&self) -> &[Rejected] {
-        &self.rejected
+    pub fn rejected(&self) -> Vec<Rejected> {
+        let unresolved = self
+            .agents
+            .values()
+            .filter(|agent| agent.ip.is_none())
+            .map(|agent| Rejected {
+                reason: RejectReason::UnresolvedAgent,
+                what: format!("agent {}: host name `{}` has no IPv4 address", agent.id, agent.hostname),
+            });
+        unresolved.chain(self.index.rejected()).collect()
     }
 
     /// Agents whose tasks are kept although the newest snapshot does not know them; while there are any, the driver
@@ -107,18 +118,23 @@ impl ServiceTable {
             }
             TaskEvent::AgentAdded(agent) => {
                 self.held.remove(&agent.id);
+                self.mark_agent(&agent.id);
                 self.agents.insert(agent.id.clone(), agent);
             }
             TaskEvent::AgentRemoved(id) => self.drop_agent(&id),
             TaskEvent::FrameworkAdded(framework) => {
+                self.mark_framework(&framework.id);
                 self.frameworks.insert(framework.id.clone(), framework);
             }
             TaskEvent::FrameworkRemoved(id) => {
+                self.mark_framework(&id);
                 self.frameworks.remove(&id);
                 self.tasks.retain(|key, _| key.0 != id);
             }
             TaskEvent::LocalExit(task) => {
-                if self.tasks.keys().any(|key| key.1 == task) {
+                let known: Vec<TaskKey> = self.tasks.keys().filter(|key| key.1 == task).cloned().collect();
+                if !known.is_empty() {
+                    self.dirty.extend(known);
                     self.dead_here.insert(task);
                 }
             }
@@ -132,6 +148,7 @@ impl ServiceTable {
     }
 
     fn begin(&mut self, state: StateSnapshot) {
+        self.dirty.extend(self.tasks.keys().cloned());
         let told: BTreeSet<AgentId> = state.agents.iter().map(|agent| agent.id.clone()).collect();
         // Agents that were serving and are not told now are held: the master may have restarted, or lost its memory.
         self.held = self.agents.keys().filter(|id| !told.contains(*id)).cloned().collect();
@@ -155,6 +172,7 @@ impl ServiceTable {
 
     fn put_task(&mut self, task: Task) {
         let key = (task.framework.clone(), task.id.clone());
+        self.dirty.insert(key.clone());
         if task.status.state.is_terminal() {
             self.dead_here.remove(&task.id);
             self.tasks.remove(&key);
@@ -164,154 +182,120 @@ impl ServiceTable {
     }
 
     fn drop_agent(&mut self, id: &AgentId) {
+        self.mark_agent(id);
         self.agents.remove(id);
         self.held.remove(id);
         self.tasks.retain(|_, task| task.agent != *id);
     }
 
-    /// Rebuilds the picture from the state, and counts it as a generation if it differs.
+    fn mark_agent(&mut self, id: &AgentId) {
+        self.dirty.extend(
+            self.tasks
+                .iter()
+                .filter(|(_, task)| task.agent == *id)
+                .map(|(key, _)| key.clone()),
+        );
+    }
+
+    fn mark_framework(&mut self, id: &FrameworkId) {
+        self.dirty.extend(self.tasks.keys().filter(|key| key.0 == *id).cloned());
+    }
+
+    /// Brings the picture up to the state, looking only at dirty tasks, and counts it as a generation if it differs.
     fn publish(&mut self) -> bool {
-        let tasks_now = &self.tasks;
-        self.dead_here.retain(|id| tasks_now.keys().any(|key| key.1 == *id));
-        self.rejected.clear();
-        let nodes = self.nodes();
-        let tasks = self.visible_tasks(&nodes);
-        let services = self.services(&nodes, &tasks);
-        let old = &self.snapshot;
-        if *old.services == services && *old.tasks == tasks && *old.nodes == nodes && *old.frameworks == self.frameworks
-        {
+        let nodes: BTreeMap<AgentId, Node> = self
+            .agents
+            .values()
+            .filter_map(node)
+            .map(|node| (node.agent.clone(), node))
+            .collect();
+        let mut next = self.snapshot.clone();
+        let mut changed = false;
+        if *next.nodes != nodes {
+            next.nodes = Arc::new(nodes);
+            changed = true;
+        }
+        if *next.frameworks != self.frameworks {
+            next.frameworks = Arc::new(self.frameworks.clone());
+            changed = true;
+        }
+        let mut shares = Vec::new();
+        for key in std::mem::take(&mut self.dirty) {
+            let Some((task, share)) = self.visible(&key, &next.nodes) else {
+                if next.tasks.contains_key(&key) {
+                    Arc::make_mut(&mut next.tasks).remove(&key);
+                    changed = true;
+                }
+                shares.push((key, None));
+                continue;
+            };
+            if next.tasks.get(&key) != Some(&task) {
+                Arc::make_mut(&mut next.tasks).insert(key.clone(), task);
+                changed = true;
+            }
+            shares.push((key, Some(share)));
+        }
+        self.forget_dead();
+        changed |= self.index.update(shares);
+        if !changed {
             return false;
         }
+        next.services = self.index.services();
         self.generation = self.generation.next();
-        self.snapshot = Snapshot {
-            generation: self.generation,
-            services: Arc::new(services),
-            tasks: Arc::new(tasks),
-            frameworks: Arc::new(self.frameworks.clone()),
-            nodes: Arc::new(nodes),
-        };
+        next.generation = self.generation;
+        self.snapshot = next;
         true
     }
 
-    fn nodes(&mut self) -> BTreeMap<AgentId, Node> {
-        let mut nodes = BTreeMap::new();
-        for agent in self.agents.values() {
-            let Some(ip) = agent.ip else {
-                self.rejected.push(Rejected {
-                    reason: RejectReason::UnresolvedAgent,
-                    what: format!("agent {}: host name `{}` has no IPv4 address", agent.id, agent.hostname),
-                });
-                continue;
-            };
-            let node = Node {
-                agent: agent.id.clone(),
-                hostname: agent.hostname.clone(),
-                ip,
-                subnet: agent.subnet,
-            };
-            nodes.insert(agent.id.clone(), node);
+    /// The task and what it adds, if the picture shows it: alive, its agent and framework known.
+    fn visible(&self, key: &TaskKey, nodes: &BTreeMap<AgentId, Node>) -> Option<(Arc<Task>, Share)> {
+        let task = self.tasks.get(key).filter(|_| !self.dead_here.contains(&key.1))?;
+        let node = nodes.get(&task.agent)?;
+        let framework = self.frameworks.get(&key.0)?;
+        Some((Arc::clone(task), share(task, node, framework)))
+    }
+
+    /// A task that the stream no longer tells needs no remembering as dead.
+    fn forget_dead(&mut self) {
+        if !self.dead_here.is_empty() {
+            let told: BTreeSet<&TaskId> = self.tasks.keys().map(|key| &key.1).collect();
+            self.dead_here.retain(|id| told.contains(id));
         }
-        nodes
     }
+}
 
-    fn visible_tasks(&self, nodes: &BTreeMap<AgentId, Node>) -> BTreeMap<TaskKey, Arc<Task>> {
-        self.tasks
-            .iter()
-            .filter(|(key, task)| {
-                nodes.contains_key(&task.agent)
-                    && self.frameworks.contains_key(&key.0)
-                    && !self.dead_here.contains(&key.1)
-            })
-            .map(|(key, task)| (key.clone(), Arc::clone(task)))
-            .collect()
-    }
+fn node(agent: &AgentInfo) -> Option<Node> {
+    Some(Node {
+        agent: agent.id.clone(),
+        hostname: agent.hostname.clone(),
+        ip: agent.ip?,
+        subnet: agent.subnet,
+    })
+}
 
-    fn services(
-        &mut self,
-        nodes: &BTreeMap<AgentId, Node>,
-        tasks: &BTreeMap<TaskKey, Arc<Task>>,
-    ) -> BTreeMap<VipAddress, Arc<Service>> {
-        let mut declared: BTreeMap<VipKey, BTreeSet<Backend>> = BTreeMap::new();
-        for (key, task) in tasks {
-            // Both were checked when the task was made visible.
-            let (Some(node), Some(framework)) = (nodes.get(&task.agent), self.frameworks.get(&key.0)) else {
-                continue;
-            };
-            let Some(weight) = task.weight() else { continue };
-            for (port, value) in vip_labels(task) {
-                match parse_vip(value, &framework.name, port.protocol) {
-                    Ok(vip) => {
-                        let backends = backends(task, port, node, weight);
-                        if backends.is_empty() {
-                            self.rejected.push(Rejected {
-                                reason: RejectReason::NoAddress,
-                                what: format!(
-                                    "task {}: VIP `{value}` on a container port without a task address",
-                                    task.id
-                                ),
-                            });
-                        }
-                        declared.entry(vip).or_default().extend(backends);
-                    }
-                    Err(error) => self.rejected.push(Rejected {
-                        reason: RejectReason::VipLabel,
-                        what: format!("task {}: {error}", task.id),
-                    }),
+fn share(task: &Task, node: &Node, framework: &FrameworkInfo) -> Share {
+    let mut share = Share::default();
+    let Some(weight) = task.weight() else { return share };
+    let mut reject = |reason, what| share.rejected.push(Rejected { reason, what });
+    for (port, value) in vip_labels(task) {
+        match parse_vip(value, &framework.name, port.protocol) {
+            Ok(vip) => {
+                let backends = backends(task, port, node, weight);
+                if backends.is_empty() {
+                    let what = format!(
+                        "task {}: VIP `{value}` on a container port without a task address",
+                        task.id
+                    );
+                    reject(RejectReason::NoAddress, what);
                 }
+                share
+                    .backends
+                    .extend(backends.into_iter().map(|backend| (vip.clone(), backend)));
             }
+            Err(error) => reject(RejectReason::VipLabel, format!("task {}: {error}", task.id)),
         }
-        self.place(declared)
     }
-
-    /// Gives every declared VIP its address; names in sorted order, so that all nodes agree on collisions.
-    fn place(&mut self, declared: BTreeMap<VipKey, BTreeSet<Backend>>) -> BTreeMap<VipAddress, Arc<Service>> {
-        let mut taken: BTreeMap<Ipv4Addr, VipName> = BTreeMap::new();
-        let mut services: BTreeMap<VipAddress, Service> = BTreeMap::new();
-        for (key, backends) in declared {
-            let VipKey { target, port, protocol } = key;
-            let (addr, name) = match target {
-                VipTarget::Addr(addr) => (addr, None),
-                VipTarget::Name(name) => match named_vip_address(self.range, &name, &taken) {
-                    Some(addr) => {
-                        taken.insert(addr, name.clone());
-                        (IpAddr::V4(addr), Some(name))
-                    }
-                    None => {
-                        self.rejected.push(Rejected {
-                            reason: RejectReason::OutOfAddresses,
-                            what: format!(
-                                "VIP {name}: no address left from {} to {}",
-                                self.range.min, self.range.max
-                            ),
-                        });
-                        continue;
-                    }
-                },
-            };
-            let family: Vec<Backend> = backends
-                .into_iter()
-                .filter(|b| b.addr.is_ipv4() == addr.is_ipv4())
-                .collect();
-            if family.is_empty() {
-                continue;
-            }
-            let vip = VipAddress { addr, port, protocol };
-            // A VIP declared by the very address that a name hashes to shares its backends with it.
-            let service = services.entry(vip).or_insert_with(|| Service {
-                vip,
-                name: None,
-                backends: Vec::new(),
-            });
-            service.name = name.or(service.name.take());
-            service.backends.extend(family);
-            service.backends.sort();
-            service.backends.dedup();
-        }
-        services
-            .into_iter()
-            .map(|(vip, service)| (vip, Arc::new(service)))
-            .collect()
-    }
+    share
 }
 
 fn vip_labels(task: &Task) -> impl Iterator<Item = (&TaskPort, &str)> {

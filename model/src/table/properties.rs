@@ -2,9 +2,26 @@
 
 use proptest::prelude::*;
 
-use super::tests::{agent, framework, task};
+use super::tests::{self, agent, framework};
 use super::*;
 use crate::TaskState;
+
+/// Names that collide in a range of three addresses, two ports of one name, and a VIP declared by an address that names
+/// hash to.
+const LABELS: [&str; 6] = ["/a:80", "/b:80", "/a:81", "11.0.0.0:80", "/c:80", "11.0.0.1:80"];
+
+fn range() -> VipRange {
+    VipRange {
+        min: [11, 0, 0, 0].into(),
+        max: [11, 0, 0, 2].into(),
+    }
+}
+
+fn task(n: u8, on: u8, state: TaskState) -> Task {
+    let mut task = tests::task(n, on, state);
+    task.ports[0].labels = vec![("VIP_0".into(), LABELS[usize::from(n - 1)].into())];
+    task
+}
 
 /// Agents 1 to 3, tasks 1 to 6; small so that events meet.
 fn event() -> impl Strategy<Value = TaskEvent> {
@@ -44,7 +61,7 @@ fn retold(table: &ServiceTable) -> TaskEvent {
 proptest! {
     #[test]
     fn any_history_equals_its_retelling(events in prop::collection::vec(event(), 0..40)) {
-        let mut table = ServiceTable::new(VipRange::default());
+        let mut table = ServiceTable::new(range());
         for event in events {
             let before = table.snapshot();
             let changed = table.apply(event);
@@ -53,14 +70,14 @@ proptest! {
                 prop_assert_eq!(table.snapshot(), before);
             }
         }
-        let mut fresh = ServiceTable::new(VipRange::default());
+        let mut fresh = ServiceTable::new(range());
         fresh.apply(retold(&table));
         prop_assert_eq!(&fresh.snapshot().services, &table.snapshot().services);
     }
 
     #[test]
     fn every_backend_is_a_live_task_on_a_known_node(events in prop::collection::vec(event(), 0..40)) {
-        let mut table = ServiceTable::new(VipRange::default());
+        let mut table = ServiceTable::new(range());
         for event in events {
             table.apply(event);
             let snapshot = table.snapshot();

@@ -1,6 +1,7 @@
 //! Tests of the fold: who is a backend, what a restart of the master must not empty, order independence.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use super::*;
 use crate::{Ipv4Net, TaskState, TaskStatus};
