@@ -1,0 +1,16 @@
+//! The two programs that demos, tests and figures are made with: a small HTTP server and a load generator that counts
+//! honestly.
+
+pub mod load;
+pub mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix time in microseconds.
+fn unix_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
