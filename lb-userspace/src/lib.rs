@@ -1,1 +1,22 @@
-//! lb-userspace: see ARCHITECTURE.md.
+//! The load balancer's user half: loads, adopts, pins and fills the BPF side. All aya calls of the workspace are here.
+
+mod actual;
+mod apply;
+mod desired;
+mod fill;
+mod lb;
+mod observe;
+mod open;
+mod plan;
+mod raw;
+mod slots;
+
+pub use actual::{Actual, ActualBackend};
+pub use apply::{ApplyError, Report, apply};
+pub use desired::{BackendKey, BackendState, Desired, DesiredVip, desired};
+pub use fill::{fill_table, table_size};
+pub use lb::{CountersError, DetachError, Lb, ProgramStats};
+pub use lb_common::{Hook, Reason, Verdict};
+pub use observe::{ObserveError, observe};
+pub use open::{Config, OpenError, Opened, XdpMode};
+pub use plan::{Op, Plan, plan};

@@ -1,0 +1,150 @@
+//! The handle: the loaded programs, the open maps and the bookkeeping beside them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use lb_common::{BackendEntry, Endpoint, Ip, NodeConfig, PeerEntry, Reason, VipEntry};
+use model::{Generation, VipAddress};
+
+use crate::Config;
+use crate::raw::SlotMemory;
+use crate::slots::{Indices, Ranges};
+
+/// The load balancer's kernel side, held open. Dropping it leaves everything attached and forwarding.
+pub struct Lb {
+    pub(crate) config: Config,
+    pub(crate) ebpf: Ebpf,
+    /// Passes on what the programs logged; there only while tracing.
+    pub(crate) drain: Option<Box<dyn FnMut() + Send>>,
+    pub(crate) maps: Maps,
+    pub(crate) ranges: Ranges,
+    pub(crate) indices: Indices,
+    pub(crate) tables: BTreeMap<VipAddress, (u32, u32)>,
+    pub(crate) generation: Generation,
+}
+
+/// The maps, typed.
+pub(crate) struct Maps {
+    pub(crate) vips: HashMap<MapData, Endpoint, VipEntry>,
+    pub(crate) backends: Array<MapData, BackendEntry>,
+    pub(crate) locals: HashMap<MapData, Endpoint, u32>,
+    pub(crate) peers: HashMap<MapData, Ip, PeerEntry>,
+    pub(crate) counters: PerCpuArray<MapData, u64>,
+    pub(crate) node: Array<MapData, NodeConfig>,
+    pub(crate) slots: SlotMemory,
+}
+
+/// The counters could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read the counter of `{}`: {source}", reason.as_str())]
+pub struct CountersError {
+    reason: Reason,
+    source: MapError,
+}
+
+/// A pin could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not remove {}: {source}; remove it by hand to detach", path.display())]
+pub struct DetachError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What the verifier did for one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramStats {
+    /// The program's name.
+    pub name: String,
+    /// Instructions the verifier walked.
+    pub verified_instructions: u32,
+    /// Bytes of BPF instructions after translation.
+    pub size: u32,
+}
+
+impl fmt::Debug for Lb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lb")
+            .field("config", &self.config)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lb {
+    /// Every reason with its count since the maps were made, summed over CPUs.
+    pub fn counters(&self) -> Result<Vec<(Reason, u64)>, CountersError> {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                let values = self.maps.counters.get(&reason.index(), 0);
+                let values = values.map_err(|source| CountersError {
+                    reason: *reason,
+                    source,
+                })?;
+                Ok((*reason, values.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// The newest generation that the maps hold whole.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Passes traced packets on to the `log` crate; call it often while `Config::trace` is on.
+    pub fn drain_trace(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain();
+        }
+    }
+
+    /// Instructions verified per program, by name.
+    pub fn verifier_stats(&self) -> Result<Vec<ProgramStats>, aya::programs::ProgramError> {
+        let mut stats = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            let info = program.info()?;
+            stats.push(ProgramStats {
+                name: name.to_owned(),
+                verified_instructions: info.verified_instruction_count().unwrap_or_default(),
+                size: info.size_translated().unwrap_or_default(),
+            });
+        }
+        stats.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(stats)
+    }
+
+    /// A loaded program, for packet tests and benches.
+    pub fn program(&self, name: &str) -> Option<&aya::programs::Program> {
+        self.ebpf.program(name)
+    }
+
+    /// Takes everything off: hooks first, then maps. Connections through VIPs end.
+    pub fn detach(self) -> Result<(), DetachError> {
+        let Self { config, ebpf, .. } = self;
+        drop(ebpf);
+        for folder in ["links", "maps"] {
+            remove_pins(&config.bpffs.join(folder))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove_pins(folder: &Path) -> Result<(), DetachError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DetachError { path, source }
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed(folder))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(failed(folder))?.path();
+        std::fs::remove_file(&path).map_err(failed(&path))?;
+    }
+    std::fs::remove_dir(folder).map_err(failed(folder))
+}

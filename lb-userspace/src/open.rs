@@ -1,0 +1,206 @@
+//! Opening the load balancer: checks, loading, adopting what an earlier daemon left pinned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use model::{Generation, Ipv4Net};
+
+use crate::Lb;
+use crate::slots::{Indices, Ranges};
+
+mod attach;
+mod check;
+mod load;
+
+pub(crate) use attach::{attach_one, unattached};
+
+/// Which kind of XDP to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native where the driver has it, else generic.
+    #[default]
+    Auto,
+    /// Native or fail.
+    Native,
+    /// Generic.
+    Generic,
+}
+
+/// What the load balancer needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory for our pins, on a bpffs; one is mounted on it if it is on none.
+    pub bpffs: PathBuf,
+    /// Interfaces that packets from outside come in by.
+    pub uplinks: Vec<String>,
+    /// The cgroup (v2) directory whose processes get the socket hooks; made if missing.
+    pub cgroup: PathBuf,
+    /// Addresses of named VIPs.
+    pub vip_net: Ipv4Net,
+    /// Which kind of XDP to use.
+    pub mode: XdpMode,
+    /// Log each packet (`--trace-packets`).
+    pub trace: bool,
+    /// Rooms in each flow table.
+    pub flows: u32,
+    /// Rooms in the slot array, over all VIPs.
+    pub slots: u32,
+}
+
+impl Config {
+    /// The usual sizes: 262,144 flows and 4,194,304 slots (16 MB).
+    pub fn new(bpffs: PathBuf, uplinks: Vec<String>, cgroup: PathBuf, vip_net: Ipv4Net) -> Self {
+        Self {
+            bpffs,
+            uplinks,
+            cgroup,
+            vip_net,
+            mode: XdpMode::Auto,
+            trace: false,
+            flows: 262_144,
+            slots: 4_194_304,
+        }
+    }
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Hooks that an earlier daemon had attached and whose program was replaced in place.
+    pub adopted: Vec<String>,
+    /// Hooks that were attached anew.
+    pub attached: Vec<String>,
+    /// Sentences for the log, for example that an uplink only has generic XDP.
+    pub warnings: Vec<String>,
+}
+
+/// Why the load balancer could not be opened. What was attached before stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// This binary was built without the BPF object.
+    #[error("this binary holds no BPF programs: run `cargo xtask build-ebpf` and build it again")]
+    NoObject,
+    /// Not root, or a capability is missing.
+    #[error("loading BPF programs needs {missing}: start as root or grant it (AmbientCapabilities= in the unit)")]
+    Privilege {
+        /// Names of capabilities.
+        missing: String,
+    },
+    /// The kernel lacks something.
+    #[error("Linux {found} has no {feature}; it came with {needed}")]
+    Kernel {
+        /// Running version.
+        found: String,
+        /// What is missing.
+        feature: &'static str,
+        /// First version that has it.
+        needed: &'static str,
+    },
+    /// No bpffs and none could be mounted.
+    #[error("could not use {} as a BPF file system: {source}; mount one there with `mount -t bpf bpf {}`", path.display(), path.display())]
+    Bpffs {
+        /// The directory of the configuration.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// No such interface.
+    #[error("there is no interface `{name}` to use as uplink; `ip link` lists those there are")]
+    Uplink {
+        /// As configured.
+        name: String,
+    },
+    /// The cgroup directory cannot be used.
+    #[error("could not use {} as a cgroup v2 directory: {source}", path.display())]
+    Cgroup {
+        /// The directory of the configuration.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The pins are of another version.
+    #[error("the maps pinned in {} have layout version {found}, this binary has {expected}: drain the node, stop it, remove that directory, start it again", path.display())]
+    Layout {
+        /// Directory of the pins.
+        path: PathBuf,
+        /// Version found; 0 when there are maps without one.
+        found: u32,
+        /// Ours.
+        expected: u32,
+    },
+    /// The object was refused.
+    #[error("could not load the BPF object: {0}")]
+    Load(#[from] EbpfError),
+    /// One program was refused.
+    #[error("could not load the BPF program {name}: {source}")]
+    Program {
+        /// Its name.
+        name: String,
+        /// The kernel's answer, with the verifier's log.
+        source: ProgramError,
+    },
+    /// One map could not be used.
+    #[error("could not use the BPF map {name}: {source}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's answer.
+        source: MapError,
+    },
+    /// The slot array could not be mapped.
+    #[error("could not map the slot array into memory: {0}")]
+    Slots(io::Error),
+    /// A program could not be attached.
+    #[error("could not attach {hook}: {source}")]
+    Attach {
+        /// For example `xdp-eth0`.
+        hook: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Lb {
+    /// Opens the load balancer. Maps that an earlier daemon left pinned are used on; its hooks get the new programs in
+    /// one step each, so that no packet passes unhandled.
+    pub fn open(config: Config) -> Result<(Self, Opened), OpenError> {
+        let mut opened = Opened::default();
+        check::machine()?;
+        check::bpffs(&config.bpffs)?;
+        check::uplinks(&config.uplinks, &mut opened.warnings)?;
+        check::cgroup(&config.cgroup)?;
+        check::layout(&config.bpffs)?;
+        let mut ebpf = load::object(&config)?;
+        let (maps, slots) = load::maps(&mut ebpf, &config)?;
+        let drain = config
+            .trace
+            .then(|| load::trace_drain(&mut ebpf, &mut opened.warnings))
+            .flatten();
+        let mut lb = Self {
+            ranges: Ranges::new(slots),
+            indices: Indices::new(lb_common::MAX_BACKENDS),
+            tables: BTreeMap::new(),
+            generation: Generation::default(),
+            config: Config { slots, ..config },
+            ebpf,
+            drain,
+            maps,
+        };
+        lb.write_node_config()?;
+        let missing: BTreeSet<String> = unattached(&lb.config);
+        for hook in attach::hooks(&lb.config) {
+            if missing.contains(&hook) {
+                attach_one(&mut lb, &hook)?;
+                opened.attached.push(hook);
+            } else {
+                attach::replace(&mut lb, &hook)?;
+                opened.adopted.push(hook);
+            }
+        }
+        Ok((lb, opened))
+    }
+}

@@ -1,0 +1,159 @@
+//! What must be true before anything is loaded; each failure is one clear sentence.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData};
+use aya::util::KernelVersion;
+use lb_common::LAYOUT_VERSION;
+
+use crate::OpenError;
+
+/// `BPF_FS_MAGIC` of the kernel.
+const BPF_FS: u64 = 0xcafe_4a11;
+/// `CGROUP2_SUPER_MAGIC` of the kernel.
+const CGROUP2_FS: u64 = 0x6367_7270;
+
+/// Capabilities by bit number.
+const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+const SYS_ADMIN: u32 = 21;
+
+pub(crate) fn machine() -> Result<(), OpenError> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or_default();
+    let has = |bit: u32| held & (1 << bit) != 0;
+    // CAP_SYS_ADMIN contains the two younger ones.
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(bit, _)| !has(*bit) && !(*bit > 32 && has(SYS_ADMIN)))
+        .map(|(_, name)| *name)
+        .collect();
+    if !missing.is_empty() {
+        return Err(OpenError::Privilege {
+            missing: missing.join(", "),
+        });
+    }
+    if !kernel_has(5, 18) {
+        return Err(OpenError::Kernel {
+            found: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            feature: "BPF helper bpf_set_retval (socket hooks refuse unknown VIPs with it)",
+            needed: "5.18",
+        });
+    }
+    Ok(())
+}
+
+/// Whether the running kernel is at least this version; an unreadable version counts as new.
+pub(crate) fn kernel_has(major: u8, minor: u8) -> bool {
+    KernelVersion::current().map_or(true, |version| version >= KernelVersion::new(major, minor, 0))
+}
+
+/// Makes the directory for pins; mounts a bpffs on it unless it is on one.
+pub(crate) fn bpffs(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Bpffs {
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(path).map_err(failed)?;
+    if !is_on(path, BPF_FS).map_err(failed)? {
+        rustix::mount::mount("bpf", path, "bpf", rustix::mount::MountFlags::empty(), None)
+            .map_err(|error| failed(error.into()))?;
+    }
+    for folder in ["maps", "links"] {
+        fs::create_dir_all(path.join(folder)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn cgroup(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Cgroup {
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(path).map_err(failed)?;
+    if is_on(path, CGROUP2_FS).map_err(failed)? {
+        return Ok(());
+    }
+    Err(failed(io::Error::other(
+        "it is not on a cgroup2 file system; mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`",
+    )))
+}
+
+fn is_on(path: &Path, magic: u64) -> io::Result<bool> {
+    let found = rustix::fs::statfs(path)?.f_type;
+    Ok(u64::try_from(found).is_ok_and(|found| found == magic))
+}
+
+/// Checks that the uplinks are there, lets the programs forward on them, and warns of a veth that would lose packets.
+pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<(), OpenError> {
+    for name in names {
+        if ifindex(name).is_none() {
+            return Err(OpenError::Uplink { name: name.clone() });
+        }
+        // Without it the route lookup of the programs refuses.
+        let forwarding = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
+        if let Err(error) = fs::write(&forwarding, "1") {
+            warnings.push(format!(
+                "could not write 1 to {forwarding}: {error}; packets for backends on other nodes are dropped until it is 1"
+            ));
+        }
+        let uevent = fs::read_to_string(format!("/sys/class/net/{name}/uevent")).unwrap_or_default();
+        let veth = Path::new(&format!("/sys/class/net/{name}/iflink")).exists()
+            && !uevent.contains("DEVTYPE=")
+            && is_veth(name);
+        if veth {
+            warnings.push(format!(
+                "uplink {name} is a veth: its other end needs GRO on or an XDP program, else packets sent by XDP are lost"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A veth's other end has another index; a physical device's `iflink` is its own.
+fn is_veth(name: &str) -> bool {
+    let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default();
+    let device = Path::new(&format!("/sys/class/net/{name}/device")).exists();
+    !device && read("iflink").trim() != read("ifindex").trim()
+}
+
+/// The interface's index.
+pub(crate) fn ifindex(name: &str) -> Option<u32> {
+    let index = rustix::net::netdevice::name_to_index(socket()?, name).ok()?;
+    Some(index)
+}
+
+fn socket() -> Option<std::os::fd::OwnedFd> {
+    rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()
+}
+
+/// Refuses pinned maps of another layout.
+pub(crate) fn layout(bpffs: &Path) -> Result<(), OpenError> {
+    let folder = bpffs.join("maps");
+    let pinned = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+    if !pinned {
+        return Ok(());
+    }
+    let found = version(&folder.join("LAYOUT")).unwrap_or(0);
+    if found == LAYOUT_VERSION {
+        return Ok(());
+    }
+    Err(OpenError::Layout {
+        path: folder,
+        found,
+        expected: LAYOUT_VERSION,
+    })
+}
+
+fn version(path: &Path) -> Option<u32> {
+    let map = Map::Array(MapData::from_pin(path).ok()?);
+    let array: Array<MapData, u32> = map.try_into().ok()?;
+    array.get(&0, 0).ok()
+}
