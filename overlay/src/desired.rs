@@ -261,3 +261,6 @@ fn vtep_address(node: &Node, subnet: Ipv4Net, config: &Config) -> Result<Ipv4Add
         vtep_net,
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

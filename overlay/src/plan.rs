@@ -156,3 +156,6 @@ fn may_remove(object: &Object, fate: Fate) -> bool {
         Fate::Gone => !object.needs_device(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType};
 use rtnetlink::RouteMessageBuilder;
 
 use crate::Overlay;
@@ -60,6 +60,10 @@ async fn next_hop(overlay: &Overlay, peer: Ipv4Addr) -> Result<Option<(u32, Ipv4
     let Some(route) = overlay.netlink.route().get(question).execute().try_next().await? else {
         return Ok(None);
     };
+    // An address of this node itself has no neighbour.
+    if route.header.kind != RouteType::Unicast {
+        return Ok(None);
+    }
     let (mut index, mut hop) = (None, peer);
     for attribute in &route.attributes {
         match attribute {
