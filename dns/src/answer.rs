@@ -13,7 +13,7 @@ use crate::zones::{Found, Lookup, SPARTAN, ZoneInfo, Zones};
 const FIXED_SIZE: usize = 12 + 4 + 11;
 /// Bytes of a record beyond its owner and data.
 const RECORD_SIZE: usize = 10;
-/// An owner that repeats the question's name is a pointer to it.
+/// An owner that repeats the one before it is a pointer.
 const POINTER_SIZE: usize = 2;
 
 /// Sections of an answer.
@@ -76,7 +76,8 @@ impl Answer {
     /// Cuts the answer to `limit` bytes: additional records go first and unannounced (RFC 2181 section 9), then answers,
     /// with TC set. Sizes are upper bounds, so that the OPT record always finds its place.
     pub(crate) fn fit(&mut self, question: &Name, limit: usize) {
-        let mut used = FIXED_SIZE + wire_len(question);
+        // hickory's encoder writes the first owner in full; only the later ones become pointers to it.
+        let mut used = FIXED_SIZE + 2 * wire_len(question);
         if let Some(soa) = &self.soa {
             used += record_len(soa, question);
         }

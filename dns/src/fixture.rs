@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
 use model::{
     AgentId, AgentInfo, FrameworkId, FrameworkInfo, NodeView, PortMapping, PortScope, Protocol, ServiceTable, Snapshot,
     StateSnapshot, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus, VipRange,
@@ -89,4 +91,17 @@ pub(crate) fn port(number: u16, name: &str, vip: Option<&str>) -> TaskPort {
             .into_iter()
             .collect(),
     }
+}
+
+/// A question with a fixed id, asking for recursion; `payload` adds EDNS.
+pub(crate) fn question(name: &str, rtype: RecordType, payload: Option<u16>) -> Message {
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), rtype));
+    if let Some(payload) = payload {
+        let mut edns = Edns::new();
+        edns.set_max_payload(payload);
+        message.set_edns(edns);
+    }
+    message
 }

@@ -135,3 +135,7 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "handler/tests.rs"]
+mod tests;

@@ -90,3 +90,7 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "server/tests.rs"]
+mod tests;
