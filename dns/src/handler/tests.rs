@@ -241,4 +241,28 @@ proptest! {
             prop_assert!(answer.authorities[0].name.zone_of(&name));
         }
     }
+
+    /// A question with bytes changed, or any bytes at all: never a panic.
+    #[test]
+    fn broken_messages_do_no_harm(
+        changes in prop::collection::vec((0usize..60, any::<u8>()), 0..6),
+        tail in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut bytes = question("my-service.marathon.mesos.", RecordType::A, Some(1232)).to_vec().expect("encodes");
+        for (index, value) in changes {
+            if let Some(byte) = bytes.get_mut(index) {
+                *byte = value;
+            }
+        }
+        bytes.extend(tail);
+        let handler = handler(Config::default(), 3);
+        let from: SocketAddr = LOCAL.parse().expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        if let Ok(request) = Request::from_bytes(bytes, from, Protocol::Udp) {
+            runtime.block_on(handler.handle_request::<_, TokioTime>(&request, Keep::default()));
+            let counters = handler.0.counts.read();
+            let unusual = counters.unsupported + counters.refused;
+            prop_assert_eq!(counters.answered + counters.no_data + counters.no_name + unusual, 1);
+        }
+    }
 }
