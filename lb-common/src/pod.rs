@@ -19,6 +19,7 @@ pod!(
     Endpoint,
     FlowKey,
     FlowValue,
+    Ip,
     NodeConfig,
     Original,
     PeerEntry,
