@@ -13,8 +13,7 @@ pub enum Sysctl {
     /// Uplink's `rp_filter` = 0: an answer by direct server return bears the virtual address as its source, and the
     /// route back to that is our own `unreachable` one, which even the loose mode (2) takes for forgery.
     ReversePathUplink,
-    /// VXLAN device's `rp_filter` = 0: a host's answer to a remote container comes through the tunnel with the host's
-    /// underlay address as source, while the way to that address is the uplink.
+    /// VXLAN device's `rp_filter` = 0: the same answers come through the tunnel when the client is a container.
     ReversePathDevice,
 }
 

@@ -107,6 +107,28 @@ fn addresses_that_nobody_has_do_not_leak_to_the_default_route() {
 }
 
 #[test]
+fn answers_with_a_virtual_address_as_source_are_let_in() {
+    lab::run(|lab| {
+        let (a, b) = lab.two_nodes(A, B);
+        lab.reconcile(&a, &BOTH);
+        lab.reconcile(&b, &BOTH);
+        let container = lab.container(&a, CONTAINER_A);
+        lab.ip(&b, "addr add 11.1.2.3/32 dev lo");
+        let backend = lab.inside(&b, || UdpSocket::bind(("11.1.2.3", 0)).expect("bind the backend"));
+        for (node, addr, way) in [(&a, A, "uplink"), (&container, CONTAINER_A, "tunnel")] {
+            let client = lab.inside(node, || UdpSocket::bind((addr, 0)).expect("bind the client"));
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+            backend
+                .send_to(b"answer", client.local_addr().expect("bound"))
+                .expect("send");
+            let outcome = client.recv_from(&mut [0; 16]);
+            let (_, from) = outcome.unwrap_or_else(|error| panic!("by the {way}: {error}\n{}", lab.state(&a)));
+            assert_eq!(from, backend.local_addr().expect("bound"), "by the {way}");
+        }
+    });
+}
+
+#[test]
 fn a_second_pass_finds_nothing_to_do() {
     lab::run(|lab| {
         let (a, _b) = lab.two_nodes(A, B);
