@@ -1,1 +1,27 @@
-//! agent: see ARCHITECTURE.md.
+//! Runs the tasks of one node: processes, cgroups, network namespaces, sandboxes; they outlive the daemon.
+//!
+//! Every task has a small single-threaded parent of its own, the runner ([`run_task`]), so that neither the end nor the
+//! restart of the daemon touches it. The daemon's half is [`Agent`]: one future that follows pidfds, timers and kills.
+
+mod address;
+mod agent;
+mod cgroup;
+mod clock;
+mod config;
+mod exec;
+mod kill;
+mod netlink;
+mod netns;
+mod pidfd;
+mod plan;
+mod process;
+mod ready;
+mod runner;
+mod spec;
+mod start;
+mod store;
+mod supervise;
+
+pub use agent::{Agent, AgentEvent, open};
+pub use config::{Config, OpenError};
+pub use runner::run_task;

@@ -1,0 +1,436 @@
+//! The daemon's half: the table of tasks, its commands, and the one future that drives them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use model::{FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, TaskId, TaskNetwork, TaskState, TaskStatus};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::address::lowest_free;
+use crate::cgroup::{self, Hierarchies};
+use crate::clock::now_ms;
+use crate::config::{Config, OpenError};
+use crate::kill::KillRecord;
+use crate::start::Layout;
+use crate::store::{STATUS, TaskDir, is_dir_name};
+use crate::supervise::{Origin, supervise};
+
+/// Events that may wait for the node: a few per task of a full node. A slow node slows the agent, not the tasks.
+const EVENTS: usize = 1024;
+/// How often ended sandboxes are looked over.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What the agent tells the node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentEvent {
+    /// The task's process has ended; told before all else, so that it leaves the rotation at once.
+    Exited {
+        /// Whose.
+        task: TaskId,
+    },
+    /// A task's newest status.
+    Status {
+        /// Its owner.
+        framework: FrameworkId,
+        /// Whose.
+        task: TaskId,
+        /// The status.
+        status: TaskStatus,
+    },
+}
+
+/// Handle of the agent; its clones share one table.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    shared: Arc<Shared>,
+}
+
+/// What all parts of the agent see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) layout: Layout,
+    events: mpsc::Sender<AgentEvent>,
+    table: Mutex<Table>,
+    /// Set when `Table::todo` has grown.
+    wake: Notify,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    subnet: Option<Ipv4Net>,
+    tasks: BTreeMap<TaskId, Arc<Entry>>,
+    /// What `run` has to take up: at most two per command received.
+    todo: Vec<Todo>,
+}
+
+#[derive(Debug)]
+enum Todo {
+    Supervise(Arc<Entry>, Origin),
+    Resend(Arc<Entry>),
+}
+
+/// One task.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) spec: LaunchSpec,
+    /// None for an id that cannot name a directory.
+    pub(crate) dir: Option<TaskDir>,
+    pub(crate) kill: watch::Sender<Option<KillRecord>>,
+    state: Mutex<EntryState>,
+}
+
+#[derive(Debug)]
+struct EntryState {
+    status: TaskStatus,
+    /// Address in the node's subnet, held until everything of the task is removed.
+    address: Option<Ipv4Addr>,
+    /// Nothing of it is left but the files.
+    over: bool,
+    acknowledged: bool,
+}
+
+/// A task found in the state directory.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) spec: LaunchSpec,
+    pub(crate) status: TaskStatus,
+    pub(crate) kill: Option<KillRecord>,
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the agent and takes up the tasks found in its state directory; they are followed once [`Agent::run`] runs.
+pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenError> {
+    if config.runner.is_empty() {
+        return Err(OpenError::NoRunner);
+    }
+    let layout = Layout::new(&config.state_dir);
+    for path in [&layout.tasks, &layout.sandboxes, &layout.netns] {
+        fs::create_dir_all(path).map_err(|source| OpenError::State {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let hierarchies = cgroup::open(&config)?;
+    let mut table = Table::default();
+    let entries = fs::read_dir(&layout.tasks);
+    for entry in entries
+        .map_err(|source| OpenError::State {
+            path: layout.tasks.clone(),
+            source,
+        })?
+        .flatten()
+    {
+        match crate::supervise::find(&TaskDir::new(entry.path())) {
+            Ok(found) => table.adopt(found, entry.path()),
+            Err(error) => set_aside(&layout, &hierarchies, &entry.path(), &error),
+        }
+    }
+    let (events, receiver) = mpsc::channel(EVENTS);
+    let shared = Shared {
+        config,
+        hierarchies,
+        layout,
+        events,
+        table: Mutex::new(table),
+        wake: Notify::new(),
+        stop: watch::Sender::new(false),
+    };
+    Ok((
+        Agent {
+            shared: Arc::new(shared),
+        },
+        receiver,
+    ))
+}
+
+/// A directory that cannot be read is kept for a person to look at; its processes are ended, nobody follows them.
+fn set_aside(layout: &Layout, hierarchies: &Hierarchies, dir: &Path, error: &str) {
+    let name = dir
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let aside = layout.damaged.join(format!("{name}.{}", now_ms()));
+    let moved = fs::create_dir_all(&layout.damaged).and_then(|()| fs::rename(dir, &aside));
+    tracing::warn!(task = %name, %error, aside = %aside.display(), ?moved, "task directory is damaged, set aside");
+    if is_dir_name(&name) {
+        cgroup::kill_all(&hierarchies.task(&name));
+    }
+}
+
+impl Table {
+    fn adopt(&mut self, found: Found, dir: PathBuf) {
+        let over = found.status.state.is_terminal();
+        let entry = Arc::new(Entry {
+            dir: Some(TaskDir::new(dir)),
+            kill: watch::Sender::new(found.kill),
+            state: Mutex::new(EntryState {
+                status: found.status,
+                address: found.address,
+                over: false,
+                acknowledged: false,
+            }),
+            spec: found.spec,
+        });
+        tracing::info!(task = %entry.spec.task, ended = over, "task found again");
+        self.tasks.insert(entry.spec.task.clone(), Arc::clone(&entry));
+        self.todo.push(Todo::Resend(Arc::clone(&entry)));
+        self.todo.push(Todo::Supervise(entry, Origin::Found));
+    }
+
+    /// The lowest address that no task holds.
+    fn address(&self) -> Result<Ipv4Addr, String> {
+        let subnet = self
+            .subnet
+            .ok_or("the master has not given this node a subnet yet; container networks need one")?;
+        let taken: BTreeSet<Ipv4Addr> = self
+            .tasks
+            .values()
+            .filter_map(|entry| lock(&entry.state).address)
+            .collect();
+        lowest_free(subnet, &taken).ok_or_else(|| format!("every address of the node's subnet {subnet} is in use"))
+    }
+}
+
+impl Agent {
+    /// The node's block of the container network, from the master.
+    pub fn set_subnet(&self, subnet: Ipv4Net) {
+        lock(&self.shared.table).subnet = Some(subnet);
+    }
+
+    /// Every task not yet acknowledged as ended, with its newest status.
+    pub fn tasks(&self) -> Vec<(LaunchSpec, TaskStatus)> {
+        lock(&self.shared.table)
+            .tasks
+            .values()
+            .map(|entry| (entry.spec.clone(), entry.status()))
+            .collect()
+    }
+
+    /// Starts a task; for a known id only its status is told again.
+    pub fn launch(&self, spec: LaunchSpec) {
+        let mut table = lock(&self.shared.table);
+        if let Some(entry) = table.tasks.get(&spec.task) {
+            let todo = Todo::Resend(Arc::clone(entry));
+            table.todo.push(todo);
+        } else {
+            let id = spec.task.as_str();
+            let dir = is_dir_name(id).then(|| TaskDir::new(self.shared.layout.tasks.join(id)));
+            let entry = Arc::new(Entry::new(spec, dir));
+            table.tasks.insert(entry.spec.task.clone(), Arc::clone(&entry));
+            table.todo.push(Todo::Supervise(entry, Origin::Fresh));
+        }
+        self.shared.wake.notify_one();
+    }
+
+    /// Ends a task, by its own policy or by the one given; a further kill can only hasten it.
+    pub fn kill(&self, task: TaskId, policy: Option<KillPolicy>) {
+        let Some(entry) = lock(&self.shared.table).tasks.get(&task).cloned() else {
+            tracing::warn!(%task, "told to kill a task that this agent does not have");
+            return;
+        };
+        let policy = policy.unwrap_or(entry.spec.kill);
+        let now = now_ms();
+        entry.kill.send_modify(|kill| {
+            *kill = Some(kill.map_or_else(|| KillRecord::new(policy, now), |kill| kill.hastened(policy, now)));
+        });
+    }
+
+    /// The master has the task's terminal status: it is forgotten. Its sandbox is kept for a while.
+    pub fn acknowledge(&self, task: &TaskId) {
+        let entry = lock(&self.shared.table).tasks.get(task).cloned();
+        let Some(entry) = entry.filter(|entry| entry.status().state.is_terminal()) else {
+            return;
+        };
+        lock(&entry.state).acknowledged = true;
+        self.shared.forget_if_over(&entry);
+    }
+
+    /// The cgroup v2 directory that all tasks live under.
+    pub fn tasks_cgroup(&self) -> PathBuf {
+        self.shared.hierarchies.tasks.clone()
+    }
+
+    /// Ends [`Agent::run`]; the tasks run on.
+    pub fn shutdown(&self) {
+        self.shared.stop.send_replace(true);
+    }
+
+    /// Drives every task until [`Agent::shutdown`]. To be run once.
+    pub async fn run(&self) {
+        let shared = &*self.shared;
+        let mut stop = shared.stop.subscribe();
+        let mut live = FuturesUnordered::new();
+        let mut sweep = tokio::time::interval(SWEEP.min(shared.config.sandbox_keep.max(Duration::from_secs(1))));
+        loop {
+            for todo in std::mem::take(&mut lock(&shared.table).todo) {
+                live.push(take_up(shared, todo));
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = shared.wake.notified() => {}
+                _ = sweep.tick() => shared.sweep_sandboxes(),
+                Some(()) = live.next() => {}
+            }
+        }
+    }
+}
+
+async fn take_up(shared: &Shared, todo: Todo) {
+    match todo {
+        Todo::Supervise(entry, origin) => {
+            supervise(shared, &entry, origin).await;
+            shared.over(&entry);
+        }
+        Todo::Resend(entry) => shared.tell(&entry).await,
+    }
+}
+
+impl Shared {
+    /// Sends the task's newest status. Nobody to hear it means that the node is going down.
+    async fn tell(&self, entry: &Entry) {
+        let status = entry.status();
+        let (framework, task) = (entry.spec.framework.clone(), entry.spec.task.clone());
+        let _ = self
+            .events
+            .send(AgentEvent::Status {
+                framework,
+                task,
+                status,
+            })
+            .await;
+    }
+
+    pub(crate) async fn tell_exit(&self, entry: &Entry) {
+        let _ = self
+            .events
+            .send(AgentEvent::Exited {
+                task: entry.spec.task.clone(),
+            })
+            .await;
+    }
+
+    /// Notes and sends a new status.
+    pub(crate) async fn report(&self, entry: &Entry, state: TaskState, healthy: Option<bool>, message: Option<String>) {
+        {
+            let mut inner = lock(&entry.state);
+            let addresses = match (&entry.spec.network, inner.address) {
+                (TaskNetwork::Host, _) => vec![self.config.ip.into()],
+                (TaskNetwork::Container { .. }, address) => address.into_iter().map(Into::into).collect(),
+            };
+            let timestamp_ms = now_ms().max(inner.status.timestamp_ms + 1);
+            inner.status = TaskStatus {
+                state,
+                healthy,
+                addresses,
+                message,
+                timestamp_ms,
+            };
+        }
+        let status = entry.status();
+        tracing::info!(task = %entry.spec.task, state = state.as_str(), message = status.message, "task status");
+        if let Some(dir) = entry.dir.as_ref().filter(|dir| dir.path().exists())
+            && let Err(error) = dir.write(STATUS, &crate::spec::StatusFile::from(&status))
+        {
+            tracing::warn!(task = %entry.spec.task, %error, "a status is not kept");
+        }
+        self.tell(entry).await;
+    }
+
+    /// Gives the task an address, if its network needs one.
+    pub(crate) fn allocate(&self, entry: &Entry) -> Result<Option<Ipv4Addr>, String> {
+        if entry.spec.network == TaskNetwork::Host {
+            return Ok(None);
+        }
+        let table = lock(&self.table);
+        let address = table.address()?;
+        lock(&entry.state).address = Some(address);
+        Ok(Some(address))
+    }
+
+    /// Nothing is left of the task: its address is free, and it is forgotten if the master knows.
+    fn over(&self, entry: &Arc<Entry>) {
+        {
+            let mut inner = lock(&entry.state);
+            inner.over = true;
+            inner.address = None;
+        }
+        self.forget_if_over(entry);
+    }
+
+    fn forget_if_over(&self, entry: &Entry) {
+        {
+            let inner = lock(&entry.state);
+            if !(inner.over && inner.acknowledged) {
+                return;
+            }
+        }
+        lock(&self.table).tasks.remove(&entry.spec.task);
+        if let Some(dir) = &entry.dir
+            && let Err(error) = fs::remove_dir_all(dir.path())
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(task = %entry.spec.task, %error, "the files of an ended task stay");
+        }
+    }
+
+    /// Removes sandboxes whose task ended long enough ago: the directory's time is set at the end.
+    fn sweep_sandboxes(&self) {
+        for sandbox in fs::read_dir(&self.layout.sandboxes).into_iter().flatten().flatten() {
+            let id = TaskId::new(sandbox.file_name().to_string_lossy());
+            let live = lock(&self.table)
+                .tasks
+                .get(&id)
+                .is_some_and(|entry| !lock(&entry.state).over);
+            let changed = sandbox.metadata().and_then(|data| data.modified());
+            let age = changed
+                .ok()
+                .and_then(|time| SystemTime::now().duration_since(time).ok())
+                .unwrap_or_default();
+            if !live
+                && age >= self.config.sandbox_keep
+                && let Err(error) = fs::remove_dir_all(sandbox.path())
+            {
+                tracing::warn!(task = %id, %error, "an old sandbox stays");
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(spec: LaunchSpec, dir: Option<TaskDir>) -> Self {
+        let status = TaskStatus {
+            state: TaskState::Staging,
+            healthy: None,
+            addresses: Vec::new(),
+            message: None,
+            timestamp_ms: now_ms(),
+        };
+        Self {
+            spec,
+            dir,
+            kill: watch::Sender::new(None),
+            state: Mutex::new(EntryState {
+                status,
+                address: None,
+                over: false,
+                acknowledged: false,
+            }),
+        }
+    }
+
+    pub(crate) fn status(&self) -> TaskStatus {
+        lock(&self.state).status.clone()
+    }
+}

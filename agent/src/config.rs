@@ -1,0 +1,77 @@
+//! What the agent needs to know of its node, and why it may not start.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The agent's part of the node's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything about tasks is kept under here: `tasks/`, `sandboxes/`, `netns/`.
+    pub state_dir: PathBuf,
+    /// Argv prefix that executes this binary as the task runner; the task's directory is appended.
+    pub runner: Vec<OsString>,
+    /// Path of the node's cgroup under each hierarchy, for example `revere`.
+    pub cgroup_name: String,
+    /// The cgroup v2 mount, when it is not to be found by itself.
+    pub cgroup_v2: Option<PathBuf>,
+    /// The node's own address: that of tasks in the host network.
+    pub ip: Ipv4Addr,
+    /// The node's name, given to tasks as `HOST`.
+    pub hostname: String,
+    /// Name server written into the resolv.conf of container tasks.
+    pub nameserver: Option<Ipv4Addr>,
+    /// MTU of a container's `eth0` and of its host side.
+    pub container_mtu: u32,
+    /// Largest number of processes and threads of one task.
+    pub pids_limit: u64,
+    /// How long the sandbox of an ended task is kept.
+    pub sandbox_keep: Duration,
+}
+
+impl Config {
+    /// The defaults for a node of that name and address, keeping its state in `state_dir`.
+    pub fn new(state_dir: PathBuf, runner: Vec<OsString>, hostname: String, ip: Ipv4Addr) -> Self {
+        Self {
+            state_dir,
+            runner,
+            cgroup_name: "revere".to_owned(),
+            cgroup_v2: None,
+            ip,
+            hostname,
+            nameserver: None,
+            container_mtu: 1450,
+            pids_limit: 4096,
+            sandbox_keep: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A directory of its state is not usable.
+    #[error("cannot use {path}: {source}; choose another state directory or run as root")]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A cgroup is not usable.
+    #[error("cannot create the cgroup {path}: {source}; the agent needs root and a writable cgroup mount")]
+    Cgroup {
+        /// The cgroup's directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No cgroup v2 mount.
+    #[error("no cgroup v2 hierarchy is mounted; mount one: mount -t cgroup2 none /sys/fs/cgroup")]
+    NoCgroup,
+    /// An empty runner.
+    #[error("the runner's command line is empty; it must name this binary and its `task-runner` command")]
+    NoRunner,
+}

@@ -1,0 +1,67 @@
+//! What the daemon writes for a task's runner, and what the runner writes back.
+
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of these files; another version's are set aside.
+pub(crate) const VERSION: u32 = 1;
+
+/// All that the runner does, decided beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunPlan {
+    pub(crate) version: u32,
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Vec<(String, OsString)>,
+    pub(crate) user: Option<String>,
+    pub(crate) sandbox: PathBuf,
+    /// The cgroup of the runner itself, outside the task's and the daemon's.
+    pub(crate) runner_cgroup: PathBuf,
+    /// Every cgroup to be made and joined, the v2 one included.
+    pub(crate) cgroups: Vec<CgroupPlan>,
+    pub(crate) network: Option<NetworkPlan>,
+}
+
+/// One cgroup and its limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CgroupPlan {
+    pub(crate) dir: PathBuf,
+    /// File names and what is written to them, in order.
+    pub(crate) limits: Vec<(String, String)>,
+    /// File whose `oom_kill N` line counts the processes killed for lack of memory.
+    pub(crate) oom: Option<String>,
+}
+
+/// An own network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkPlan {
+    /// Where the namespace is bind-mounted.
+    pub(crate) netns: PathBuf,
+    /// Name of the host side.
+    pub(crate) link: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) mtu: u32,
+    /// A file to be seen as /etc/resolv.conf.
+    pub(crate) resolv_conf: Option<PathBuf>,
+}
+
+/// How it ended; the runner's last word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExitRecord {
+    pub(crate) version: u32,
+    pub(crate) end: End,
+    /// Whether the kernel killed any of its processes for lack of memory.
+    pub(crate) out_of_memory: bool,
+}
+
+/// The end of the task's own process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    Exited(i32),
+    Signaled(i32),
+    /// It was never started: what was tried and why that failed.
+    NotStarted(String),
+}

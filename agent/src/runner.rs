@@ -1,0 +1,97 @@
+//! The runner: one task's small parent process, which outlives the daemon and writes down how the task ended.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, ExitStatus};
+
+use crate::plan::{End, ExitRecord, RunPlan, VERSION};
+use crate::process::ProcessId;
+use crate::store::{EXIT, PID, PLAN, RUNNER, StoreError, TaskDir};
+use crate::{cgroup, exec, netns};
+
+/// Entry of `revere task-runner TASK_DIR`; to be called before the process has a second thread.
+///
+/// Its stderr is the task's `runner.log`.
+pub fn run_task(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let (Some(dir), None) = (args.next(), args.next()) else {
+        eprintln!("task-runner takes one argument, the task's directory; it is started by `revere node` only");
+        return ExitCode::from(2);
+    };
+    match run(&TaskDir::new(PathBuf::from(dir))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(dir: &TaskDir) -> Result<(), StoreError> {
+    // A session of its own: the daemon's terminal cannot end it. It fails only if it has one already.
+    let _ = rustix::process::setsid();
+    let read = |source| StoreError::Read {
+        path: "/proc/self/stat".into(),
+        source,
+    };
+    let me = ProcessId::of(std::process::id()).map_err(read)?;
+    if !dir.claim(RUNNER, &me)? {
+        // A restarted daemon has given this start up.
+        return Ok(());
+    }
+    let Some(plan) = dir.read::<RunPlan>(PLAN)? else {
+        eprintln!("{} has no {PLAN}", dir.path().display());
+        return Ok(());
+    };
+    if let Err(error) = exec::close_others_on_exec().and_then(|()| cgroup::join(&plan.runner_cgroup)) {
+        eprintln!("the runner stays where it was started: {error}");
+    }
+    let end = match start(dir, &plan) {
+        Ok(child) => wait(child),
+        Err(text) => End::NotStarted(text),
+    };
+    let out_of_memory = cgroup::out_of_memory(&plan.cgroups);
+    if let Err(error) = cgroup::empty_and_remove(&plan.cgroups) {
+        eprintln!("cannot remove the task's cgroups: {error}");
+    }
+    if let Some(Err(error)) = plan.network.as_ref().map(netns::remove) {
+        eprintln!("cannot remove the task's network: {error}");
+    }
+    dir.write(
+        EXIT,
+        &ExitRecord {
+            version: VERSION,
+            end,
+            out_of_memory,
+        },
+    )
+}
+
+fn start(dir: &TaskDir, plan: &RunPlan) -> Result<Child, String> {
+    plan.cgroups.iter().try_for_each(cgroup::create)?;
+    let netns = plan.network.as_ref().map(netns::create).transpose()?;
+    let mut child = exec::spawn(plan, netns)?;
+    // It is not waited for yet, so that its number is still its own.
+    let noted = ProcessId::of(child.id()).map_err(|error| error.to_string());
+    let noted = noted.and_then(|process| dir.write(PID, &process).map_err(|error| error.to_string()));
+    if let Err(text) = noted {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("cannot note the task's process: {text}"));
+    }
+    Ok(child)
+}
+
+fn wait(mut child: Child) -> End {
+    match child.wait() {
+        Ok(status) => end_of(status),
+        Err(error) => End::NotStarted(format!("cannot wait for the task's process: {error}")),
+    }
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, signal) => End::Signaled(signal.unwrap_or(0)),
+    }
+}
