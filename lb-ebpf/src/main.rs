@@ -1,2 +1,36 @@
 //! The BPF programs; built for the BPF target only, by `cargo xtask build-ebpf`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod connect;
+#[cfg(target_arch = "bpf")]
+mod dsr;
+#[cfg(target_arch = "bpf")]
+mod egress;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod nat;
+#[cfg(target_arch = "bpf")]
+mod parse;
+#[cfg(target_arch = "bpf")]
+mod uplink;
+#[cfg(target_arch = "bpf")]
+mod vip;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The licence the kernel asks for before it lets a program use all helpers.
+#[cfg(target_arch = "bpf")]
+#[allow(unsafe_code, reason = "the kernel finds the licence by its section")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
+
+/// On the host there is nothing to run.
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}
