@@ -51,6 +51,8 @@ pub struct ServiceTable {
     tasks: BTreeMap<TaskKey, Arc<Task>>,
     /// Agents of an earlier snapshot that the newest one did not hold; their tasks stay for now.
     held: BTreeSet<AgentId>,
+    /// Tasks kept from before the newest snapshot that nothing has confirmed since, on held agents or ones come back.
+    unconfirmed: BTreeSet<TaskKey>,
     /// Tasks this node saw end, until the stream agrees.
     dead_here: BTreeSet<TaskId>,
     /// Tasks whose place in the picture must be looked at again.
@@ -92,6 +94,12 @@ impl ServiceTable {
         self.held.iter()
     }
 
+    /// Whether anything is kept that the newest snapshot did not confirm: then [`TaskEvent::HoldExpired`] is due after the
+    /// hold time, even when all agents have come back meanwhile (one of their tasks may have ended unheard).
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty() || !self.unconfirmed.is_empty()
+    }
+
     /// Takes one event in. Returns whether the picture changed (a new generation).
     pub fn apply(&mut self, event: TaskEvent) -> bool {
         match event {
@@ -130,6 +138,7 @@ impl ServiceTable {
                 self.mark_framework(&id);
                 self.frameworks.remove(&id);
                 self.tasks.retain(|key, _| key.0 != id);
+                self.unconfirmed.retain(|key| key.0 != id);
             }
             TaskEvent::LocalExit(task) => {
                 let known: Vec<TaskKey> = self.tasks.keys().filter(|key| key.1 == task).cloned().collect();
@@ -141,6 +150,10 @@ impl ServiceTable {
             TaskEvent::HoldExpired => {
                 for id in std::mem::take(&mut self.held) {
                     self.drop_agent(&id);
+                }
+                for key in std::mem::take(&mut self.unconfirmed) {
+                    self.tasks.remove(&key);
+                    self.dirty.insert(key);
                 }
             }
         }
@@ -154,6 +167,7 @@ impl ServiceTable {
         self.held = self.agents.keys().filter(|id| !told.contains(*id)).cloned().collect();
         let keep = |task: &Task| self.held.contains(&task.agent);
         self.tasks.retain(|_, task| keep(task));
+        self.unconfirmed = self.tasks.keys().cloned().collect();
         self.agents.retain(|id, _| self.held.contains(id));
         let serving: BTreeSet<&FrameworkId> = self.tasks.keys().map(|key| &key.0).collect();
         self.frameworks.retain(|id, _| serving.contains(id));
@@ -173,6 +187,7 @@ impl ServiceTable {
     fn put_task(&mut self, task: Task) {
         let key = (task.framework.clone(), task.id.clone());
         self.dirty.insert(key.clone());
+        self.unconfirmed.remove(&key);
         if task.status.state.is_terminal() {
             self.dead_here.remove(&task.id);
             self.tasks.remove(&key);
@@ -186,6 +201,8 @@ impl ServiceTable {
         self.agents.remove(id);
         self.held.remove(id);
         self.tasks.retain(|_, task| task.agent != *id);
+        let tasks = &self.tasks;
+        self.unconfirmed.retain(|key| tasks.contains_key(key));
     }
 
     fn mark_agent(&mut self, id: &AgentId) {

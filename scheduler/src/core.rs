@@ -7,6 +7,8 @@ use model::{AgentId, FrameworkInfo, TaskEvent};
 use crate::{App, AppId, Effect, InstanceId, InstanceRecord, Record, Timestamp};
 
 mod backoff;
+#[cfg(test)]
+mod check;
 mod command;
 mod config;
 mod launch;
@@ -133,9 +135,6 @@ impl Scheduler {
                 }
             }
             self.dirty.extend(self.apps.keys().cloned());
-            for deployment in self.deployments.values_mut() {
-                deployment.version = deployment.version.max(self.last_version);
-            }
         }
         self.now
     }

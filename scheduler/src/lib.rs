@@ -9,6 +9,8 @@ mod command;
 mod core;
 mod effect;
 mod instance;
+#[cfg(test)]
+mod sim;
 mod spec;
 mod time;
 

@@ -149,6 +149,20 @@ fn a_restarted_master_empties_nothing() {
 }
 
 #[test]
+fn a_task_that_ended_while_the_master_was_away_goes_with_the_hold() {
+    let mut table = two_running();
+    table.apply(begin(&[], vec![task(1, 1, TaskState::Running)]));
+    table.apply(TaskEvent::AgentAdded(agent(1)));
+    table.apply(TaskEvent::AgentAdded(agent(2)));
+    assert_eq!(table.held_agents().count(), 0);
+    assert!(table.is_holding(), "nothing has spoken for the second agent's task");
+    assert_eq!(weights(&table).len(), 2);
+    table.apply(TaskEvent::HoldExpired);
+    assert_eq!(weights(&table), [("10.99.0.1:31001".into(), 1)]);
+    assert!(!table.is_holding());
+}
+
+#[test]
 fn a_snapshot_is_the_truth_for_the_agents_it_tells() {
     let mut table = two_running();
     table.apply(begin(&[1], Vec::new()));

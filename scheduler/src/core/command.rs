@@ -91,12 +91,20 @@ impl Scheduler {
         let no_app = || CommandError::NoApp(id.to_owned());
         let app_id = AppId::parse(id).map_err(|_| no_app())?;
         let app = self.apps.remove(&app_id).ok_or_else(no_app)?;
-        self.service_ports.free(&app);
+        self.free_service_ports(&app);
         self.waiting.remove(&app_id);
         self.forget_delay(&app_id);
         let version = self.next_version();
         self.persist(Record::DeleteApp(app_id.clone()));
         Ok(self.deploy(app_id, version))
+    }
+
+    /// A number that another app wrote itself stays taken.
+    fn free_service_ports(&mut self, app: &App) {
+        self.service_ports.free(app);
+        for other in self.apps.values() {
+            self.service_ports.take(other);
+        }
     }
 
     fn kill_task(&mut self, task: &str) -> Result<Reply, CommandError> {

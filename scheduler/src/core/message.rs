@@ -155,6 +155,9 @@ impl Scheduler {
             self.apply_status(&id, report.status);
             if self.instances.get(&id).is_some_and(|instance| instance.unwanted) {
                 unknown.push(task);
+            }
+            if self.instances.contains_key(&id) {
+                // Asks again where something is then still to be asked.
                 let again = self.now.after(self.config.retry);
                 self.timers.set(Timer::Repeat(id.clone()), again);
             }
@@ -270,10 +273,18 @@ impl Scheduler {
         self.emit(TaskEvent::AgentRemoved(agent.clone()));
     }
 
+    /// The highest id stays known, so that no later agent gets it again.
     pub(super) fn forget_agent(&mut self, agent: &AgentId) {
+        let next = self.new_agent_id();
         if self.nodes.get(agent).is_some_and(|node| node.link == Link::Unreachable) {
-            self.nodes.remove(agent);
-            self.persist(Record::DeleteAgent(agent.clone()));
+            let node = self.nodes.remove(agent);
+            if self.new_agent_id() == next {
+                self.persist(Record::DeleteAgent(agent.clone()));
+            } else {
+                self.nodes.extend(node.map(|node| (agent.clone(), node)));
+                let again = self.now.after(self.config.forget_agent);
+                self.timers.set(Timer::ForgetAgent(agent.clone()), again);
+            }
         }
     }
 }

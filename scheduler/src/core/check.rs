@@ -1,0 +1,52 @@
+//! The core's own invariants, for the simulation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::Resources;
+
+use super::Scheduler;
+
+impl Scheduler {
+    /// Panics where the state contradicts itself.
+    pub(crate) fn check(&self) {
+        let mut by_app: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for instance in self.instances.values() {
+            by_app
+                .entry(instance.app.clone())
+                .or_default()
+                .insert(instance.id.clone());
+            let node = self.nodes.get(&instance.agent).expect("an instance's agent is known");
+            assert!(
+                node.instances.contains(&instance.id),
+                "{} is not charged to its agent",
+                instance.id
+            );
+        }
+        assert_eq!(by_app, self.by_app, "index by app");
+        for node in self.nodes.values() {
+            let mut used = Resources::default();
+            let mut ports = BTreeSet::new();
+            let specs = node.instances.iter().map(|id| &self.instances[id].spec);
+            let charges = specs.map(|spec| (&spec.resources, &spec.host_ports));
+            let strays = node.strays.values().map(|stray| (&stray.resources, &stray.host_ports));
+            for (resources, host_ports) in charges.chain(strays) {
+                used = used.plus(resources);
+                for port in host_ports {
+                    assert!(
+                        ports.insert(*port),
+                        "{}: host port {port} is given twice",
+                        node.record.id
+                    );
+                }
+            }
+            assert_eq!(used, node.used, "{}: used resources", node.record.id);
+            assert_eq!(ports, node.used_ports, "{}: used ports", node.record.id);
+            assert!(
+                node.record.resources.holds(&used),
+                "{} is over-committed",
+                node.record.id
+            );
+        }
+        assert!(self.dirty.is_empty(), "every app was looked at");
+    }
+}

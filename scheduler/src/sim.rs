@@ -1,0 +1,69 @@
+//! A seeded simulation of the core with faulty agents, links and masters in virtual time.
+//!
+//! `REVERE_SIM_SEED=7 cargo test -p scheduler one_seed` replays one seed.
+
+mod agent;
+mod check;
+mod fault;
+mod master;
+mod world;
+
+use world::World;
+
+/// Seeds in each of the tests below; together 1,000, in parallel as far as the test runner goes.
+const SEEDS: u64 = 250;
+
+fn run(seed: u64) -> u64 {
+    let result = std::panic::catch_unwind(|| {
+        let mut world = World::new(seed);
+        world.run();
+        world.trace()
+    });
+    match result {
+        Ok(trace) => trace,
+        Err(panic) => {
+            eprintln!("simulation: seed {seed} failed; replay with REVERE_SIM_SEED={seed}");
+            std::panic::resume_unwind(panic)
+        }
+    }
+}
+
+fn run_block(block: u64) {
+    for seed in block * SEEDS..(block + 1) * SEEDS {
+        run(seed);
+    }
+}
+
+#[test]
+fn seeds_0_to_249() {
+    run_block(0);
+}
+
+#[test]
+fn seeds_250_to_499() {
+    run_block(1);
+}
+
+#[test]
+fn seeds_500_to_749() {
+    run_block(2);
+}
+
+#[test]
+fn seeds_750_to_999() {
+    run_block(3);
+}
+
+#[test]
+fn one_seed() {
+    let seed = std::env::var("REVERE_SIM_SEED")
+        .ok()
+        .map_or(Ok(4_711), |text| text.parse::<u64>());
+    run(seed.expect("REVERE_SIM_SEED is a number"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    assert_eq!(run(42), run(42));
+    assert_ne!(run(42), run(43));
+}

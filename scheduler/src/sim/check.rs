@@ -1,0 +1,156 @@
+//! What must hold at every step and at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{AgentId, FrameworkId, ServiceTable, TaskEvent, TaskId, TaskState, VipRange};
+
+use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Record};
+
+use super::world::World;
+
+/// The durable store of the simulated master.
+#[derive(Default)]
+pub(super) struct Store {
+    framework: Option<FrameworkId>,
+    apps: BTreeMap<AppId, App>,
+    agents: BTreeMap<AgentId, AgentRecord>,
+    instances: BTreeMap<InstanceId, InstanceRecord>,
+}
+
+impl Store {
+    pub(super) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Framework(id) => assert!(self.framework.replace(id).is_none(), "written once"),
+            Record::PutApp(app) => drop(self.apps.insert(app.id.clone(), *app)),
+            Record::DeleteApp(id) => drop(self.apps.remove(&id)),
+            Record::PutAgent(agent) => drop(self.agents.insert(agent.id.clone(), *agent)),
+            Record::DeleteAgent(id) => drop(self.agents.remove(&id)),
+            Record::PutInstance(instance) => drop(self.instances.insert(instance.id.clone(), *instance)),
+            Record::DeleteInstance(id) => drop(self.instances.remove(&id)),
+        }
+    }
+
+    pub(super) fn records(&self) -> Vec<Record> {
+        let mut records: Vec<Record> = self.framework.clone().map(Record::Framework).into_iter().collect();
+        records.extend(self.apps.values().cloned().map(|app| Record::PutApp(Box::new(app))));
+        records.extend(
+            self.agents
+                .values()
+                .cloned()
+                .map(|agent| Record::PutAgent(Box::new(agent))),
+        );
+        records.extend(
+            self.instances
+                .values()
+                .cloned()
+                .map(|one| Record::PutInstance(Box::new(one))),
+        );
+        records
+    }
+
+    pub(super) fn wanted(&self) -> BTreeMap<String, u32> {
+        self.apps
+            .values()
+            .map(|app| (app.id.to_string(), app.instances))
+            .collect()
+    }
+
+    pub(super) fn has_task(&self, task: &TaskId) -> bool {
+        InstanceId::of_task(task).is_some_and(|id| self.instances.contains_key(&id))
+    }
+}
+
+impl World {
+    pub(super) fn check_step(&self) {
+        let mut live = BTreeSet::new();
+        for agent in &self.agents {
+            agent.check();
+            for task in agent.live() {
+                assert!(live.insert(&task.spec.task), "task {} lives twice", task.spec.task);
+            }
+        }
+        if let Some(core) = &self.core {
+            core.check();
+        }
+    }
+
+    /// Nothing that the core knows is missing in the store, or stale there.
+    pub(super) fn check_store(&self) {
+        let Some(core) = &self.core else { return };
+        assert!(core.apps().eq(self.store.apps.values()), "apps differ from the store");
+        assert!(
+            core.instances().eq(self.store.instances.values()),
+            "instances differ from the store"
+        );
+        for agent in core.agents() {
+            assert_eq!(
+                self.store.agents.get(&agent.record.id),
+                Some(agent.record),
+                "agent differs from the store"
+            );
+        }
+        let wanted: BTreeMap<String, u32> = core.apps().map(|app| (app.id.to_string(), app.instances)).collect();
+        assert_eq!(wanted, self.wanted, "apps differ from what users were promised");
+    }
+
+    /// Why the cluster is not yet as users want it.
+    pub(super) fn unsettled(&self) -> Option<String> {
+        let Some(core) = &self.core else {
+            return Some("no master".to_owned());
+        };
+        let known: BTreeSet<&TaskId> = core.instances().map(|instance| &instance.spec.task).collect();
+        let mut running: BTreeMap<String, u32> = self.wanted.keys().map(|app| (app.clone(), 0)).collect();
+        let mut seen = BTreeSet::new();
+        for task in self.agents.iter().flat_map(|agent| agent.tasks.values()) {
+            if task.status.state != TaskState::Running || !known.contains(&task.spec.task) {
+                return Some(format!(
+                    "task {} is {:?} on its machine",
+                    task.spec.task, task.status.state
+                ));
+            }
+            seen.insert(&task.spec.task);
+            let app = task.spec.env.get("MARATHON_APP_ID").cloned().unwrap_or_default();
+            *running.entry(app).or_default() += 1;
+        }
+        if running != self.wanted {
+            return Some(format!("running {running:?}, wanted {:?}", self.wanted));
+        }
+        if seen != known {
+            return Some(format!("the core knows {known:?}, the machines {seen:?}"));
+        }
+        if core.agents().filter(|agent| agent.connected).count() != self.agents.len() {
+            return Some("not every agent is back".to_owned());
+        }
+        if let Some(late) = core
+            .instances()
+            .find(|one| one.unwanted || one.status.state != TaskState::Running)
+        {
+            return Some(format!("the core holds {} for {:?}", late.id, late.status.state));
+        }
+        let ends: Vec<_> = core.deployments().into_iter().filter(|one| !one.finished).collect();
+        (!ends.is_empty()).then(|| format!("deployments left: {ends:?}"))
+    }
+
+    /// Once settled: who followed the stream sees what who subscribes now is told.
+    pub(super) fn check_end(&mut self) {
+        self.check_store();
+        let core = self.core.as_ref().expect("settled");
+        assert_eq!(core.queue().count(), 0, "nothing waits");
+        let mut fresh = ServiceTable::new(VipRange::default());
+        fresh.apply(TaskEvent::Snapshot(core.state()));
+        self.table.apply(TaskEvent::HoldExpired);
+        let (followed, told) = (self.table.snapshot(), fresh.snapshot());
+        assert_eq!(
+            followed.services, told.services,
+            "services differ between stream and state"
+        );
+        assert_eq!(followed.tasks, told.tasks, "tasks differ between stream and state");
+        let wanted: usize = self
+            .wanted
+            .values()
+            .map(|count| usize::try_from(*count).expect("few"))
+            .sum();
+        let backends: usize = told.services.values().map(|service| service.backends.len()).sum();
+        assert_eq!(backends, wanted, "each instance is a backend of its VIP");
+    }
+}

@@ -1,0 +1,153 @@
+//! The simulated driver of the core: it carries effects out in order and may die between any two.
+
+use model::TaskEvent;
+
+use crate::{Config, Effect, Record, Scheduler, Timestamp};
+
+use super::world::{Event, Message, World};
+
+fn config() -> Config {
+    Config {
+        reregister_timeout: std::time::Duration::from_secs(120),
+        retry: std::time::Duration::from_secs(5),
+        ..Config::default()
+    }
+}
+
+impl World {
+    pub(super) fn master_up(&mut self) {
+        let seed = self.random.next();
+        let mut core = Scheduler::new(config(), seed, self.store.records());
+        let mut first = Vec::new();
+        while let Some(effect) = core.poll_effect() {
+            first.push(effect);
+        }
+        for effect in first {
+            let Effect::Persist(record) = effect else {
+                panic!("a new core may only persist, not {effect:?}")
+            };
+            self.store.apply(record);
+        }
+        let state = core.state();
+        self.core = Some(core);
+        self.note("master up");
+        if self.wanted_unsure {
+            self.wanted = self.store.wanted();
+            self.wanted_unsure = false;
+        }
+        self.table.apply(TaskEvent::Snapshot(state));
+    }
+
+    pub(super) fn master_down(&mut self) {
+        self.core = None;
+        self.note("master down");
+        self.connections.clear();
+        for number in 0..self.agents.len() {
+            self.agents[number].connection = None;
+            self.agents[number].registered = false;
+        }
+        let delay = if self.faults { self.random.below(60_000) } else { 1_000 };
+        self.after(delay, Event::MasterUp);
+    }
+
+    pub(super) fn master_receives(&mut self, from: usize, connection: u64, message: Message) {
+        let now = Timestamp(self.now);
+        let Some(core) = &mut self.core else {
+            if let Message::Register(_) = message {
+                self.agents[from].connection = None;
+            }
+            return;
+        };
+        if let Message::Register(registration) = message {
+            if self.agents[from].connection != Some(connection) {
+                return;
+            }
+            let told: Vec<_> = registration
+                .tasks
+                .iter()
+                .map(|t| (t.spec.task.clone(), t.status.timestamp_ms))
+                .collect();
+            let registered = core.handle_registration(now, *registration);
+            self.note(registered.agent.as_str());
+            self.connections.insert(registered.agent.clone(), (from, connection));
+            self.send_down(from, connection, Message::Registered(registered));
+            self.carry_out();
+            for (task, timestamp) in told {
+                self.send_down(from, connection, Message::Ack(task, timestamp));
+            }
+            return;
+        }
+        // Only the connection that is the agent's newest speaks for it.
+        let speaker = self
+            .connections
+            .iter()
+            .find(|(_, newest)| **newest == (from, connection));
+        let Some(id) = speaker.map(|(id, _)| id.clone()) else {
+            return;
+        };
+        let known = match message {
+            Message::Status(task, status) => {
+                let timestamp = status.timestamp_ms;
+                let known = core.handle_status(now, &id, task.clone(), status);
+                self.carry_out();
+                if self.core.is_some() && known {
+                    self.send_down(from, connection, Message::Ack(task, timestamp));
+                }
+                known
+            }
+            Message::Heartbeat => {
+                let known = core.handle_heartbeat(now, &id);
+                self.carry_out();
+                known
+            }
+            Message::Disconnect => {
+                core.handle_disconnect(now, &id);
+                self.connections.remove(&id);
+                self.carry_out();
+                true
+            }
+            other => panic!("the master received {other:?}"),
+        };
+        if !known && self.agents[from].connection == Some(connection) {
+            self.break_connection(from);
+        }
+    }
+
+    /// Carries out what the core wants, in order; it may die in between.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(effect) = self.core.as_mut().and_then(Scheduler::poll_effect) {
+            if self.bad_luck(400) {
+                self.wanted_unsure = true;
+                self.master_down();
+                return;
+            }
+            match effect {
+                Effect::Persist(record) => {
+                    if let Record::PutInstance(instance) = &record {
+                        let text = format!("{} {}", instance.id, instance.status.state.as_str());
+                        self.note(&text);
+                    }
+                    self.store.apply(record);
+                }
+                Effect::Launch { agent, spec } => {
+                    assert!(
+                        self.store.has_task(&spec.task),
+                        "{} was launched but not persisted",
+                        spec.task
+                    );
+                    self.order(&agent, Message::Launch(spec));
+                }
+                Effect::Kill { agent, task, .. } => self.order(&agent, Message::Kill(task)),
+                Effect::Emit(event) => {
+                    self.table.apply(event);
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, agent: &model::AgentId, message: Message) {
+        if let Some((number, connection)) = self.connections.get(agent).copied() {
+            self.send_down(number, connection, message);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The simulated world: virtual time, events in flight, and who receives them.
+
+use std::collections::BTreeMap;
+
+use model::{AgentId, LaunchSpec, ServiceTable, TaskId, TaskStatus, VipRange};
+
+use crate::core::random::Random;
+use crate::{Registered, Registration, Scheduler};
+
+use super::agent::SimAgent;
+use super::check::Store;
+
+/// Machines in the cluster. Together they hold twice what the apps can want.
+pub(super) const AGENTS: usize = 3;
+/// Virtual milliseconds with faults.
+const FAULTS_UNTIL: u64 = 300_000;
+/// Virtual milliseconds after the last fault by which everything must be in place.
+const SETTLE_WITHIN: u64 = 600_000;
+/// Unix time at which the simulation begins.
+pub(super) const EPOCH: u64 = 1_700_000_000_000;
+
+/// A message on an agent's connection.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    Register(Box<Registration>),
+    Status(TaskId, TaskStatus),
+    Heartbeat,
+    Disconnect,
+    Registered(Registered),
+    Launch(Box<LaunchSpec>),
+    Kill(TaskId),
+    Ack(TaskId, u64),
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    ToMaster {
+        from: usize,
+        connection: u64,
+        message: Message,
+    },
+    ToAgent {
+        to: usize,
+        connection: u64,
+        message: Message,
+    },
+    AgentTick(usize),
+    TaskStep(usize, TaskId),
+    AgentUp(usize),
+    MasterTimer,
+    MasterUp,
+    Fault,
+    Command,
+}
+
+/// All of it.
+pub(super) struct World {
+    pub(super) random: Random,
+    pub(super) now: u64,
+    pub(super) core: Option<Scheduler>,
+    pub(super) store: Store,
+    pub(super) agents: Vec<SimAgent>,
+    /// Newest connection that the master has of each agent id.
+    pub(super) connections: BTreeMap<AgentId, (usize, u64)>,
+    pub(super) table: ServiceTable,
+    /// What users were promised: instances by app.
+    pub(super) wanted: BTreeMap<String, u32>,
+    /// The master died while carrying out a command; whether it holds is read from the store.
+    pub(super) wanted_unsure: bool,
+    pub(super) faults: bool,
+    events: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    trace: u64,
+    timer_at: Option<u64>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut world = Self {
+            random: Random::new(seed),
+            now: EPOCH,
+            core: None,
+            store: Store::default(),
+            agents: (0..AGENTS).map(SimAgent::new).collect(),
+            connections: BTreeMap::new(),
+            table: ServiceTable::new(VipRange::default()),
+            wanted: BTreeMap::new(),
+            wanted_unsure: false,
+            faults: true,
+            events: BTreeMap::new(),
+            sequence: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+            timer_at: None,
+        };
+        world.after(0, Event::MasterUp);
+        for agent in 0..AGENTS {
+            let delay = world.random.below(2_000);
+            world.after(delay, Event::AgentTick(agent));
+        }
+        world.after(3_000, Event::Command);
+        world.after(5_000, Event::Fault);
+        world
+    }
+
+    /// Runs to the end of faults, then until all is in place.
+    pub(super) fn run(&mut self) {
+        let mut steps = 0u32;
+        while self.now < EPOCH + FAULTS_UNTIL {
+            self.step();
+            steps += 1;
+            if steps.is_multiple_of(16) {
+                self.check_store();
+            }
+        }
+        self.faults = false;
+        self.heal();
+        let limit = self.now + SETTLE_WITHIN;
+        let mut next_look = self.now;
+        loop {
+            self.step();
+            if self.now >= next_look {
+                next_look = self.now + 5_000;
+                match self.unsettled() {
+                    None => break,
+                    Some(why) => assert!(self.now < limit, "not settled in time: {why}"),
+                }
+            }
+        }
+        self.check_end();
+    }
+
+    pub(super) fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    pub(super) fn note(&mut self, text: &str) {
+        for byte in text.bytes().chain(self.now.to_le_bytes()) {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if std::env::var_os("REVERE_SIM_TRACE").is_some() {
+            eprintln!("{:>7} {text}", self.now - EPOCH);
+        }
+    }
+
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(super) fn at(&mut self, time: u64, event: Event) {
+        self.sequence += 1;
+        self.events.insert((time.max(self.now), self.sequence), event);
+    }
+
+    /// True once in `n` times, while there are faults.
+    pub(super) fn bad_luck(&mut self, n: u64) -> bool {
+        self.random.below(n) == 0 && self.faults
+    }
+
+    fn step(&mut self) {
+        let ((time, _), event) = self.events.pop_first().expect("agents tick for ever");
+        self.now = time;
+        match event {
+            Event::ToMaster {
+                from,
+                connection,
+                message,
+            } => self.master_receives(from, connection, message),
+            Event::ToAgent {
+                to,
+                connection,
+                message,
+            } => self.agent_receives(to, connection, message),
+            Event::AgentTick(agent) => self.agent_tick(agent),
+            Event::TaskStep(agent, task) => self.task_step(agent, &task),
+            Event::AgentUp(agent) => self.agents[agent].up = true,
+            Event::MasterTimer => self.master_timer(),
+            Event::MasterUp => self.master_up(),
+            Event::Fault => self.fault(),
+            Event::Command => self.command(),
+        }
+        self.arm_timer();
+        self.check_step();
+    }
+
+    fn arm_timer(&mut self) {
+        let due = self
+            .core
+            .as_ref()
+            .and_then(Scheduler::poll_timeout)
+            .map(|at| at.0.max(self.now));
+        if due.is_some_and(|due| self.timer_at.is_none_or(|armed| due < armed)) {
+            self.timer_at = due;
+            self.at(due.unwrap_or_default(), Event::MasterTimer);
+        }
+    }
+
+    fn master_timer(&mut self) {
+        if self.timer_at.is_some_and(|armed| armed > self.now) {
+            return;
+        }
+        self.timer_at = None;
+        let now = crate::Timestamp(self.now);
+        if let Some(core) = &mut self.core
+            && core.poll_timeout().is_some_and(|due| due <= now)
+        {
+            core.handle_timeout(now);
+            self.carry_out();
+        }
+    }
+}
