@@ -1,7 +1,10 @@
 //! Everything of the `revere` binary: configuration, drivers, HTTP APIs, storage, command line.
 
 pub mod cli;
+pub mod config;
 pub mod demo;
+pub mod master;
 pub mod mesos;
 pub mod recordio;
+mod store;
 pub mod wire;

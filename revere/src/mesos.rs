@@ -2,6 +2,3 @@
 
 pub mod decode;
 pub mod encode;
-
-/// Text attribute of an agent that tells its block of the overlay.
-pub const SUBNET_ATTRIBUTE: &str = "overlay_subnet";

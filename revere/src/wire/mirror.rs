@@ -2,6 +2,7 @@
 
 mod message;
 mod model;
+mod record;
 
 use super::{Wire, WireError};
 

@@ -1,0 +1,131 @@
+//! The master: drives the scheduler core and answers nodes, people and subscribers.
+
+mod config;
+mod core;
+mod driver;
+mod handle;
+mod http;
+mod link;
+mod marathon;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, StoreKind};
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Store, StoreError};
+use driver::Driver;
+
+/// Open requests get this long after the end was asked for.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Why the master cannot start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// The port is taken, for example.
+    #[error("cannot listen on {key} = {address}: {source}; end what uses it, or set another address")]
+    Listen {
+        /// Configuration key.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The overlay's prefix.
+    #[error("master.overlay: {0}")]
+    Overlay(#[from] model::NetError),
+    /// The driver has ended by itself, which it never should.
+    #[error("the scheduler's task ended unexpectedly: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// A master that listens.
+#[derive(Debug)]
+pub struct Master {
+    /// Where, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    shutdown: CancellationToken,
+    driver: JoinHandle<Result<(), StoreError>>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+/// Opens the store, listens and starts; returns when the API answers.
+pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Master, MasterError> {
+    let core = config.core()?;
+    let store = match config.store {
+        StoreKind::File => Store::open(Path::new(&config.state_dir))?,
+        StoreKind::Memory => Store::memory(),
+    };
+    let records = store.load()?;
+    let mut listeners = vec![listen("master.listen", &config.listen).await?];
+    if !config.marathon_listen.is_empty() {
+        listeners.push(listen("master.marathon_listen", &config.marathon_listen).await?);
+    }
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
+    let (driver, handle) = Driver::new(core, store, records, shutdown.clone());
+    let driver = tokio::spawn(driver.run());
+    let state = http::App::new(handle, &addresses, shutdown.clone());
+    let servers = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(serve(listener, state.clone(), shutdown.clone())))
+        .collect();
+    tracing::info!(?addresses, "master listens");
+    Ok(Master {
+        addresses,
+        shutdown,
+        driver,
+        servers,
+    })
+}
+
+impl Master {
+    /// Runs until the end is asked for or the store fails.
+    pub async fn wait(self) -> Result<(), MasterError> {
+        let result = self.driver.await;
+        // The API cannot answer without the driver.
+        self.shutdown.cancel();
+        for server in self.servers {
+            let _ = tokio::time::timeout(GRACE, server).await;
+        }
+        result??;
+        Ok(())
+    }
+}
+
+async fn listen(key: &'static str, address: &str) -> Result<TcpListener, MasterError> {
+    TcpListener::bind(address).await.map_err(|source| MasterError::Listen {
+        key,
+        address: address.to_owned(),
+        source,
+    })
+}
+
+async fn serve(listener: TcpListener, state: http::App, shutdown: CancellationToken) {
+    use axum::serve::ListenerExt as _;
+    // Events and small answers must not wait for each other.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let router = http::router(state);
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+    {
+        tracing::error!(%error, "the API's server ended");
+    }
+}

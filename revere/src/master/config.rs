@@ -1,0 +1,92 @@
+//! Settings of the master, `[master]` in the file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `[master]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of the API that nodes and people use.
+    pub listen: String,
+    /// Second address with the same API, Marathon's port; empty for none.
+    pub marathon_listen: String,
+    /// Directory of the store.
+    pub state_dir: String,
+    /// `file` or `memory`.
+    pub store: StoreKind,
+    /// Prefix of agent and framework ids; one per cluster.
+    pub cluster: String,
+    /// Framework name; VIP and task names end in it.
+    pub framework: String,
+    /// Block that nodes get their overlay subnets from; empty for no overlay.
+    pub overlay: String,
+    /// Prefix length of a node's subnet.
+    pub overlay_prefix: u8,
+    /// Silence after which a node counts as unreachable.
+    pub agent_timeout_seconds: u64,
+    /// How long nodes may take to come back after a restart of the master.
+    pub reregister_timeout_seconds: u64,
+    /// Time in TASK_KILLING before SIGTERM for tasks with a VIP.
+    pub drain_ms: u64,
+    /// Time from SIGTERM to SIGKILL where the app says nothing.
+    pub grace_ms: u64,
+    /// How long a task may stay STARTING before it counts as unhealthy.
+    pub ready_within_ms: u64,
+}
+
+/// Where the state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// `<state_dir>/master.redb`.
+    File,
+    /// Nowhere: for tests and trials.
+    Memory,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let core = scheduler::Config::default();
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            listen: "0.0.0.0:5050".to_owned(),
+            marathon_listen: "0.0.0.0:8080".to_owned(),
+            state_dir: "/var/lib/revere/master".to_owned(),
+            store: StoreKind::File,
+            cluster: core.cluster,
+            framework: core.framework_name,
+            overlay: core.overlay.map(|net| net.to_string()).unwrap_or_default(),
+            overlay_prefix: core.overlay_prefix,
+            agent_timeout_seconds: core.agent_timeout.as_secs(),
+            reregister_timeout_seconds: core.reregister_timeout.as_secs(),
+            drain_ms: ms(core.drain),
+            grace_ms: ms(core.grace),
+            ready_within_ms: ms(core.ready_within),
+        }
+    }
+}
+
+impl Config {
+    /// The core's settings.
+    pub fn core(&self) -> Result<scheduler::Config, model::NetError> {
+        let overlay = if self.overlay.is_empty() {
+            None
+        } else {
+            Some(self.overlay.parse()?)
+        };
+        Ok(scheduler::Config {
+            framework_name: self.framework.clone(),
+            cluster: self.cluster.clone(),
+            overlay,
+            overlay_prefix: self.overlay_prefix,
+            agent_timeout: Duration::from_secs(self.agent_timeout_seconds),
+            reregister_timeout: Duration::from_secs(self.reregister_timeout_seconds),
+            drain: Duration::from_millis(self.drain_ms),
+            grace: Duration::from_millis(self.grace_ms),
+            ready_within: Duration::from_millis(self.ready_within_ms),
+            ..scheduler::Config::default()
+        })
+    }
+}

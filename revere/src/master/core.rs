@@ -1,0 +1,174 @@
+//! What the driver owns and readers may look at: the scheduler core and what is derived from its effects.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use model::{AgentId, LaunchSpec, Resources, ServiceTable, TaskEvent, TaskId};
+use scheduler::{Effect, Record, Scheduler, Timestamp};
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::mesos::encode::{self, Sizes};
+use crate::recordio;
+
+/// Events a subscriber may lag behind before it is dropped; it then reconnects and takes a new snapshot.
+const EVENT_BUFFER: usize = 4096;
+
+/// State for readers.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) scheduler: Scheduler,
+    /// The master's own fold of what it emits, for `revere vip list`.
+    pub(super) table: ServiceTable,
+    /// When each connected agent last said something.
+    pub(super) heard: BTreeMap<AgentId, Timestamp>,
+    pub(super) started: Timestamp,
+    pub(super) now: Timestamp,
+    sizes: BTreeMap<TaskId, Sizes>,
+    events: broadcast::Sender<Bytes>,
+}
+
+fn sizes_of(spec: &LaunchSpec) -> Sizes {
+    Sizes {
+        resources: spec.resources,
+        network: spec.network.clone(),
+    }
+}
+
+impl Core {
+    pub(super) fn new(scheduler: Scheduler, now: Timestamp) -> Self {
+        let mut table = ServiceTable::default();
+        table.apply(TaskEvent::Snapshot(scheduler.state()));
+        let sizes = scheduler
+            .instances()
+            .map(|instance| (instance.spec.task.clone(), sizes_of(&instance.spec)))
+            .collect();
+        Self {
+            scheduler,
+            table,
+            heard: BTreeMap::new(),
+            started: now,
+            now,
+            sizes,
+            events: broadcast::Sender::new(EVENT_BUFFER),
+        }
+    }
+
+    /// Notes the sizes of tasks before their events are told.
+    pub(super) fn note(&mut self, effect: &Effect) {
+        if let Effect::Persist(Record::PutInstance(instance)) = effect {
+            self.sizes.insert(instance.spec.task.clone(), sizes_of(&instance.spec));
+        }
+    }
+
+    /// Tells every subscriber.
+    pub(super) fn emit(&mut self, event: TaskEvent) {
+        if let Some(json) = self.event(&event) {
+            // Fails only when nobody listens.
+            let _ = self.events.send(record(&json));
+        }
+        if let TaskEvent::TaskUpdated { task, status, .. } = &event
+            && status.state.is_terminal()
+        {
+            self.sizes.remove(task);
+        }
+        self.table.apply(event);
+    }
+
+    fn event(&self, event: &TaskEvent) -> Option<Value> {
+        Some(match event {
+            TaskEvent::TaskAdded(task) => encode::task_added(task, self.sizes.get(&task.id)),
+            TaskEvent::TaskUpdated {
+                framework,
+                task,
+                status,
+            } => {
+                let known = self.table.snapshot();
+                let agent = known
+                    .tasks
+                    .get(&(framework.clone(), task.clone()))
+                    .map(|task| task.agent.as_str().to_owned());
+                encode::task_updated(framework.as_str(), task.as_str(), agent.as_deref(), status)
+            }
+            TaskEvent::AgentAdded(agent) => encode::agent_added(self.scheduler.agent(&agent.id)?),
+            TaskEvent::AgentRemoved(agent) => encode::agent_removed(agent.as_str()),
+            TaskEvent::FrameworkAdded(framework) => encode::framework_added(framework),
+            TaskEvent::FrameworkRemoved(framework) => encode::framework_removed(framework.as_str()),
+            // Inputs of a node's own table; a master never tells them.
+            TaskEvent::Snapshot(_) | TaskEvent::LocalExit(_) | TaskEvent::HoldExpired => return None,
+        })
+    }
+
+    /// The first records of a subscriber and everything after them, with nothing between.
+    pub(super) fn subscribe(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
+        (record(&encode::subscribed(self.get_state())), self.events.subscribe())
+    }
+
+    /// `get_state`.
+    pub(super) fn get_state(&self) -> Value {
+        serde_json::json!({
+            "get_tasks": self.get_tasks(),
+            "get_executors": {},
+            "get_frameworks": self.get_frameworks(),
+            "get_agents": self.get_agents(),
+        })
+    }
+
+    /// `get_tasks`.
+    pub(super) fn get_tasks(&self) -> Value {
+        let state = self.scheduler.state();
+        encode::lists(vec![(
+            "tasks",
+            state
+                .tasks
+                .iter()
+                .map(|task| encode::task(task, self.sizes.get(&task.id)))
+                .collect(),
+        )])
+    }
+
+    /// `get_frameworks`.
+    pub(super) fn get_frameworks(&self) -> Value {
+        encode::lists(vec![(
+            "frameworks",
+            vec![encode::framework(self.scheduler.framework())],
+        )])
+    }
+
+    /// `get_agents`.
+    pub(super) fn get_agents(&self) -> Value {
+        let ports = self.ports_used();
+        let empty = Vec::new();
+        let agents = self
+            .scheduler
+            .agents()
+            .map(|view| encode::agent(view.record, &view.used, ports.get(&view.record.id).unwrap_or(&empty)))
+            .collect();
+        let recovered = self.scheduler.recovered_agents().map(encode::agent_info).collect();
+        encode::lists(vec![("agents", agents), ("recovered_agents", recovered)])
+    }
+
+    fn ports_used(&self) -> BTreeMap<AgentId, Vec<u16>> {
+        let mut used: BTreeMap<AgentId, Vec<u16>> = BTreeMap::new();
+        for instance in self.scheduler.instances() {
+            used.entry(instance.agent.clone())
+                .or_default()
+                .extend(&instance.spec.host_ports);
+        }
+        used
+    }
+
+    /// Sum over all registered agents: (used, total).
+    pub(super) fn capacity(&self) -> (Resources, Resources) {
+        self.scheduler
+            .agents()
+            .fold(Default::default(), |(used, total): (Resources, Resources), view| {
+                (used.plus(&view.used), total.plus(&view.record.resources))
+            })
+    }
+}
+
+/// One RecordIO record.
+pub(super) fn record(json: &Value) -> Bytes {
+    recordio::encode(json.to_string().as_bytes())
+}

@@ -1,0 +1,91 @@
+//! The way to the driver: inputs in a bounded queue, answers back.
+
+use model::{AgentId, TaskId, TaskStatus};
+use scheduler::{Command, CommandError, Registration, Reply};
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::Core;
+use crate::wire::MasterMessage;
+
+/// Inputs waiting for the driver; senders wait when it is full, so that a flood slows its source.
+pub(super) const INPUT_QUEUE: usize = 1024;
+
+/// Tells an agent's connections apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkId(pub(super) u64);
+
+/// A look at the state.
+type Look = Box<dyn FnOnce(&Core) + Send>;
+
+/// What the driver takes.
+pub(super) enum Input {
+    Command {
+        command: Command,
+        answer: oneshot::Sender<Result<Reply, CommandError>>,
+    },
+    Look(Look),
+    Register {
+        link: LinkId,
+        registration: Box<Registration>,
+        sender: mpsc::Sender<MasterMessage>,
+        answer: oneshot::Sender<AgentId>,
+    },
+    Status {
+        link: LinkId,
+        agent: AgentId,
+        sequence: u64,
+        task: TaskId,
+        status: TaskStatus,
+    },
+    Heartbeat {
+        link: LinkId,
+        agent: AgentId,
+    },
+    Disconnect {
+        link: LinkId,
+        agent: AgentId,
+    },
+}
+
+/// The driver has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the master is shutting down")]
+pub(super) struct Gone;
+
+/// Sends inputs to the driver.
+#[derive(Clone, Debug)]
+pub(super) struct Handle {
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Handle {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Input>) {
+        let (inputs, receiver) = mpsc::channel(INPUT_QUEUE);
+        (Self { inputs }, receiver)
+    }
+
+    pub(super) async fn send(&self, input: Input) -> Result<(), Gone> {
+        self.inputs.send(input).await.map_err(|_| Gone)
+    }
+
+    /// Answers once the change is durable.
+    pub(super) async fn command(&self, command: Command) -> Result<Result<Reply, CommandError>, Gone> {
+        let (answer, reply) = oneshot::channel();
+        self.send(Input::Command { command, answer }).await?;
+        reply.await.map_err(|_| Gone)
+    }
+
+    /// Runs `look` on the state between two inputs. It must be short.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (answer, reply) = oneshot::channel();
+        let look: Look = Box::new(move |core| {
+            // The asker may have gone away meanwhile.
+            let _ = answer.send(look(core));
+        });
+        self.send(Input::Look(look)).await?;
+        reply.await.map_err(|_| Gone)
+    }
+}

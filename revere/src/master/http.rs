@@ -1,0 +1,62 @@
+//! The master's HTTP API: Marathon's paths, Mesos's operator API, and our own under `/revere/v1`.
+
+mod answer;
+mod marathon;
+mod mesos;
+mod metrics;
+mod own;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::routing::{any, get};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::Handle;
+use crate::wire;
+
+/// What every handler has.
+#[derive(Clone, Debug)]
+pub(super) struct App {
+    pub(super) handle: Handle,
+    pub(super) shutdown: CancellationToken,
+    /// `host:port` told where a request names no host.
+    pub(super) address: String,
+    pub(super) port: u16,
+}
+
+impl App {
+    pub(super) fn new(handle: Handle, addresses: &[SocketAddr], shutdown: CancellationToken) -> Self {
+        let first = addresses.first();
+        Self {
+            handle,
+            shutdown,
+            address: first.map(ToString::to_string).unwrap_or_default(),
+            port: first.map_or(0, SocketAddr::port),
+        }
+    }
+}
+
+pub(super) fn router(app: App) -> Router {
+    Router::new()
+        .route("/ping", get(async || "pong"))
+        .route("/health", get(own::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v2/apps", get(marathon::list).post(marathon::create))
+        .route("/v2/apps/", get(marathon::list).post(marathon::create))
+        .route("/v2/apps/{*path}", any(marathon::below_apps))
+        .route("/v2/tasks", get(marathon::tasks))
+        .route("/v2/deployments", get(marathon::deployments))
+        .route("/v2/queue", get(marathon::queue))
+        .route("/v2/info", get(marathon::info))
+        .route("/v2/leader", get(marathon::leader))
+        .route("/api/v1", any(mesos::call))
+        .route("/api/v1/{*rest}", any(mesos::call))
+        .route("/master/api/v1", any(mesos::call))
+        .route("/master/api/v1/{*rest}", any(mesos::call))
+        .route("/version", get(mesos::version))
+        .route("/revere/v1/vips", get(own::vips))
+        .route("/revere/v1/nodes", get(own::nodes))
+        .route(wire::AGENT_PATH, get(own::agent))
+        .with_state(app)
+}

@@ -1,0 +1,82 @@
+//! Answers in Marathon's form, refusals included.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use scheduler::{CommandError, Fault, Reply};
+use serde_json::{Value, json};
+
+use crate::master::handle::Gone;
+
+/// Marathon's header on every change.
+const DEPLOYMENT_HEADER: &str = "marathon-deployment-id";
+
+/// A refusal; always JSON, since clients parse it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            body: json!({"message": message.into()}),
+        }
+    }
+
+    pub(super) fn invalid(faults: &[Fault]) -> Self {
+        let details: Vec<Value> = faults
+            .iter()
+            .map(|fault| json!({"path": fault.path, "errors": fault.errors}))
+            .collect();
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            body: json!({"message": "Object is not valid", "details": details}),
+        }
+    }
+
+    pub(super) fn bad_json(error: &serde_json::Error) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            body: json!({"message": "Invalid JSON", "details": [{"path": "", "errors": [error.to_string()]}]}),
+        }
+    }
+}
+
+impl From<Gone> for Refusal {
+    fn from(gone: Gone) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
+    }
+}
+
+impl From<CommandError> for Refusal {
+    fn from(error: CommandError) -> Self {
+        match &error {
+            CommandError::Invalid(faults) => Self::invalid(faults),
+            CommandError::NoApp(_) | CommandError::NoTask(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            CommandError::AppExists(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+/// The answer to a change.
+pub(super) fn changed(status: StatusCode, reply: &Reply, body: Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    if let Ok(value) = HeaderValue::from_str(&reply.deployment) {
+        response.headers_mut().insert(DEPLOYMENT_HEADER, value);
+    }
+    response
+}
+
+/// `{version, deploymentId}`.
+pub(super) fn deployment(reply: &Reply) -> Value {
+    json!({"version": reply.version.to_string(), "deploymentId": reply.deployment})
+}

@@ -1,0 +1,122 @@
+//! Our own paths: nodes, VIPs, health, and the agents' upgrade.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use model::{Resources, Service};
+use serde_json::{Value, json};
+
+use super::App;
+use super::answer::Refusal;
+use crate::master::core::Core;
+use crate::master::link;
+use crate::wire;
+
+/// `GET /health`: 200 while the driver answers.
+pub(super) async fn health(State(app): State<App>) -> Result<Json<Value>, Refusal> {
+    app.handle.look(|_| ()).await?;
+    Ok(Json(json!({"healthy": true})))
+}
+
+/// `GET /revere/v1/agent`: from here on the connection speaks frames.
+pub(super) async fn agent(State(app): State<App>, request: Request<Body>) -> Response {
+    match wire::accept(request) {
+        Ok((response, stream)) => {
+            tokio::spawn(async move {
+                match stream.await {
+                    Ok(stream) => link::serve(stream, app.handle, app.shutdown).await,
+                    Err(error) => tracing::warn!(%error, "a node's connection failed"),
+                }
+            });
+            response
+        }
+        Err(error) => Refusal::new(StatusCode::UPGRADE_REQUIRED, error.to_string()).into_response(),
+    }
+}
+
+fn resources(resources: &Resources) -> Value {
+    json!({"cpus_milli": resources.cpus_milli, "mem_mb": resources.mem_mb, "disk_mb": resources.disk_mb})
+}
+
+/// `GET /revere/v1/nodes`.
+pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Value>, Refusal> {
+    let nodes = app.handle.look(node_list).await?;
+    Ok(Json(json!({"nodes": nodes})))
+}
+
+fn node_list(core: &Core) -> Vec<Value> {
+    let tasks = |agent: &model::AgentId| core.scheduler.instances().filter(|one| one.agent == *agent).count();
+    let registered = core.scheduler.agents().map(|view| {
+        let record = view.record;
+        let heard = core
+            .heard
+            .get(&record.id)
+            .map(|heard| core.now.since(*heard).as_millis());
+        json!({
+            "id": record.id.as_str(),
+            "hostname": record.hostname,
+            "ip": record.ip,
+            "connected": view.connected,
+            "subnet": record.subnet.map(|subnet| subnet.to_string()),
+            "tasks": tasks(&record.id),
+            "used": resources(&view.used),
+            "total": resources(&record.resources),
+            "heard_ms_ago": heard,
+        })
+    });
+    let recovered = core.scheduler.recovered_agents().map(|record| {
+        json!({
+            "id": record.id.as_str(),
+            "hostname": record.hostname,
+            "ip": record.ip,
+            "connected": false,
+            "subnet": record.subnet.map(|subnet| subnet.to_string()),
+            "tasks": tasks(&record.id),
+            "used": resources(&Resources::default()),
+            "total": resources(&record.resources),
+            "heard_ms_ago": null,
+        })
+    });
+    registered.chain(recovered).collect()
+}
+
+/// `GET /revere/v1/vips`.
+pub(super) async fn vips(State(app): State<App>) -> Result<Json<Value>, Refusal> {
+    let body = app
+        .handle
+        .look(|core| {
+            let snapshot = core.table.snapshot();
+            let vips: Vec<Value> = snapshot.services.values().map(|service| vip(service)).collect();
+            let rejected: Vec<String> = core
+                .table
+                .rejected()
+                .into_iter()
+                .map(|rejected| rejected.what.clone())
+                .collect();
+            json!({"generation": snapshot.generation.0, "vips": vips, "rejected": rejected})
+        })
+        .await?;
+    Ok(Json(body))
+}
+
+fn vip(service: &Service) -> Value {
+    let backend = |backend: &model::Backend| {
+        json!({
+            "address": backend.addr,
+            "port": backend.port,
+            "weight": backend.weight,
+            "node": backend.agent.as_str(),
+            "node_ip": backend.agent_ip,
+            "task": backend.task.as_str(),
+        })
+    };
+    json!({
+        "name": service.name.as_ref().map(ToString::to_string),
+        "address": service.vip.addr,
+        "port": service.vip.port,
+        "protocol": service.vip.protocol.as_str(),
+        "backends": service.backends.iter().map(backend).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,4 @@
+//! Marathon's JSON: definitions in, apps, tasks, deployments and the queue out.
+
+pub(super) mod read;
+pub(super) mod write;

@@ -1,0 +1,259 @@
+//! Reads an app definition: the JSON types are checked here, the rules in the scheduler.
+
+mod field;
+
+#[cfg(test)]
+mod tests;
+
+use scheduler::{AppSpec, Fault, PortSpec};
+use serde_json::{Map, Value};
+
+use field::{Fields, is_empty, strings, text};
+
+/// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
+const UNSUPPORTED: [&str; 17] = [
+    "acceptedResourceRoles",
+    "check",
+    "dependencies",
+    "executorResources",
+    "executor",
+    "fetch",
+    "gpus",
+    "healthChecks",
+    "ipAddress",
+    "readinessChecks",
+    "residency",
+    "resourceLimits",
+    "role",
+    "secrets",
+    "taskRateLimit",
+    "tty",
+    "uris",
+];
+
+/// The definition as written, or every field whose JSON type is wrong.
+pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
+    let Some(object) = definition.as_object() else {
+        return Err(vec![Fault::new("/", "an app definition must be a JSON object")]);
+    };
+    let mut faults = Vec::new();
+    let mut fields = Fields::new(object, "", &mut faults);
+    let mut spec = AppSpec {
+        id: fields.take("id", "a string", text).unwrap_or_default(),
+        cmd: fields.take("cmd", "a string", text),
+        args: fields.take("args", "a list of strings", strings),
+        cpus: fields.take("cpus", "a number", Value::as_f64),
+        mem: fields.take("mem", "a number", Value::as_f64),
+        disk: fields.take("disk", "a number", Value::as_f64),
+        instances: fields.take("instances", "a whole number", Value::as_i64),
+        labels: fields.map("labels"),
+        user: fields.take("user", "a string", text),
+        require_ports: fields
+            .take("requirePorts", "a boolean", Value::as_bool)
+            .unwrap_or_default(),
+        constraints: fields
+            .take("constraints", "a list of lists of strings", lists)
+            .unwrap_or_default(),
+        backoff_seconds: fields.take("backoffSeconds", "a number", Value::as_f64),
+        backoff_factor: fields.take("backoffFactor", "a number", Value::as_f64),
+        max_launch_delay_seconds: fields.take("maxLaunchDelaySeconds", "a number", Value::as_f64),
+        task_kill_grace_period_seconds: fields.take("taskKillGracePeriodSeconds", "a number", Value::as_f64),
+        kill_selection: fields.take("killSelection", "a string", text),
+        ..AppSpec::default()
+    };
+    spec.unsupported = unsupported(object);
+    environment(&mut spec, object, &mut faults);
+    networks(&mut spec, object, &mut faults);
+    upgrade_strategy(&mut spec, object, &mut faults);
+    ports(&mut spec, object, &mut faults);
+    container(&mut spec, object, &mut faults);
+    if faults.is_empty() { Ok(spec) } else { Err(faults) }
+}
+
+/// The `instances` of an update; nothing else can be changed so far.
+pub(crate) fn scale(definition: &Value) -> Result<i64, Vec<Fault>> {
+    let Some(object) = definition.as_object() else {
+        return Err(vec![Fault::new("/", "an update must be a JSON object")]);
+    };
+    let mut faults = Vec::new();
+    let instances = Fields::new(object, "", &mut faults).take("instances", "a whole number", Value::as_i64);
+    for (key, value) in object {
+        if key != "instances" && key != "id" && !value.is_null() {
+            let sentence = "only `instances` of an existing app can be changed in this version; \
+                            remove the app and add it anew to change anything else";
+            faults.push(Fault::new(format!("/{key}"), sentence));
+        }
+    }
+    match instances {
+        Some(instances) if faults.is_empty() => Ok(instances),
+        None if faults.is_empty() => Err(vec![Fault::new("/instances", "is missing: write {\"instances\": 3}")]),
+        _ => Err(faults),
+    }
+}
+
+fn lists(value: &Value) -> Option<Vec<Vec<String>>> {
+    value.as_array()?.iter().map(strings).collect()
+}
+
+fn unsupported(object: &Map<String, Value>) -> Vec<String> {
+    let plain = UNSUPPORTED.into_iter().filter(|key| {
+        object.get(*key).is_some_and(|value| {
+            let default = match *key {
+                "acceptedResourceRoles" => *value == serde_json::json!(["*"]),
+                "role" => value == "*",
+                _ => false,
+            };
+            !is_empty(value) && !default
+        })
+    });
+    let mut found: Vec<String> = plain.map(str::to_owned).collect();
+    let default = serde_json::json!({"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0});
+    if object
+        .get("unreachableStrategy")
+        .is_some_and(|value| !is_empty(value) && *value != default)
+    {
+        found.push("unreachableStrategy".to_owned());
+    }
+    found
+}
+
+/// Plain values; `{"secret": ...}` is known and not carried out.
+fn environment(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
+    match object.get("env") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(env)) => {
+            for (key, value) in env {
+                match value {
+                    Value::String(value) => {
+                        spec.env.insert(key.clone(), value.clone());
+                    }
+                    Value::Object(secret) if secret.contains_key("secret") => {
+                        spec.unsupported.push(format!("env({key})/secret"));
+                    }
+                    other => faults.push(field::wrong(&format!("/env({key})"), "a string", other)),
+                }
+            }
+        }
+        Some(other) => faults.push(field::wrong("/env", "an object of strings", other)),
+    }
+}
+
+fn networks(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
+    for (path, network) in field::objects(object, "", "networks", faults).unwrap_or_default() {
+        let mut fields = Fields::new(network, &path, faults);
+        let mode = fields.take("mode", "a string", text);
+        let name = fields.take("name", "a string", text);
+        match mode {
+            Some(mode) => spec.networks.push((mode, name)),
+            // Marathon's default where only a name is written.
+            None => spec.networks.push(("container".to_owned(), name)),
+        }
+    }
+}
+
+fn upgrade_strategy(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
+    match object.get("upgradeStrategy") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(strategy)) => {
+            let mut fields = Fields::new(strategy, "/upgradeStrategy", faults);
+            let minimum = fields
+                .take("minimumHealthCapacity", "a number", Value::as_f64)
+                .unwrap_or(1.0);
+            let maximum = fields
+                .take("maximumOverCapacity", "a number", Value::as_f64)
+                .unwrap_or(1.0);
+            spec.upgrade_strategy = Some((minimum, maximum));
+        }
+        Some(other) => faults.push(field::wrong("/upgradeStrategy", "an object", other)),
+    }
+}
+
+/// `portDefinitions`, or the `ports` of old clients.
+fn ports(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
+    let definitions = field::objects(object, "", "portDefinitions", faults);
+    spec.port_definitions = definitions.map(|list| {
+        let mut specs = Vec::with_capacity(list.len());
+        for (path, definition) in list {
+            let mut fields = Fields::new(definition, &path, faults);
+            let port = fields.take("port", "a whole number", Value::as_i64).unwrap_or(0);
+            specs.push(PortSpec {
+                port,
+                ..named_port(&mut fields)
+            });
+        }
+        specs
+    });
+    let whole = |value: &Value| {
+        value
+            .as_array()?
+            .iter()
+            .map(Value::as_i64)
+            .collect::<Option<Vec<i64>>>()
+    };
+    let Some(old) = Fields::new(object, "", faults).take("ports", "a list of whole numbers", whole) else {
+        return;
+    };
+    if spec.port_definitions.is_none() {
+        spec.port_definitions = Some(
+            old.into_iter()
+                .map(|port| PortSpec {
+                    port,
+                    ..PortSpec::default()
+                })
+                .collect(),
+        );
+    } else if !old.is_empty() {
+        faults.push(Fault::new(
+            "/ports",
+            "is the old form of portDefinitions; write only one of them",
+        ));
+    }
+}
+
+fn named_port(fields: &mut Fields<'_>) -> PortSpec {
+    PortSpec {
+        protocol: fields.take("protocol", "a string", text),
+        name: fields.take("name", "a string", text),
+        labels: fields.map("labels"),
+        ..PortSpec::default()
+    }
+}
+
+fn container(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
+    let container = match object.get("container") {
+        None | Some(Value::Null) => return,
+        Some(Value::Object(container)) => container,
+        Some(other) => return faults.push(field::wrong("/container", "an object", other)),
+    };
+    for key in ["docker", "volumes", "linuxInfo"] {
+        if container.get(key).is_some_and(|value| !is_empty(value)) {
+            spec.unsupported.push(format!("container/{key}"));
+        }
+    }
+    let kind = Fields::new(container, "/container", faults).take("type", "a string", text);
+    match kind.as_deref() {
+        None | Some("MESOS") => {}
+        Some("DOCKER") => spec.unsupported.push("container/type DOCKER".to_owned()),
+        Some(_) => faults.push(Fault::new("/container/type", "must be MESOS or DOCKER")),
+    }
+    let mappings = field::objects(container, "/container", "portMappings", faults);
+    spec.port_mappings = mappings.map(|list| {
+        let mut specs = Vec::with_capacity(list.len());
+        for (path, mapping) in list {
+            if mapping.get("networkNames").is_some_and(|value| !is_empty(value)) {
+                spec.unsupported
+                    .push(format!("{}/networkNames", path.trim_start_matches('/')));
+            }
+            let mut fields = Fields::new(mapping, &path, faults);
+            specs.push(PortSpec {
+                port: fields
+                    .take("containerPort", "a whole number", Value::as_i64)
+                    .unwrap_or(0),
+                host_port: fields.take("hostPort", "a whole number", Value::as_i64),
+                service_port: fields.take("servicePort", "a whole number", Value::as_i64),
+                ..named_port(&mut fields)
+            });
+        }
+        specs
+    });
+}

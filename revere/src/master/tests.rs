@@ -1,0 +1,1 @@
+//! HTTP and agents against a master in this process.

@@ -1,0 +1,266 @@
+//! The master's state and changes in the operator API's exact JSON.
+
+#[cfg(test)]
+mod tests;
+
+use model::{FrameworkInfo, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
+use scheduler::AgentRecord;
+use serde_json::{Map, Value, json};
+
+/// Seconds between heartbeats, as Mesos has it.
+pub const HEARTBEAT_SECONDS: f64 = 15.0;
+/// The Mesos release whose API this is.
+pub const VERSION: &str = "1.11.0";
+
+/// What the stream says of a task beyond [`Task`].
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Its scalars.
+    pub resources: Resources,
+    /// Its network.
+    pub network: TaskNetwork,
+}
+
+fn id(text: impl ToString) -> Value {
+    json!({"value": text.to_string()})
+}
+
+/// `{"labels":[{"key","value"}]}`, or `None` when there are none.
+fn labels<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Value> {
+    let list: Vec<Value> = pairs.map(|(key, value)| json!({"key": key, "value": value})).collect();
+    (!list.is_empty()).then(|| json!({"labels": list}))
+}
+
+/// Thousandths as the number Mesos prints.
+fn milli(value: u64) -> Value {
+    // Exact up to 2^53 thousandths; far above any machine.
+    let whole = value / 1000;
+    let part = u32::try_from(value % 1000).unwrap_or(0);
+    let number = f64::from(u32::try_from(whole).unwrap_or(u32::MAX)) + f64::from(part) / 1000.0;
+    json!(number)
+}
+
+fn mega(value: u64) -> Value {
+    json!(f64::from(u32::try_from(value).unwrap_or(u32::MAX)))
+}
+
+/// Scalars and port ranges.
+pub fn resources(scalars: &Resources, ranges: &[(u16, u16)]) -> Value {
+    let scalar = |name: &str, value: Value| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+    let mut list = vec![
+        scalar("cpus", milli(scalars.cpus_milli)),
+        scalar("mem", mega(scalars.mem_mb)),
+        scalar("disk", mega(scalars.disk_mb)),
+    ];
+    if !ranges.is_empty() {
+        let range: Vec<Value> = ranges
+            .iter()
+            .map(|(begin, end)| json!({"begin": begin, "end": end}))
+            .collect();
+        list.push(json!({"name": "ports", "type": "RANGES", "ranges": {"range": range}}));
+    }
+    Value::Array(list)
+}
+
+/// One range per port keeps their order, which is that of `PORT0`, `PORT1`.
+fn single_ports(ports: &[u16]) -> Vec<(u16, u16)> {
+    ports.iter().map(|port| (*port, *port)).collect()
+}
+
+/// A `Task`.
+pub fn task(task: &Task, sizes: Option<&Sizes>) -> Value {
+    let scalars = sizes.map(|sizes| sizes.resources).unwrap_or_default();
+    let mut out = json!({
+        "name": task.name,
+        "task_id": id(&task.id),
+        "framework_id": id(&task.framework),
+        "agent_id": id(&task.agent),
+        "state": task.status.state.as_str(),
+        "status_update_state": task.status.state.as_str(),
+        "resources": resources(&scalars, &single_ports(&task.host_ports)),
+        "statuses": [],
+    });
+    if task.status.state != model::TaskState::Staging {
+        out["statuses"] = json!([status(task)]);
+    }
+    if let Some(labels) = labels(task.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))) {
+        out["labels"] = labels;
+    }
+    if task.has_discovery {
+        let ports: Vec<Value> = task.ports.iter().map(|port| discovery_port(port, task)).collect();
+        out["discovery"] = json!({"visibility": "FRAMEWORK", "name": task.name, "ports": {"ports": ports}});
+    }
+    if task.has_health_check {
+        out["health_check"] = json!({"type": "TCP"});
+    }
+    if let Some(TaskNetwork::Container { name }) = sizes.map(|sizes| &sizes.network) {
+        let mappings: Vec<Value> = task.mappings.iter().map(mapping).collect();
+        let info = json!({"name": name, "port_mappings": mappings, "ip_addresses": [{"protocol": "IPv4"}]});
+        out["container"] = json!({"type": "MESOS", "network_infos": [info]});
+    }
+    out
+}
+
+fn mapping(mapping: &PortMapping) -> Value {
+    json!({
+        "host_port": mapping.host_port,
+        "container_port": mapping.container_port,
+        "protocol": mapping.protocol.as_str(),
+    })
+}
+
+fn discovery_port(port: &TaskPort, task: &Task) -> Value {
+    let scope = match port.scope {
+        PortScope::Container => Some("container"),
+        PortScope::Host if !task.mappings.is_empty() => Some("host"),
+        PortScope::Host => None,
+    };
+    let scope = scope.map(|scope| ("network-scope", scope));
+    let declared = port.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let mut out = json!({"number": port.number, "protocol": port.protocol.as_str()});
+    if let Some(name) = &port.name {
+        out["name"] = json!(name);
+    }
+    if let Some(labels) = labels(declared.chain(scope)) {
+        out["labels"] = labels;
+    }
+    out
+}
+
+fn status(task: &Task) -> Value {
+    status_of(task.id.as_str(), Some(task.agent.as_str()), &task.status)
+}
+
+fn status_of(task: &str, agent: Option<&str>, status: &TaskStatus) -> Value {
+    let seconds = std::time::Duration::from_millis(status.timestamp_ms).as_secs_f64();
+    let mut out = json!({
+        "task_id": id(task),
+        "state": status.state.as_str(),
+        "source": "SOURCE_EXECUTOR",
+        "timestamp": seconds,
+    });
+    if let Some(agent) = agent {
+        out["agent_id"] = id(agent);
+    }
+    if let Some(message) = &status.message {
+        out["message"] = json!(message);
+    }
+    if let Some(healthy) = status.healthy {
+        out["healthy"] = json!(healthy);
+    }
+    if !status.addresses.is_empty() {
+        let address = |addr: &std::net::IpAddr| {
+            let protocol = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
+            json!({"protocol": protocol, "ip_address": addr.to_string()})
+        };
+        let addresses: Vec<Value> = status.addresses.iter().map(address).collect();
+        out["container_status"] = json!({"network_infos": [{"ip_addresses": addresses}]});
+    }
+    out
+}
+
+/// `AgentInfo`.
+pub fn agent_info(record: &AgentRecord) -> Value {
+    let mut attributes = record.attributes.clone();
+    if let Some(subnet) = record.subnet {
+        attributes.insert(super::decode::SUBNET_ATTRIBUTE.to_owned(), subnet.to_string());
+    }
+    let attributes: Vec<Value> = attributes
+        .iter()
+        .map(|(name, text)| json!({"name": name, "type": "TEXT", "text": {"value": text}}))
+        .collect();
+    json!({
+        "id": id(&record.id),
+        "hostname": record.hostname,
+        "port": record.http_port,
+        "resources": resources(&record.resources, &record.ports),
+        "attributes": attributes,
+    })
+}
+
+/// `GetAgents.Agent`.
+pub fn agent(record: &AgentRecord, used: &Resources, used_ports: &[u16]) -> Value {
+    json!({
+        "agent_info": agent_info(record),
+        "active": true,
+        "deactivated": false,
+        "version": VERSION,
+        "pid": format!("slave(1)@{}:{}", record.ip, record.http_port),
+        "total_resources": resources(&record.resources, &record.ports),
+        "allocated_resources": resources(used, &single_ports(used_ports)),
+        "offered_resources": [],
+        "capabilities": [],
+    })
+}
+
+/// `GetFrameworks.Framework`.
+pub fn framework(info: &FrameworkInfo) -> Value {
+    json!({
+        "framework_info": {
+            "id": id(&info.id),
+            "name": info.name,
+            "user": "root",
+            "checkpoint": true,
+            "failover_timeout": 604_800.0,
+            "capabilities": [{"type": "TASK_KILLING_STATE"}, {"type": "PARTITION_AWARE"}],
+        },
+        "active": true,
+        "connected": true,
+        "recovered": false,
+    })
+}
+
+/// `TASK_ADDED`.
+pub fn task_added(added: &Task, sizes: Option<&Sizes>) -> Value {
+    json!({"type": "TASK_ADDED", "task_added": {"task": task(added, sizes)}})
+}
+
+/// `TASK_UPDATED`.
+pub fn task_updated(framework: &str, task: &str, agent: Option<&str>, status: &TaskStatus) -> Value {
+    json!({"type": "TASK_UPDATED", "task_updated": {
+        "framework_id": id(framework),
+        "status": status_of(task, agent, status),
+        "state": status.state.as_str(),
+    }})
+}
+
+/// `AGENT_ADDED`.
+pub fn agent_added(record: &AgentRecord) -> Value {
+    json!({"type": "AGENT_ADDED", "agent_added": {"agent": agent(record, &Resources::default(), &[])}})
+}
+
+/// `AGENT_REMOVED`.
+pub fn agent_removed(agent: &str) -> Value {
+    json!({"type": "AGENT_REMOVED", "agent_removed": {"agent_id": id(agent)}})
+}
+
+/// `FRAMEWORK_ADDED`.
+pub fn framework_added(info: &FrameworkInfo) -> Value {
+    json!({"type": "FRAMEWORK_ADDED", "framework_added": {"framework": framework(info)}})
+}
+
+/// `FRAMEWORK_REMOVED`.
+pub fn framework_removed(framework: &str) -> Value {
+    json!({"type": "FRAMEWORK_REMOVED", "framework_removed": {"framework_info": {"id": id(framework)}}})
+}
+
+/// `HEARTBEAT`.
+pub fn heartbeat() -> Value {
+    json!({"type": "HEARTBEAT"})
+}
+
+/// `SUBSCRIBED`, around a `get_state`.
+pub fn subscribed(state: Value) -> Value {
+    json!({"type": "SUBSCRIBED", "subscribed": {"get_state": state, "heartbeat_interval_seconds": HEARTBEAT_SECONDS}})
+}
+
+/// An object of the lists given that are not empty: Mesos leaves empty ones out.
+pub fn lists(named: Vec<(&str, Vec<Value>)>) -> Value {
+    let mut out = Map::new();
+    for (name, list) in named {
+        if !list.is_empty() {
+            out.insert(name.to_owned(), Value::Array(list));
+        }
+    }
+    Value::Object(out)
+}

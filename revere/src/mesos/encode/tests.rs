@@ -1,0 +1,1 @@
+//! Shapes against what Mesos prints.

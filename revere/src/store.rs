@@ -1,0 +1,188 @@
+//! The master's memory: one record per object, in a redb file or nowhere.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use scheduler::Record;
+
+use crate::wire::{self, WireError};
+
+/// Key `kind/id`, value as made by [`wire::encode`].
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+const FILE_NAME: &str = "master.redb";
+
+/// Why the store cannot be used. The file is left as it is in every case.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be made.
+    #[error("cannot create the state directory {path}: {source}; name another with --state-dir")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// redb cannot open it.
+    #[error(
+        "the store {path} cannot be opened ({cause}); it was left as it is: restore it from a copy, or move it away to start empty"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// redb's error.
+        cause: String,
+    },
+    /// Another master has it open.
+    #[error("the store {0} is in use: another revere master runs with the same --state-dir")]
+    InUse(PathBuf),
+    /// A record is damaged or of another release.
+    #[error("record `{key}` of the store {path} cannot be read ({source}); the store was left as it is")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        source: WireError,
+    },
+    /// Writing failed: disk full, for example.
+    #[error("cannot write to the store {path}: {cause}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// redb's error.
+        cause: String,
+    },
+}
+
+/// Keeps records.
+#[derive(Debug)]
+pub(crate) struct Store {
+    file: Option<(Database, PathBuf)>,
+}
+
+impl Store {
+    /// Keeps nothing.
+    pub(crate) fn memory() -> Self {
+        Self { file: None }
+    }
+
+    /// Opens or makes `<dir>/master.redb`.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let path = dir.join(FILE_NAME);
+        let opened = if path.exists() {
+            Database::open(&path)
+        } else {
+            Database::create(&path)
+        };
+        match opened {
+            Ok(database) => Ok(Self {
+                file: Some((database, path)),
+            }),
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse(path)),
+            Err(error) => Err(StoreError::Open {
+                path,
+                cause: error.to_string(),
+            }),
+        }
+    }
+
+    /// Everything that was written and not deleted since.
+    pub(crate) fn load(&self) -> Result<Vec<Record>, StoreError> {
+        let Some((database, path)) = &self.file else {
+            return Ok(Vec::new());
+        };
+        let open = |cause: String| StoreError::Open {
+            path: path.clone(),
+            cause,
+        };
+        let read = database.begin_read().map_err(|error| open(error.to_string()))?;
+        let table = match read.open_table(RECORDS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(open(error.to_string())),
+        };
+        let mut records = Vec::new();
+        for entry in table.iter().map_err(|error| open(error.to_string()))? {
+            let (key, value) = entry.map_err(|error| open(error.to_string()))?;
+            let record = decode(key.value(), value.value()).map_err(|source| StoreError::Record {
+                path: path.clone(),
+                key: key.value().to_owned(),
+                source,
+            })?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Makes a batch durable, all of it or nothing.
+    pub(crate) fn write(&self, records: &[Record]) -> Result<(), StoreError> {
+        let Some((database, path)) = &self.file else {
+            return Ok(());
+        };
+        write(database, records).map_err(|cause| StoreError::Write {
+            path: path.clone(),
+            cause,
+        })
+    }
+}
+
+fn write(database: &Database, records: &[Record]) -> Result<(), String> {
+    let transaction = database.begin_write().map_err(|error| error.to_string())?;
+    {
+        let mut table = transaction.open_table(RECORDS).map_err(|error| error.to_string())?;
+        for record in records {
+            let key = key(record);
+            match encode(record).map_err(|error| error.to_string())? {
+                Some(bytes) => table
+                    .insert(key.as_str(), bytes.as_slice())
+                    .map_err(|error| error.to_string())?,
+                None => table.remove(key.as_str()).map_err(|error| error.to_string())?,
+            };
+        }
+    }
+    transaction.commit().map_err(|error| error.to_string())
+}
+
+fn key(record: &Record) -> String {
+    match record {
+        Record::Framework(_) => "framework/".to_owned(),
+        Record::PutApp(app) => format!("app/{}", app.id),
+        Record::DeleteApp(id) => format!("app/{id}"),
+        Record::PutAgent(agent) => format!("agent/{}", agent.id),
+        Record::DeleteAgent(id) => format!("agent/{id}"),
+        Record::PutInstance(instance) => format!("instance/{}", instance.id),
+        Record::DeleteInstance(id) => format!("instance/{id}"),
+    }
+}
+
+/// `None`: the key is to be removed.
+fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
+    match record {
+        Record::Framework(id) => wire::encode(id).map(Some),
+        Record::PutApp(app) => wire::encode(app.as_ref()).map(Some),
+        Record::PutAgent(agent) => wire::encode(agent.as_ref()).map(Some),
+        Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
+        Record::DeleteApp(_) | Record::DeleteAgent(_) | Record::DeleteInstance(_) => Ok(None),
+    }
+}
+
+fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
+    match key.split('/').next() {
+        Some("framework") => wire::decode(bytes).map(Record::Framework),
+        Some("app") => wire::decode(bytes).map(|app| Record::PutApp(Box::new(app))),
+        Some("agent") => wire::decode(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
+        Some("instance") => wire::decode(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
+        _ => Err(WireError::Field {
+            field: "key",
+            reason: "its kind is unknown".to_owned(),
+        }),
+    }
+}

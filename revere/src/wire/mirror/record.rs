@@ -1,0 +1,306 @@
+//! Mirrors of what the master stores.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use model::{AgentId, Command, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
+use scheduler::{
+    AgentRecord, App, AppId, AppPort, Backoff, Constraint, InstanceId, InstanceRecord, NetworkMode, Operator,
+    Timestamp, UpgradeStrategy,
+};
+
+use super::super::{Wire, WireError};
+use super::{list, unlist};
+
+type Map = BTreeMap<String, String>;
+
+impl Wire for FrameworkId {
+    type Mirror = String;
+
+    fn to_mirror(&self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn from_mirror(mirror: String) -> Result<Self, WireError> {
+        Ok(Self::new(mirror))
+    }
+}
+
+fn app_id(text: &str) -> Result<AppId, WireError> {
+    AppId::parse(text).map_err(|_| WireError::Field {
+        field: "app id",
+        reason: format!("`{text}` is none"),
+    })
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct PortMirror {
+    port: u16,
+    host_port: Option<u16>,
+    service_port: u16,
+    protocols: Vec<u8>,
+    name: Option<String>,
+    labels: Map,
+}
+
+impl Wire for AppPort {
+    type Mirror = PortMirror;
+
+    fn to_mirror(&self) -> PortMirror {
+        PortMirror {
+            port: self.port,
+            host_port: self.host_port,
+            service_port: self.service_port,
+            protocols: list(&self.protocols),
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+
+    fn from_mirror(mirror: PortMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            port: mirror.port,
+            host_port: mirror.host_port,
+            service_port: mirror.service_port,
+            protocols: unlist::<Protocol>(mirror.protocols)?,
+            name: mirror.name,
+            labels: mirror.labels,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub(super) enum OperatorMirror {
+    Unique,
+    Cluster,
+    GroupBy,
+    MaxPer,
+    Is,
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct ConstraintMirror {
+    field: String,
+    operator: OperatorMirror,
+    value: Option<String>,
+}
+
+impl Wire for Constraint {
+    type Mirror = ConstraintMirror;
+
+    fn to_mirror(&self) -> ConstraintMirror {
+        let operator = match self.operator {
+            Operator::Unique => OperatorMirror::Unique,
+            Operator::Cluster => OperatorMirror::Cluster,
+            Operator::GroupBy => OperatorMirror::GroupBy,
+            Operator::MaxPer => OperatorMirror::MaxPer,
+            Operator::Is => OperatorMirror::Is,
+        };
+        ConstraintMirror {
+            field: self.field.clone(),
+            operator,
+            value: self.value.clone(),
+        }
+    }
+
+    fn from_mirror(mirror: ConstraintMirror) -> Result<Self, WireError> {
+        let operator = match mirror.operator {
+            OperatorMirror::Unique => Operator::Unique,
+            OperatorMirror::Cluster => Operator::Cluster,
+            OperatorMirror::GroupBy => Operator::GroupBy,
+            OperatorMirror::MaxPer => Operator::MaxPer,
+            OperatorMirror::Is => Operator::Is,
+        };
+        Ok(Self {
+            field: mirror.field,
+            operator,
+            value: mirror.value,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub(super) enum NetworkMirror {
+    Host,
+    Bridge,
+    Container(String),
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct AppMirror {
+    id: String,
+    command: <Command as Wire>::Mirror,
+    resources: (u64, u64, u64),
+    instances: u32,
+    env: Map,
+    labels: Map,
+    user: Option<String>,
+    network: NetworkMirror,
+    ports: Vec<PortMirror>,
+    require_ports: bool,
+    constraints: Vec<ConstraintMirror>,
+    backoff: (Duration, f64, Duration),
+    kill_grace: Option<Duration>,
+    kill_youngest_first: bool,
+    /// (minimumHealthCapacity, maximumOverCapacity)
+    upgrade_strategy: (f64, f64),
+    version: u64,
+    last_config_change: u64,
+}
+
+impl Wire for App {
+    type Mirror = AppMirror;
+
+    fn to_mirror(&self) -> AppMirror {
+        AppMirror {
+            id: self.id.as_str().to_owned(),
+            command: self.command.to_mirror(),
+            resources: self.resources.to_mirror(),
+            instances: self.instances,
+            env: self.env.clone(),
+            labels: self.labels.clone(),
+            user: self.user.clone(),
+            network: match &self.network {
+                NetworkMode::Host => NetworkMirror::Host,
+                NetworkMode::Bridge => NetworkMirror::Bridge,
+                NetworkMode::Container(name) => NetworkMirror::Container(name.clone()),
+            },
+            ports: list(&self.ports),
+            require_ports: self.require_ports,
+            constraints: list(&self.constraints),
+            backoff: (self.backoff.initial, self.backoff.factor, self.backoff.max),
+            kill_grace: self.kill_grace,
+            kill_youngest_first: self.kill_youngest_first,
+            upgrade_strategy: (
+                self.upgrade_strategy.minimum_health_capacity,
+                self.upgrade_strategy.maximum_over_capacity,
+            ),
+            version: self.version.0,
+            last_config_change: self.last_config_change.0,
+        }
+    }
+
+    fn from_mirror(mirror: AppMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            id: app_id(&mirror.id)?,
+            command: Command::from_mirror(mirror.command)?,
+            resources: Resources::from_mirror(mirror.resources)?,
+            instances: mirror.instances,
+            env: mirror.env,
+            labels: mirror.labels,
+            user: mirror.user,
+            network: match mirror.network {
+                NetworkMirror::Host => NetworkMode::Host,
+                NetworkMirror::Bridge => NetworkMode::Bridge,
+                NetworkMirror::Container(name) => NetworkMode::Container(name),
+            },
+            ports: unlist(mirror.ports)?,
+            require_ports: mirror.require_ports,
+            constraints: unlist(mirror.constraints)?,
+            backoff: Backoff {
+                initial: mirror.backoff.0,
+                factor: mirror.backoff.1,
+                max: mirror.backoff.2,
+            },
+            kill_grace: mirror.kill_grace,
+            kill_youngest_first: mirror.kill_youngest_first,
+            upgrade_strategy: UpgradeStrategy {
+                minimum_health_capacity: mirror.upgrade_strategy.0,
+                maximum_over_capacity: mirror.upgrade_strategy.1,
+            },
+            version: Timestamp(mirror.version),
+            last_config_change: Timestamp(mirror.last_config_change),
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct AgentMirror {
+    id: String,
+    hostname: String,
+    ip: u32,
+    http_port: u16,
+    resources: (u64, u64, u64),
+    ports: Vec<(u16, u16)>,
+    attributes: Map,
+    subnet: Option<(u32, u8)>,
+}
+
+impl Wire for AgentRecord {
+    type Mirror = AgentMirror;
+
+    fn to_mirror(&self) -> AgentMirror {
+        AgentMirror {
+            id: self.id.as_str().to_owned(),
+            hostname: self.hostname.clone(),
+            ip: self.ip.into(),
+            http_port: self.http_port,
+            resources: self.resources.to_mirror(),
+            ports: self.ports.clone(),
+            attributes: self.attributes.clone(),
+            subnet: self.subnet.map(|net| net.to_mirror()),
+        }
+    }
+
+    fn from_mirror(mirror: AgentMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            id: AgentId::new(mirror.id),
+            hostname: mirror.hostname,
+            ip: mirror.ip.into(),
+            http_port: mirror.http_port,
+            resources: Resources::from_mirror(mirror.resources)?,
+            ports: mirror.ports,
+            attributes: mirror.attributes,
+            subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct InstanceMirror {
+    id: String,
+    app: String,
+    version: u64,
+    agent: String,
+    spec: <LaunchSpec as Wire>::Mirror,
+    service_ports: Vec<u16>,
+    status: <TaskStatus as Wire>::Mirror,
+    staged_at: u64,
+    started_at: Option<u64>,
+    unwanted: bool,
+}
+
+impl Wire for InstanceRecord {
+    type Mirror = InstanceMirror;
+
+    fn to_mirror(&self) -> InstanceMirror {
+        InstanceMirror {
+            id: self.id.0.clone(),
+            app: self.app.as_str().to_owned(),
+            version: self.version.0,
+            agent: self.agent.as_str().to_owned(),
+            spec: self.spec.to_mirror(),
+            service_ports: self.service_ports.clone(),
+            status: self.status.to_mirror(),
+            staged_at: self.staged_at.0,
+            started_at: self.started_at.map(|time| time.0),
+            unwanted: self.unwanted,
+        }
+    }
+
+    fn from_mirror(mirror: InstanceMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            id: InstanceId(mirror.id),
+            app: app_id(&mirror.app)?,
+            version: Timestamp(mirror.version),
+            agent: AgentId::new(mirror.agent),
+            spec: LaunchSpec::from_mirror(mirror.spec)?,
+            service_ports: mirror.service_ports,
+            status: TaskStatus::from_mirror(mirror.status)?,
+            staged_at: Timestamp(mirror.staged_at),
+            started_at: mirror.started_at.map(Timestamp),
+            unwanted: mirror.unwanted,
+        })
+    }
+}
