@@ -1,4 +1,5 @@
 //! A process held by pidfd: its end is noticed at once, whoever its parent is.
+#![allow(unsafe_code, reason = "tokio asks for a promise about the descriptor it watches")]
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,7 +30,8 @@ impl Pidfd {
         if !process.exists() {
             return Ok(None);
         }
-        let fd = AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)?;
+        // SAFETY: an `OwnedFd` names one open descriptor for as long as it lives, and the AsyncFd owns it.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }?;
         Ok(Some(Self { fd }))
     }
 
