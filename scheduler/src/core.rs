@@ -61,7 +61,9 @@ struct Waiting {
 ///   once where it lies in the past (as it does right after [`new`](Self::new)).
 /// - Messages to one agent arrive in order or not at all; those lost are repeated by the core. An agent has one
 ///   connection: a registration ends the one before, whose `handle_disconnect` is then left out.
-/// - Statuses may come late, twice and in any order.
+/// - Statuses may come late, twice and in any order. Those that an agent makes for one task in one state carry growing
+///   times, by its own clock. It tells each until the driver acknowledges it, which is once `handle_status` was true and
+///   its effects were carried out; it keeps an ended task that long.
 ///
 /// # Invariants
 /// - The records persisted are enough: a core restored from them, at any point between two effects, arrives at the
