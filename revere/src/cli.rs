@@ -1,5 +1,12 @@
 //! The command line: what can be asked of `revere`.
 
+pub mod app;
+mod client;
+pub mod list;
+mod table;
+
+pub use client::ClientError;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,13 +59,13 @@ pub enum Command {
     },
     /// Runs one task; started by the node.
     #[command(hide = true)]
-    TaskRunner(RawArgs),
+    TaskRunner(RunnerArgs),
     /// The small HTTP server of the demo.
     #[command(hide = true)]
-    DemoServer(RawArgs),
+    DemoServer(crate::demo::server::ServerArgs),
     /// The load generator of the demo.
     #[command(hide = true)]
-    DemoLoad(RawArgs),
+    DemoLoad(crate::demo::load::LoadArgs),
 }
 
 /// Where the configuration comes from. Precedence: flags, environment, file, defaults.
@@ -201,11 +208,9 @@ pub struct WaitArgs {
     pub timeout: u64,
 }
 
-/// Arguments read by whoever carries the hidden command out.
+/// `revere task-runner`.
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
-pub struct RawArgs {
-    /// As given.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    pub args: Vec<String>,
+pub struct RunnerArgs {
+    /// The task's directory.
+    pub args: Vec<std::ffi::OsString>,
 }

@@ -1,20 +1,95 @@
 //! The `revere` binary: reads the command line and hands over.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
+use revere::cli::{self, Cli, Command, ConfigArgs, MasterArgs, NodeArgs, NodeCommand, VipCommand};
+use revere::{config, demo, master, process};
 
 fn main() -> ExitCode {
-    let cli = revere::cli::Cli::parse();
-    match run(cli.command) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    // Before any thread exists: the runner enters namespaces.
+    let command = match cli.command {
+        Command::TaskRunner(runner) => return agent::run_task(runner.args.into_iter()),
+        command => command,
+    };
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(command)));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("revere: {error:#}");
+            // Nothing can be done if stderr is closed.
+            let _ = writeln!(std::io::stderr(), "revere: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(command: revere::cli::Command) -> anyhow::Result<()> {
-    anyhow::bail!("{command:?} is not carried out by this build")
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Master(args) => run_master(&args).await?,
+        Command::Node(NodeArgs {
+            command: Some(NodeCommand::List(client)),
+            ..
+        }) => cli::list::nodes(&client).await?,
+        Command::Node(args) => run_node(&args).await?,
+        Command::Up(args) => run_both(&args).await?,
+        Command::App(command) => cli::app::run(command).await?,
+        Command::Vip(VipCommand::List(client)) => cli::list::vips(&client).await?,
+        Command::Status(client) => cli::list::status(&client).await?,
+        Command::Config(args) => {
+            let text = config::to_toml(&config::load(&args, &[])?)?;
+            std::io::stdout().lock().write_all(text.as_bytes())?;
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "revere", &mut std::io::stdout());
+        }
+        Command::Man { dir } => man(&dir)?,
+        Command::DemoServer(args) => demo::server::run(args).await?,
+        Command::DemoLoad(args) => demo::load::run(args).await?,
+        // Taken before the runtime was started.
+        Command::TaskRunner(_) => {}
+    }
+    Ok(())
+}
+
+async fn run_master(args: &MasterArgs) -> anyhow::Result<()> {
+    let dir = args.state_dir.as_ref().map(|dir| dir.display().to_string());
+    let options = [
+        ("master.listen", args.listen.clone()),
+        ("master.marathon_listen", args.marathon_listen.clone()),
+        ("master.state_dir", dir),
+        ("master.store", args.store.clone()),
+    ];
+    let flags: Vec<(&str, String)> = options
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect();
+    let config = config::load(&args.config, &flags)?;
+    process::start_logs();
+    let shutdown = process::shutdown_on_signal()?;
+    let master = master::start(&config.master, shutdown).await?;
+    process::tell_ready();
+    Ok(master.wait().await?)
+}
+
+fn man(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    Ok(clap_mangen::generate_to(Cli::command(), dir)?)
+}
+
+async fn run_node(args: &NodeArgs) -> anyhow::Result<()> {
+    anyhow::bail!("the node is not built in yet: {args:?}")
+}
+
+async fn run_both(args: &ConfigArgs) -> anyhow::Result<()> {
+    anyhow::bail!("the node is not built in yet: {args:?}")
 }

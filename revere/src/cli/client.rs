@@ -1,0 +1,208 @@
+//! Asks the master over HTTP and turns its refusals into sentences.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// An answer takes milliseconds; a master that needs longer is in trouble.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a command has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("master address `{0}` is wrong: write --master http://host:port (or set REVERE_MASTER)")]
+    Address(String),
+    /// Nobody there.
+    #[error("cannot reach master at {url}: {cause}; is it running? Set --master or REVERE_MASTER to its address")]
+    Unreachable {
+        /// As given.
+        url: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The master said no.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// Its words, each fault on its own line.
+        message: String,
+    },
+    /// The answer is no JSON of ours.
+    #[error("the server at {0} answers what no revere master does")]
+    Foreign(String),
+    /// The definition cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Waiting took too long.
+    #[error("{id} is not deployed after {seconds} s: {why}; it goes on, see `revere app show {id}`")]
+    Waiting {
+        /// The app.
+        id: String,
+        /// How long.
+        seconds: u64,
+        /// The newest known reason.
+        why: String,
+    },
+    /// Standard output is closed.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// A master's address.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    url: String,
+    authority: String,
+}
+
+impl Client {
+    /// From `http://host:port`.
+    pub(crate) fn new(url: &str) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Address(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let authority = uri
+            .authority()
+            .filter(|_| uri.scheme_str() == Some("http"))
+            .ok_or_else(wrong)?;
+        let authority = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        Ok(Self {
+            url: url.to_owned(),
+            authority,
+        })
+    }
+
+    /// GET.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    /// One request; any status but 2xx is [`ClientError::Refused`].
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, ClientError> {
+        let unreachable = |cause: String| ClientError::Unreachable {
+            url: self.url.clone(),
+            cause,
+        };
+        match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
+            Ok(Ok((status, bytes))) => self.judge(status, &bytes),
+            Ok(Err(cause)) => Err(unreachable(cause)),
+            Err(_) => Err(unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let tcp = TcpStream::connect(&self.authority)
+            .await
+            .map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn judge(&self, status: StatusCode, bytes: &[u8]) -> Result<Value, ClientError> {
+        let body: Result<Value, _> = serde_json::from_slice(bytes);
+        match body {
+            Ok(body) if status.is_success() => Ok(body),
+            Ok(body) if body["message"].is_string() => Err(ClientError::Refused {
+                status,
+                message: sentence(&body),
+            }),
+            _ => Err(ClientError::Foreign(self.url.clone())),
+        }
+    }
+}
+
+/// The message, and each fault of `details` on a line of its own.
+fn sentence(body: &Value) -> String {
+    let mut out = body["message"].as_str().unwrap_or_default().to_owned();
+    for fault in body["details"].as_array().into_iter().flatten() {
+        let path = fault["path"].as_str().unwrap_or_default();
+        for error in fault["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            out.push_str("\n  ");
+            if !path.is_empty() {
+                out.push_str(path);
+                out.push_str(": ");
+            }
+            out.push_str(error);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn faults_stand_on_lines_of_their_own() {
+        let body = json!({"message": "Object is not valid", "details": [
+            {"path": "/cpus", "errors": ["must be positive"]}, {"path": "/mem", "errors": ["a", "b"]}]});
+        assert_eq!(
+            sentence(&body),
+            "Object is not valid\n  /cpus: must be positive\n  /mem: a\n  /mem: b"
+        );
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        for wrong in ["", "10.0.0.1:5050", "https://x:1", "http://"] {
+            assert!(Client::new(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            Client::new("http://a:5050/").map(|client| client.authority).ok(),
+            Some("a:5050".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_master_is_told_with_what_to_do() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        drop(listener);
+        let error = Client::new(&url)
+            .expect("valid")
+            .get("/ping")
+            .await
+            .expect_err("nobody")
+            .to_string();
+        assert!(
+            error.starts_with(&format!("cannot reach master at {url}: ")) && error.contains("--master"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! Lists and single views, as tables or as the API's JSON.
+
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use super::ClientArgs;
+use super::app::path;
+use super::client::{Client, ClientError};
+use super::table;
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// The answer of a path; `None` when it was printed as JSON.
+async fn ask(path: &str, args: &ClientArgs) -> Result<Option<Value>, ClientError> {
+    let answer = Client::new(&args.master)?.get(path).await?;
+    if args.json {
+        writeln!(std::io::stdout().lock(), "{answer:#}")?;
+        return Ok(None);
+    }
+    Ok(Some(answer))
+}
+
+/// `revere app list`.
+pub async fn apps(args: &ClientArgs) -> Result<(), ClientError> {
+    let Some(answer) = ask("/v2/apps", args).await? else {
+        return Ok(());
+    };
+    let row = |app: &Value| {
+        let state = if items(&app["deployments"]).next().is_some() {
+            "deploying"
+        } else {
+            "steady"
+        };
+        vec![
+            text(&app["id"]),
+            format!("{}/{}", app["tasksRunning"], app["instances"]),
+            text(&app["cpus"]),
+            text(&app["mem"]),
+            vips_of(app),
+            state.to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = items(&answer["apps"]).map(row).collect();
+    Ok(table::print(&["ID", "RUNNING", "CPUS", "MEM", "VIPS", "STATE"], &rows)?)
+}
+
+fn vips_of(app: &Value) -> String {
+    let ports = items(&app["portDefinitions"]).chain(items(&app["container"]["portMappings"]));
+    let labels = ports.filter_map(|port| port["labels"].as_object()).flatten();
+    let vips: Vec<&str> = labels
+        .filter(|(key, _)| model::is_vip_label(key))
+        .filter_map(|(_, value)| value.as_str())
+        .collect();
+    if vips.is_empty() {
+        "-".to_owned()
+    } else {
+        vips.join(" ")
+    }
+}
+
+/// `revere app show`.
+pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
+    let Some(answer) = ask(&path(id), args).await? else {
+        return Ok(());
+    };
+    let app = &answer["app"];
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{}  {} of {} instances run",
+        text(&app["id"]),
+        app["tasksRunning"],
+        app["instances"]
+    )?;
+    let command = if app["cmd"].is_null() {
+        &app["args"]
+    } else {
+        &app["cmd"]
+    };
+    writeln!(out, "command  {}", text(command))?;
+    writeln!(
+        out,
+        "cpus {}  mem {}  version {}",
+        app["cpus"],
+        app["mem"],
+        text(&app["version"])
+    )?;
+    writeln!(out, "vips  {}\n", vips_of(app))?;
+    drop(out);
+    let row = |task: &Value| {
+        let ports: Vec<String> = items(&task["ports"]).map(text).collect();
+        let addresses: Vec<String> = items(&task["ipAddresses"])
+            .map(|address| text(&address["ipAddress"]))
+            .collect();
+        vec![
+            text(&task["id"]),
+            text(&task["state"]),
+            text(&task["host"]),
+            ports.join(","),
+            addresses.join(","),
+            text(&task["startedAt"]),
+        ]
+    };
+    let rows: Vec<Vec<String>> = items(&app["tasks"]).map(row).collect();
+    Ok(table::print(
+        &["TASK", "STATE", "NODE", "PORTS", "ADDRESS", "STARTED"],
+        &rows,
+    )?)
+}
+
+/// `revere vip list`.
+pub async fn vips(args: &ClientArgs) -> Result<(), ClientError> {
+    let Some(answer) = ask("/revere/v1/vips", args).await? else {
+        return Ok(());
+    };
+    let row = |vip: &Value| {
+        let backends: Vec<String> = items(&vip["backends"])
+            .map(|backend| {
+                let draining = if backend["weight"] == 0 { " (draining)" } else { "" };
+                format!("{}:{}{draining}", text(&backend["address"]), backend["port"])
+            })
+            .collect();
+        vec![
+            text(&vip["name"]),
+            format!("{}:{}/{}", text(&vip["address"]), vip["port"], text(&vip["protocol"])),
+            backends.join(" "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = items(&answer["vips"]).map(row).collect();
+    table::print(&["NAME", "ADDRESS", "BACKENDS"], &rows)?;
+    for rejected in items(&answer["rejected"]) {
+        writeln!(std::io::stdout().lock(), "left out: {}", text(rejected))?;
+    }
+    Ok(())
+}
+
+/// `1.5/4`, from thousandths.
+fn cpus(node: &Value) -> String {
+    let number = |value: &Value| value["cpus_milli"].as_f64().unwrap_or(0.0) / 1000.0;
+    format!("{}/{}", number(&node["used"]), number(&node["total"]))
+}
+
+/// `revere node list`.
+pub async fn nodes(args: &ClientArgs) -> Result<(), ClientError> {
+    let Some(answer) = ask("/revere/v1/nodes", args).await? else {
+        return Ok(());
+    };
+    let row = |node: &Value| {
+        let heard = node["heard_ms_ago"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |ms| format!("{:.1} s", ms / 1000.0));
+        vec![
+            text(&node["id"]),
+            text(&node["hostname"]),
+            text(&node["ip"]),
+            if node["connected"] == true { "connected" } else { "away" }.to_owned(),
+            text(&node["tasks"]),
+            cpus(node),
+            format!("{}/{}", node["used"]["mem_mb"], node["total"]["mem_mb"]),
+            text(&node["subnet"]),
+            heard,
+        ]
+    };
+    let rows: Vec<Vec<String>> = items(&answer["nodes"]).map(row).collect();
+    Ok(table::print(
+        &[
+            "ID", "HOSTNAME", "IP", "STATE", "TASKS", "CPUS", "MEM", "SUBNET", "HEARD",
+        ],
+        &rows,
+    )?)
+}
+
+/// `revere status`.
+pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
+    let client = Client::new(&args.master)?;
+    let nodes = client.get("/revere/v1/nodes").await?;
+    let apps = client.get("/v2/apps").await?;
+    let vips = client.get("/revere/v1/vips").await?;
+    let deployments = client.get("/v2/deployments").await?;
+    let leader = client.get("/v2/leader").await?;
+    let connected = items(&nodes["nodes"]).filter(|node| node["connected"] == true).count();
+    let running: u64 = items(&apps["apps"])
+        .filter_map(|app| app["tasksRunning"].as_u64())
+        .sum();
+    let wanted: u64 = items(&apps["apps"]).filter_map(|app| app["instances"].as_u64()).sum();
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let status = serde_json::json!({
+            "master": leader["leader"],
+            "nodes": items(&nodes["nodes"]).count(), "nodes_connected": connected,
+            "apps": items(&apps["apps"]).count(), "instances_running": running, "instances_wanted": wanted,
+            "vips": items(&vips["vips"]).count(), "generation": vips["generation"],
+            "deployments": items(&deployments).count(),
+        });
+        writeln!(out, "{status:#}")?;
+        return Ok(());
+    }
+    writeln!(out, "master       {}", text(&leader["leader"]))?;
+    writeln!(
+        out,
+        "nodes        {connected} of {} connected",
+        items(&nodes["nodes"]).count()
+    )?;
+    writeln!(out, "apps         {}", items(&apps["apps"]).count())?;
+    writeln!(out, "instances    {running} of {wanted} run")?;
+    writeln!(
+        out,
+        "vips         {} (generation {})",
+        items(&vips["vips"]).count(),
+        vips["generation"]
+    )?;
+    writeln!(out, "deployments  {} under way", items(&deployments).count())?;
+    Ok(())
+}
