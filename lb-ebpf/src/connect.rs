@@ -45,7 +45,9 @@ pub(crate) fn revere_connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn revere_connect6(ctx: SockAddrContext) -> i32 {
     let call = ctx.sock_addr;
-    let Some(addr) = mapped(call) else { return finish(Reason::SocketOther) };
+    let Some(addr) = mapped(call) else {
+        return finish(Reason::SocketOther);
+    };
     match connect(&ctx, addr) {
         Outcome::Other => finish(Reason::SocketOther),
         Outcome::Refused(reason) => finish(reason),
@@ -67,7 +69,11 @@ pub(crate) fn revere_sendmsg4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the kernel gives a whole context.
     let addr = Be32::from_raw(unsafe { (*call).user_ip4 });
     let unknown = in_range(addr) && vip(&wanted(call, addr)).is_none();
-    finish(if unknown { Reason::SocketUnknownVip } else { Reason::SocketOther })
+    finish(if unknown {
+        Reason::SocketUnknownVip
+    } else {
+        Reason::SocketOther
+    })
 }
 
 #[cgroup_sock_addr(getpeername4)]
@@ -164,8 +170,14 @@ fn connect(ctx: &SockAddrContext, addr: Be32) -> Outcome {
     // SAFETY: no pointers involved.
     let random = unsafe { bpf_get_prandom_u32() };
     let slot = entry.offset() + ((u64::from(random) * u64::from(len)) >> 32) as u32;
-    let Some((_, backend)) = backend_of_slot(slot) else { return Outcome::Refused(Reason::SocketNoBackend) };
-    let original = Original { addr: endpoint.addr, port: endpoint.port, zero: 0 };
+    let Some((_, backend)) = backend_of_slot(slot) else {
+        return Outcome::Refused(Reason::SocketNoBackend);
+    };
+    let original = Original {
+        addr: endpoint.addr,
+        port: endpoint.port,
+        zero: 0,
+    };
     // A socket that was not remembered shows the backend as its peer; it works all the same.
     let _ = ORIGINALS.insert(cookie(ctx), original, 0);
     Outcome::Balanced(backend.addr.0[3], backend.port)

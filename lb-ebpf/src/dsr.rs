@@ -49,7 +49,13 @@ struct Header {
 
 /// Sends a packet to the node of its backend.
 #[inline(always)]
-pub(crate) fn send(ctx: &XdpContext, node: &NodeConfig, packet: &TcpPacket, backend: &BackendEntry, hash: u32) -> Reason {
+pub(crate) fn send(
+    ctx: &XdpContext,
+    node: &NodeConfig,
+    packet: &TcpPacket,
+    backend: &BackendEntry,
+    hash: u32,
+) -> Reason {
     let own = node.own.0[3];
     if own.raw() == 0 {
         return Reason::NotConfigured;
@@ -70,7 +76,11 @@ pub(crate) fn send(ctx: &XdpContext, node: &NodeConfig, packet: &TcpPacket, back
         _ => return Reason::NoRoute,
     }
     let header = Header {
-        eth: Eth { dst: route.dmac, src: route.smac, kind: IPV4 },
+        eth: Eth {
+            dst: route.dmac,
+            src: route.smac,
+            kind: IPV4,
+        },
         own,
         node: peer,
         inner_len,
@@ -83,7 +93,9 @@ pub(crate) fn send(ctx: &XdpContext, node: &NodeConfig, packet: &TcpPacket, back
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(ENCAP_LEN as i32)) } != 0 {
         return Reason::NoHeadroom;
     }
-    let Some(outer) = ctx.at::<Outer>(0) else { return Reason::NoHeadroom };
+    let Some(outer) = ctx.at::<Outer>(0) else {
+        return Reason::NoHeadroom;
+    };
     write(outer, &header);
     if route.ifindex == ctx.ingress_ifindex() as u32 {
         return Reason::TunnelSent;
@@ -134,8 +146,15 @@ fn write(outer: *mut Outer, header: &Header) {
             len: Be16::new(udp_len),
             checksum: Be16::new(0),
         };
-        (*outer).vxlan = Vxlan { flags: VXLAN_FLAGS, vni: Be32::new(TUNNEL_VNI << 8) };
-        (*outer).inner = Eth { dst: MARKER_MAC, src: [a, b, c, d, p, q], kind: IPV4 };
+        (*outer).vxlan = Vxlan {
+            flags: VXLAN_FLAGS,
+            vni: Be32::new(TUNNEL_VNI << 8),
+        };
+        (*outer).inner = Eth {
+            dst: MARKER_MAC,
+            src: [a, b, c, d, p, q],
+            kind: IPV4,
+        };
     }
 }
 
@@ -170,7 +189,9 @@ pub(crate) fn receive(ctx: &XdpContext, node: &NodeConfig) -> Option<Reason> {
     if inner.dst != MARKER_MAC || inner.kind != IPV4 {
         return Some(Reason::TunnelMalformed);
     }
-    let Some(packet) = inner_packet(ctx) else { return Some(Reason::TunnelMalformed) };
+    let Some(packet) = inner_packet(ctx) else {
+        return Some(Reason::TunnelMalformed);
+    };
     Some(unwrap(ctx, outer, &packet, inner.src))
 }
 
@@ -199,7 +220,9 @@ fn unwrap(ctx: &XdpContext, outer: *mut Outer, packet: &TcpPacket, [a, b, c, d, 
     let wanted = Endpoint::new(addr, Be16::from_raw(u16::from_ne_bytes([p, q])), TCP);
     // SAFETY: user space replaces entries whole; one word is read.
     let local = unsafe { LOCALS.get(wanted) }.copied();
-    let Some(backend) = local.and_then(live_backend) else { return Reason::TunnelNotLocal };
+    let Some(backend) = local.and_then(live_backend) else {
+        return Reason::TunnelNotLocal;
+    };
     if backend.flags & backend_flags::LOCAL == 0 {
         return Reason::TunnelNotLocal;
     }

@@ -14,8 +14,8 @@ use crate::parse::{ACK, ETH_LEN, Eth, Frame, IPV4, Ipv4, SYN, TCP, Tcp, TcpPacke
 const NEXT: i32 = -1;
 /// Bytes of Ethernet, IPv4 and TCP headers without options.
 const HEADERS: u32 = 54;
-/// Most options a TCP header has room for, all of one byte.
-const MAX_OPTIONS: usize = 40;
+/// How far to look for the MSS. Every system in use sends it first or behind padding; each step costs the verifier.
+const MAX_OPTIONS: usize = 6;
 const MSS_OPTION: u8 = 2;
 const MSS_OPTION_LEN: u8 = 4;
 
@@ -26,7 +26,11 @@ pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
     if reason != Reason::NotBalanced && node().is_some_and(|node| node.trace != 0) {
         info!(&ctx, "egress: reason {}", reason.index());
     }
-    if reason == Reason::RestoreFailed { TC_ACT_SHOT } else { NEXT }
+    if reason == Reason::RestoreFailed {
+        TC_ACT_SHOT
+    } else {
+        NEXT
+    }
 }
 
 /// What of an answer is needed after its pointers have become invalid.
@@ -47,7 +51,9 @@ fn restore(ctx: &TcContext) -> Reason {
     if Frame::len(ctx) < HEADERS as usize && ctx.pull_data(HEADERS).is_err() {
         return Reason::NotBalanced;
     }
-    let Some((answer, vip)) = balanced(ctx) else { return Reason::NotBalanced };
+    let Some((answer, vip)) = balanced(ctx) else {
+        return Reason::NotBalanced;
+    };
     if rewrite(ctx, &answer, &vip).is_err() {
         return Reason::RestoreFailed;
     }
@@ -72,7 +78,10 @@ fn balanced(ctx: &TcContext) -> Option<(Answer, ReverseValue)> {
         return None;
     }
     let l4 = ETH_LEN + ip.header_len()?;
-    let packet = TcpPacket { ip: ip_at, tcp: ctx.at::<Tcp>(l4)? };
+    let packet = TcpPacket {
+        ip: ip_at,
+        tcp: ctx.at::<Tcp>(l4)?,
+    };
     let tcp = packet.tcp();
     let key = FlowKey {
         client: Ip::v4(ip.dst),
@@ -121,7 +130,9 @@ fn clamp_mss(ctx: &TcContext, answer: &Answer) {
         if at + 4 > answer.options_end {
             return;
         }
-        let Ok([kind, len, high, low]) = ctx.load::<[u8; 4]>(at) else { return };
+        let Ok([kind, len, high, low]) = ctx.load::<[u8; 4]>(at) else {
+            return;
+        };
         if kind == 0 {
             return;
         }
@@ -148,8 +159,15 @@ fn lower_mss(ctx: &TcContext, answer: &Answer, at: usize, offered: u16, most: u1
     let (old, new) = (Be16::new(offered).raw(), Be16::new(most).raw());
     // An option at an odd offset is summed with its bytes the other way round.
     let odd = (at - answer.l4) % 2 == 1;
-    let (sum_old, sum_new) = if odd { (old.swap_bytes(), new.swap_bytes()) } else { (old, new) };
-    if ctx.l4_csum_replace(answer.l4 + 16, sum_old.into(), sum_new.into(), 2).is_ok() {
+    let (sum_old, sum_new) = if odd {
+        (old.swap_bytes(), new.swap_bytes())
+    } else {
+        (old, new)
+    };
+    if ctx
+        .l4_csum_replace(answer.l4 + 16, sum_old.into(), sum_new.into(), 2)
+        .is_ok()
+    {
         // The checksum already fits the new value; a failed store makes the client throw the packet away.
         let _ = ctx.store(at + 2, &new, 0);
     }

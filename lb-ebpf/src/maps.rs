@@ -65,7 +65,9 @@ pub(crate) fn backend_of_slot(slot: u32) -> Option<(u32, &'static BackendEntry)>
 /// A backend by index, if it lives.
 #[inline(always)]
 pub(crate) fn live_backend(index: u32) -> Option<&'static BackendEntry> {
-    BACKENDS.get(index).filter(|backend| backend.flags & lb_common::backend_flags::LIVE != 0)
+    BACKENDS
+        .get(index)
+        .filter(|backend| backend.flags & lb_common::backend_flags::LIVE != 0)
 }
 
 /// The table entry of a VIP.

@@ -16,7 +16,12 @@ pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
     let reason = sort(&ctx);
     count(reason);
     if node().is_some_and(|node| node.trace != 0) {
-        info!(&ctx, "xdp: reason {} on interface {}", reason.index(), ctx.ingress_ifindex());
+        info!(
+            &ctx,
+            "xdp: reason {} on interface {}",
+            reason.index(),
+            ctx.ingress_ifindex()
+        );
     }
     action(reason)
 }
@@ -38,20 +43,28 @@ fn action(reason: Reason) -> u32 {
 
 #[inline(always)]
 fn sort(ctx: &XdpContext) -> Reason {
-    let Some(eth) = ctx.at::<Eth>(0) else { return Reason::Truncated };
+    let Some(eth) = ctx.at::<Eth>(0) else {
+        return Reason::Truncated;
+    };
     // SAFETY: checked by `at`.
     if unsafe { (*eth).kind } != IPV4 {
         return Reason::NotIpv4;
     }
-    let Some(ip_at) = ctx.at::<Ipv4>(ETH_LEN) else { return Reason::Truncated };
+    let Some(ip_at) = ctx.at::<Ipv4>(ETH_LEN) else {
+        return Reason::Truncated;
+    };
     // SAFETY: checked by `at`.
     let ip = unsafe { &*ip_at };
-    let Some(header_len) = ip.header_len() else { return Reason::Truncated };
+    let Some(header_len) = ip.header_len() else {
+        return Reason::Truncated;
+    };
     let total_len = usize::from(ip.total_len.get());
     if total_len < header_len || ETH_LEN + total_len > ctx.len() {
         return Reason::Truncated;
     }
-    let Some(node) = node() else { return Reason::NotConfigured };
+    let Some(node) = node() else {
+        return Reason::NotConfigured;
+    };
     if ip.protocol == UDP && header_len == size_of::<Ipv4>() && Ip::v4(ip.dst) == node.own {
         return dsr::receive(ctx, node).unwrap_or(Reason::NotVip);
     }
@@ -62,7 +75,9 @@ fn sort(ctx: &XdpContext) -> Reason {
     if ip.is_fragment() {
         return if in_range { Reason::Fragment } else { Reason::NotVip };
     }
-    let Some(tcp) = ctx.at::<Tcp>(ETH_LEN + header_len) else { return Reason::Truncated };
+    let Some(tcp) = ctx.at::<Tcp>(ETH_LEN + header_len) else {
+        return Reason::Truncated;
+    };
     let packet = TcpPacket { ip: ip_at, tcp };
     if total_len < header_len + size_of::<Tcp>() {
         return Reason::Truncated;

@@ -117,11 +117,6 @@ impl Lb {
         Ok(stats)
     }
 
-    /// A loaded program, for packet tests and benches.
-    pub fn program(&self, name: &str) -> Option<&aya::programs::Program> {
-        self.ebpf.program(name)
-    }
-
     /// Takes everything off: hooks first, then maps. Connections through VIPs end.
     pub fn detach(self) -> Result<(), DetachError> {
         let Self { config, ebpf, .. } = self;

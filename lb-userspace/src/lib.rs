@@ -9,6 +9,7 @@ mod observe;
 mod open;
 mod plan;
 mod raw;
+mod run;
 mod slots;
 
 pub use actual::{Actual, ActualBackend};
@@ -20,3 +21,4 @@ pub use lb_common::{Hook, Reason, Verdict};
 pub use observe::{ObserveError, observe};
 pub use open::{Config, OpenError, Opened, XdpMode};
 pub use plan::{Op, Plan, plan};
+pub use run::{PacketRun, RunError};

@@ -179,6 +179,7 @@ fn attach_egress(program: &mut Program, uplink: &str) -> Result<Option<FdLink>, 
 fn attach_cgroup(program: &mut Program, config: &Config) -> Result<FdLink, Cause> {
     let program: &mut CgroupSockAddr = program.try_into()?;
     let cgroup = File::open(&config.cgroup)?;
-    let id = program.attach(cgroup, CgroupAttachMode::AllowMultiple)?;
+    // A link always lets others attach too; the kernel refuses the flag that says so.
+    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
     Ok(program.take_link(id)?.try_into()?)
 }

@@ -1,0 +1,3 @@
+//! The one test binary that needs root: packet tests and network-namespace tests.
+
+mod packets;

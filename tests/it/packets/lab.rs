@@ -1,0 +1,193 @@
+//! A node in network and mount namespaces of its own, for the thread that runs the test.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use lb_userspace::{Config, Lb, PacketRun, Reason, apply, desired, observe, plan};
+use model::{
+    AgentId, Backend, FrameworkId, FrameworkInfo, Generation, Node, NodeView, Protocol, Service, Snapshot, Task,
+    TaskId, VipAddress,
+};
+use nix::sched::{CloneFlags, unshare};
+
+pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
+pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 2);
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 99);
+pub(crate) const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 168, 7, 50), 40_000);
+pub(crate) const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 1, 2, 3), 5555);
+pub(crate) const LOCAL: (Ipv4Addr, u16) = (OWN, 31_001);
+pub(crate) const REMOTE: (Ipv4Addr, u16) = (PEER, 31_002);
+pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// The node.
+pub(crate) struct Lab {
+    pub(crate) lb: Lb,
+    pub(crate) uplink: u32,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+fn ip(args: &str) {
+    let status = Command::new("ip")
+        .args(args.split_whitespace())
+        .status()
+        .expect("iproute2 is installed");
+    assert!(status.success(), "ip {args}");
+}
+
+/// Fresh namespaces; whatever is made in them goes with the thread.
+fn enter() -> tempfile::TempDir {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("packet tests need root");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .expect("private mounts");
+    for (kind, target) in [("sysfs", Path::new("/sys")), ("cgroup2", &folder.path().join("cgroup"))] {
+        std::fs::create_dir_all(target).expect("mount point");
+        nix::mount::mount(
+            Some("none"),
+            target,
+            Some(kind),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        )
+        .expect(kind);
+    }
+    // So that no packet but the tests' own is counted.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("IPv6 off");
+    ip("link add up0 type veth peer name wire0");
+    ip("link set up0 up");
+    ip("link set wire0 up");
+    ip("addr add 192.168.7.1/24 dev up0");
+    ip("neigh replace 192.168.7.2 lladdr 02:00:00:00:00:02 dev up0 nud permanent");
+    folder
+}
+
+pub(crate) fn config(folder: &Path) -> Config {
+    let cgroup = folder
+        .join("cgroup")
+        .join(format!("revere-test-{:?}", std::thread::current().id()).replace(['(', ')'], ""));
+    let mut config = Config::new(
+        folder.join("bpf"),
+        vec!["up0".into()],
+        cgroup,
+        "11.0.0.0/8".parse().expect("valid"),
+    );
+    config.flows = 4096;
+    config.slots = 65_536;
+    config
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let folder = enter();
+        let (lb, _) = Lb::open(config(folder.path())).expect("the load balancer opens");
+        let uplink = std::fs::read_to_string("/sys/class/net/up0/ifindex")
+            .expect("up0")
+            .trim()
+            .parse()
+            .expect("a number");
+        Self { lb, uplink, folder }
+    }
+
+    /// A node whose VIP has these backends.
+    pub(crate) fn with(backends: &[((Ipv4Addr, u16), u16)]) -> Self {
+        let mut lab = Self::new();
+        lab.set(backends);
+        lab
+    }
+
+    pub(crate) fn set(&mut self, backends: &[((Ipv4Addr, u16), u16)]) {
+        let view = NodeView { ip: OWN, agent: None };
+        let wanted = desired(&snapshot(backends), &view);
+        let found = observe(&mut self.lb).expect("maps can be read");
+        let report = apply(&mut self.lb, &plan(&wanted, &found));
+        assert!(report.failed.is_empty(), "{report:?}");
+        let found = observe(&mut self.lb).expect("maps can be read");
+        let rest = plan(&wanted, &found);
+        assert!(rest.is_empty(), "a second plan must be empty: {rest:?}");
+    }
+
+    pub(crate) fn counters(&self) -> HashMap<Reason, u64> {
+        self.lb.counters().expect("counters can be read").into_iter().collect()
+    }
+
+    /// Runs the XDP program and tells the one reason it counted.
+    pub(crate) fn xdp(&self, frame: &[u8]) -> (Reason, PacketRun) {
+        let before = self.counters();
+        let run = self
+            .lb
+            .run_xdp(frame, self.uplink, 1)
+            .expect("the kernel runs the frame");
+        (self.counted(&before), run)
+    }
+
+    pub(crate) fn egress(&self, frame: &[u8]) -> (Reason, PacketRun) {
+        let before = self.counters();
+        let run = self.lb.run_egress(frame).expect("the kernel runs the frame");
+        (self.counted(&before), run)
+    }
+
+    fn counted(&self, before: &HashMap<Reason, u64>) -> Reason {
+        let after = self.counters();
+        let changed: Vec<_> = after.iter().filter(|(reason, n)| before[*reason] != **n).collect();
+        assert_eq!(changed.len(), 1, "one packet, one reason: {changed:?}");
+        assert_eq!(*changed[0].1, before[changed[0].0] + 1, "one packet counts once");
+        *changed[0].0
+    }
+}
+
+/// A cluster of this node and a peer with one VIP; a backend's node is the one with its address.
+pub(crate) fn snapshot(backends: &[((Ipv4Addr, u16), u16)]) -> Snapshot {
+    let agent = |ip: Ipv4Addr| AgentId::new(format!("agent-{ip}"));
+    let vip = VipAddress {
+        addr: IpAddr::V4(VIP.0),
+        port: VIP.1,
+        protocol: Protocol::Tcp,
+    };
+    let backends: Vec<Backend> = backends
+        .iter()
+        .map(|((addr, port), weight)| Backend {
+            addr: IpAddr::V4(*addr),
+            port: *port,
+            weight: *weight,
+            agent: agent(*addr),
+            agent_ip: *addr,
+            task: TaskId::new(format!("task-{addr}-{port}")),
+        })
+        .collect();
+    let nodes = [OWN, PEER].map(|ip| {
+        let node = Node {
+            agent: agent(ip),
+            hostname: ip.to_string(),
+            ip,
+            subnet: None,
+        };
+        (node.agent.clone(), node)
+    });
+    let mut services = BTreeMap::new();
+    if !backends.is_empty() {
+        services.insert(
+            vip,
+            Arc::new(Service {
+                vip,
+                name: None,
+                backends,
+            }),
+        );
+    }
+    Snapshot {
+        generation: Generation(1),
+        services: Arc::new(services),
+        tasks: Arc::new(BTreeMap::<(FrameworkId, TaskId), Arc<Task>>::new()),
+        frameworks: Arc::new(BTreeMap::<FrameworkId, FrameworkInfo>::new()),
+        nodes: Arc::new(BTreeMap::from(nodes)),
+    }
+}
