@@ -1,0 +1,196 @@
+//! The node's numbers, in OpenMetrics text.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What `/metrics` is served as.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One label: why, or of which kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    /// The word.
+    pub kind: &'static str,
+}
+
+/// Labels of packet counters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Packet {
+    /// `xdp`, `egress` or `socket`.
+    pub hook: &'static str,
+    /// Why the packet or call ended as it did.
+    pub reason: &'static str,
+}
+
+/// Which plane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Plane {
+    /// `overlay`, `lb` or `dns`.
+    pub plane: &'static str,
+}
+
+/// Every metric of a node. Counters that live elsewhere (kernel maps, the name server) are copied in before each answer.
+#[derive(Default)]
+pub struct Metrics {
+    /// Packets and calls by reason.
+    pub packets: Family<Packet, Counter>,
+    /// Answers of the name server by kind.
+    pub dns_answers: Family<Kind, Counter>,
+    /// Tasks of this node by state.
+    pub tasks: Family<Kind, Gauge>,
+    /// Generation of the service table.
+    pub generation: Gauge,
+    /// Generation each plane has reached.
+    pub plane_generation: Family<Plane, Gauge>,
+    /// Operations of a plane that failed.
+    pub plane_failures: Family<Plane, Counter>,
+    /// Operations that undid what somebody else had changed.
+    pub repairs: Family<Plane, Counter>,
+    /// Connections to the task stream that were lost or refused.
+    pub stream_failures: Counter,
+    /// Times that the stream began.
+    pub stream_starts: Counter,
+    /// Records read.
+    pub stream_records: Counter,
+    /// Malformed things of the stream that were left out.
+    pub decode_rejects: Family<Kind, Counter>,
+    /// Things of the current picture that are left out.
+    pub table_rejects: Family<Kind, Gauge>,
+    /// Services of the current picture.
+    pub services: Gauge,
+    /// Seconds since the picture was last known to be true.
+    pub snapshot_age_seconds: Gauge,
+    /// 1 while the stream stands.
+    pub master_connected: Gauge,
+    /// 1 while the agent's connection stands.
+    pub agent_connected: Gauge,
+    registry: Registry,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, under the prefix `revere_node`.
+    pub fn new() -> Self {
+        let mut metrics = Self::default();
+        let mut registry = Registry::with_prefix("revere_node");
+        let r = &mut registry;
+        r.register(
+            "packets",
+            "Packets and socket calls by hook and reason",
+            metrics.packets.clone(),
+        );
+        r.register("dns_answers", "Answers of the name server", metrics.dns_answers.clone());
+        r.register("tasks", "Tasks on this node by state", metrics.tasks.clone());
+        r.register(
+            "generation",
+            "Generation of the service table",
+            metrics.generation.clone(),
+        );
+        r.register(
+            "plane_generation",
+            "Generation that a plane has reached",
+            metrics.plane_generation.clone(),
+        );
+        r.register(
+            "plane_failures",
+            "Operations of a plane that failed",
+            metrics.plane_failures.clone(),
+        );
+        r.register(
+            "repairs",
+            "Operations that undid a foreign change",
+            metrics.repairs.clone(),
+        );
+        r.register(
+            "stream_failures",
+            "Task stream connections lost or refused",
+            metrics.stream_failures.clone(),
+        );
+        r.register("stream_starts", "Task streams begun", metrics.stream_starts.clone());
+        r.register(
+            "stream_records",
+            "Records of the task stream",
+            metrics.stream_records.clone(),
+        );
+        r.register(
+            "decode_rejects",
+            "Malformed things left out of the stream",
+            metrics.decode_rejects.clone(),
+        );
+        r.register(
+            "table_rejects",
+            "Things left out of the current picture",
+            metrics.table_rejects.clone(),
+        );
+        r.register("services", "VIPs in the current picture", metrics.services.clone());
+        r.register(
+            "snapshot_age_seconds",
+            "Time since the picture was last known to be true",
+            metrics.snapshot_age_seconds.clone(),
+        );
+        r.register(
+            "master_connected",
+            "Whether the task stream stands",
+            metrics.master_connected.clone(),
+        );
+        r.register(
+            "agent_connected",
+            "Whether the agent is registered",
+            metrics.agent_connected.clone(),
+        );
+        metrics.registry = registry;
+        metrics
+    }
+
+    /// The text of `/metrics`.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Makes a counter show a number that is counted elsewhere; it never goes back.
+pub fn copy(counter: &Counter, value: u64) {
+    let inner: &AtomicU64 = counter.inner();
+    inner.fetch_max(value, Ordering::Relaxed);
+}
+
+/// A number for a gauge.
+pub fn whole(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_openmetrics() {
+        let metrics = Metrics::new();
+        let packet = Packet {
+            hook: "xdp",
+            reason: "not_vip",
+        };
+        copy(&metrics.packets.get_or_create(&packet), 7);
+        copy(&metrics.packets.get_or_create(&packet), 5);
+        let text = metrics.text().expect("text");
+        assert!(
+            text.contains("revere_node_packets_total{hook=\"xdp\",reason=\"not_vip\"} 7\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

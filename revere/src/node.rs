@@ -1,0 +1,383 @@
+//! The node daemon: runs tasks, follows the master's task stream, keeps load balancer, names and overlay true.
+//!
+//! Ending it, in order or by `kill -9`, changes nothing in the kernel and ends no task: a new daemon takes both over.
+
+mod config;
+mod disk;
+mod facts;
+mod http;
+mod link;
+mod planes;
+mod reconcile;
+mod status;
+mod stream;
+mod table;
+
+pub use config::{Config, XdpMode};
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::{Agent, AgentEvent};
+use model::{NodeView, TaskEvent};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use config::Settings;
+use planes::{LbPlane, NamePlane, NodePlanes, OverlayPlane};
+use status::{Status, unix_ms};
+use table::{Picture, Table};
+
+/// Shortest time between two writes of the picture.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// An unchanged picture is written again after this time, so that its age on disk stays true.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
+
+/// How often traced packets are fetched from the kernel.
+const TRACE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The fixed name server address of every node.
+const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// Why a node cannot start or had to end. The data plane stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A setting.
+    #[error("node.{key} = `{value}` is wrong: {want}")]
+    Setting {
+        /// Its key.
+        key: &'static str,
+        /// As set.
+        value: String,
+        /// What to do.
+        want: String,
+    },
+    /// The state directory.
+    #[error("cannot use the state directory {path}: {source}; set node.state_dir to one that this user may write")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The API's port.
+    #[error("cannot listen on node.api_listen = {address}: {source}; end what uses it, or set another address")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// This program's own path, needed to start tasks.
+    #[error("cannot find this program's own file, which starts tasks: {0}")]
+    OwnPath(std::io::Error),
+    /// No cgroup v2.
+    #[error(
+        "no cgroup v2 hierarchy is mounted; mount one (`mount -t cgroup2 none /sys/fs/cgroup/unified`) or set node.hook_cgroup"
+    )]
+    NoCgroup,
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] agent::OpenError),
+    /// The overlay's socket.
+    #[error(transparent)]
+    Overlay(#[from] overlay::OpenError),
+    /// The network as found.
+    #[error(transparent)]
+    Network(#[from] overlay::ObserveError),
+    /// The load balancer.
+    #[error(transparent)]
+    LoadBalancer(#[from] lb_userspace::OpenError),
+    /// The name server.
+    #[error(transparent)]
+    Dns(#[from] dns::BindError),
+    /// A part of the daemon ended by itself, which none ever should.
+    #[error("the node's {0} ended unexpectedly; start the node again, nothing is lost")]
+    Ended(&'static str),
+}
+
+/// Runs a node until `shutdown`. Tasks, maps and links stay. `ready` is called once everything is open and answers.
+pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce()) -> Result<(), NodeError> {
+    let settings = Arc::new(Settings::new(config).await?);
+    let state_dir = &settings.config.state_dir;
+    std::fs::create_dir_all(state_dir).map_err(|source| NodeError::StateDir {
+        path: state_dir.clone(),
+        source,
+    })?;
+    let api = TcpListener::bind(settings.api_listen)
+        .await
+        .map_err(|source| NodeError::Listen {
+            address: settings.api_listen,
+            source,
+        })?;
+    let status = Arc::new(Status::new());
+    let mut parts = Parts::default();
+    let opened = open_planes(&settings, &status, &mut parts).await?;
+    let (agent, agent_events) = agent::open(agent_config(&settings)?)?;
+    start_parts(
+        &mut parts,
+        &settings,
+        &status,
+        &agent,
+        agent_events,
+        opened,
+        api,
+        &shutdown,
+    );
+    tracing::info!(ip = %settings.ip, hostname = settings.hostname, masters = ?settings.masters, "node runs");
+    ready();
+    let ended = parts.until(&shutdown).await;
+    agent.shutdown();
+    ended
+}
+
+/// Connects the parts with each other and starts them.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each part is handed over once, here and nowhere else"
+)]
+fn start_parts(
+    parts: &mut Parts,
+    settings: &Arc<Settings>,
+    status: &Arc<Status>,
+    agent: &Agent,
+    agent_events: mpsc::Receiver<AgentEvent>,
+    opened: Opened,
+    api: TcpListener,
+    shutdown: &CancellationToken,
+) {
+    let (table, pictures) = recall(settings, status);
+    let (events, table_events) = mpsc::channel(table::EVENTS);
+    let (statuses, waiting) = link::statuses();
+    let id_file = settings.config.state_dir.join("agent-id");
+    let id = disk::load_agent_id(&id_file).unwrap_or_else(|error| {
+        tracing::warn!("{error}; registering as a new node");
+        None
+    });
+    let (views, view) = watch::channel(NodeView {
+        ip: settings.ip,
+        agent: id.clone(),
+    });
+    let routes = http::routes(http::Api {
+        settings: Arc::clone(settings),
+        status: Arc::clone(status),
+        pictures: pictures.clone(),
+        agent: agent.clone(),
+        lb: opened.lb.clone(),
+        dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
+    });
+    let link = link::Link {
+        settings: Arc::clone(settings),
+        agent: agent.clone(),
+        id,
+        id_file,
+        views,
+        statuses: waiting,
+        status: Arc::clone(status),
+    };
+    let follower = stream::Follower {
+        masters: settings.masters.clone(),
+        events: events.clone(),
+        status: Arc::clone(status),
+    };
+    parts.add("service table", table.run(table_events));
+    parts.add(
+        "agent events",
+        link::pump(agent_events, opened.lb.clone(), events, statuses),
+    );
+    if let Some(lb) = opened.lb.clone().filter(|_| settings.config.trace_packets) {
+        parts.add("packet trace", trace(lb));
+    }
+    let planes = NodePlanes::new(opened.overlay, opened.lb, opened.names, Arc::clone(status));
+    parts.add(
+        "reconciliation",
+        reconcile::run(planes, pictures.clone(), view, shutdown.clone()),
+    );
+    let file = settings.config.state_dir.join("snapshot");
+    parts.add("snapshot file", remember(file, pictures, Arc::clone(status)));
+    parts.add("task stream", follower.run());
+    parts.add("agent connection", link.run());
+    parts.add("agent", run_agent(agent.clone()));
+    parts.add("API", serve(api, routes));
+}
+
+/// The daemon's concurrent parts, each with its name.
+#[derive(Debug, Default)]
+struct Parts(JoinSet<&'static str>);
+
+impl Parts {
+    fn add(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            part.await;
+            name
+        });
+    }
+
+    /// Waits for the end that was asked for, or for one that should not be.
+    async fn until(mut self, shutdown: &CancellationToken) -> Result<(), NodeError> {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            Some(ended) = self.0.join_next() => Err(NodeError::Ended(ended.unwrap_or("part (it panicked)"))),
+        }
+    }
+}
+
+async fn run_agent(agent: Agent) {
+    agent.run().await;
+}
+
+async fn serve(listener: TcpListener, routes: axum::Router) {
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::error!("the node's API ended: {error}");
+    }
+}
+
+async fn trace(lb: Arc<Mutex<LbPlane>>) {
+    let mut pause = interval(TRACE_PAUSE);
+    loop {
+        pause.tick().await;
+        lb.lock().drain_trace();
+    }
+}
+
+fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
+    let program = std::env::current_exe().map_err(NodeError::OwnPath)?;
+    let runner: Vec<OsString> = vec![program.into(), "task-runner".into()];
+    let state_dir = settings.config.state_dir.clone();
+    let mut config = agent::Config::new(state_dir, runner, settings.hostname.clone(), settings.ip);
+    config.cgroup_name.clone_from(&settings.config.cgroup);
+    config.nameserver = settings.config.dns.then_some(SERVICE_ADDRESS);
+    Ok(config)
+}
+
+/// What was opened of the planes.
+#[derive(Debug, Default)]
+struct Opened {
+    overlay: Option<OverlayPlane>,
+    lb: Option<Arc<Mutex<LbPlane>>>,
+    names: Option<NamePlane>,
+}
+
+/// Opens overlay, load balancer and name server, in the order in which each needs the one before.
+async fn open_planes(settings: &Settings, status: &Arc<Status>, parts: &mut Parts) -> Result<Opened, NodeError> {
+    let mut opened = Opened::default();
+    if settings.config.dataplane {
+        let mut config = overlay::Config::new(settings.ip);
+        config.vip_net = settings.vip_net;
+        config.overlay_net = settings.overlay_net;
+        let (overlay, netlink) = overlay::Overlay::open(config).await?;
+        parts.add("netlink connection", netlink);
+        let mut overlay = OverlayPlane::new(overlay);
+        let uplink = overlay.prepare(settings.ip).await?;
+        opened.overlay = Some(overlay);
+        opened.lb = Some(Arc::new(Mutex::new(open_lb(settings, uplink, status)?)));
+    }
+    if settings.config.dns {
+        let config = dns_config(settings);
+        let server = dns::Server::bind(config.clone()).await?;
+        opened.names = Some(NamePlane {
+            server: Arc::new(server),
+            config,
+        });
+    }
+    Ok(opened)
+}
+
+fn open_lb(settings: &Settings, uplink: String, status: &Arc<Status>) -> Result<LbPlane, NodeError> {
+    let node = &settings.config;
+    let cgroup = if node.hook_cgroup.as_os_str().is_empty() {
+        facts::cgroup_v2_root().ok_or(NodeError::NoCgroup)?
+    } else {
+        node.hook_cgroup.clone()
+    };
+    let uplinks = if node.uplinks.is_empty() {
+        vec![uplink]
+    } else {
+        node.uplinks.clone()
+    };
+    let mut config = lb_userspace::Config::new(node.bpffs.clone(), uplinks, cgroup, settings.vip_net);
+    config.trace = node.trace_packets;
+    config.mode = match node.xdp {
+        XdpMode::Auto => lb_userspace::XdpMode::Auto,
+        XdpMode::Native => lb_userspace::XdpMode::Native,
+        XdpMode::Generic => lb_userspace::XdpMode::Generic,
+    };
+    let (lb, opened) = lb_userspace::Lb::open(config)?;
+    tracing::info!(adopted = ?opened.adopted, attached = ?opened.attached, "load balancer is open");
+    for warning in &opened.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(LbPlane::new(lb, Arc::clone(status)))
+}
+
+fn dns_config(settings: &Settings) -> dns::Config {
+    let own = model::Ipv4Net::new(settings.ip, 32);
+    dns::Config {
+        listen: settings.dns_listen.clone(),
+        upstreams: settings.dns_upstreams.clone(),
+        clients: own.into_iter().chain([settings.overlay_net]).collect(),
+        masters: settings.masters.iter().filter_map(|url| master_address(url)).collect(),
+        ..dns::Config::default()
+    }
+}
+
+/// The address in a master's URL, if it is one.
+fn master_address(url: &str) -> Option<Ipv4Addr> {
+    url.parse::<hyper::Uri>().ok()?.host()?.parse().ok()
+}
+
+/// The service table as it was when an earlier daemon last wrote it down, or an empty one.
+fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<Picture>) {
+    let (mut table, pictures) = Table::new(settings.vip_range(), settings.hold, Arc::clone(status));
+    match disk::load(&settings.config.state_dir.join("snapshot")) {
+        Ok(Some((state, as_of_ms))) => {
+            let age = Duration::from_millis(unix_ms().saturating_sub(as_of_ms));
+            tracing::info!(
+                ?age,
+                tasks = state.tasks.len(),
+                "serving the picture from disk until a master answers"
+            );
+            status.change(|facts| {
+                facts.from_disk = true;
+                facts.as_of_ms = Some(as_of_ms);
+            });
+            table.apply(TaskEvent::Snapshot(state));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!("{error}; starting without it"),
+    }
+    (table, pictures)
+}
+
+/// Writes the picture down after changes, at most once per [`SAVE_PAUSE`].
+async fn remember(path: PathBuf, mut pictures: watch::Receiver<Picture>, status: Arc<Status>) {
+    loop {
+        let changed = tokio::time::timeout(SAVE_AGAIN, pictures.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            return;
+        }
+        let facts = status.facts();
+        let picture = pictures.borrow_and_update().clone();
+        // Until a master has confirmed it the file holds all there is to know.
+        if let (Some(snapshot), Some(as_of_ms), false) = (picture, facts.as_of_ms, facts.from_disk) {
+            let path = path.clone();
+            let saved =
+                tokio::task::spawn_blocking(move || disk::save(&path, &disk::state_of(&snapshot), as_of_ms)).await;
+            match saved {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("{error}; a restart without a master would know less"),
+                Err(error) => tracing::warn!("writing the picture down failed: {error}"),
+            }
+        }
+        sleep(SAVE_PAUSE).await;
+    }
+}

@@ -1,0 +1,175 @@
+//! The node's own HTTP API: health, metrics, facts, VIPs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use agent::Agent;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::config::Settings;
+use super::planes::LbPlane;
+use super::status::{Facts, PlaneName, Status};
+use super::table::Picture;
+use crate::metrics::{CONTENT_TYPE, Kind, Packet, copy, whole};
+
+/// What the handlers read.
+#[derive(Clone, Debug)]
+pub(super) struct Api {
+    pub(super) settings: Arc<Settings>,
+    pub(super) status: Arc<Status>,
+    pub(super) pictures: watch::Receiver<Picture>,
+    pub(super) agent: Agent,
+    pub(super) lb: Option<Arc<Mutex<LbPlane>>>,
+    pub(super) dns: Option<Arc<dns::Server>>,
+}
+
+/// All routes.
+pub(super) fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/revere/v1/node", get(node))
+        .route("/v1/vips", get(vips))
+        .with_state(api)
+}
+
+/// 200 while the picture is confirmed by a master and every plane holds it.
+async fn health(State(api): State<Api>) -> Response {
+    let facts = api.status.facts();
+    let (healthy, body) = health_of(&facts);
+    let code = if healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, Json(body)).into_response()
+}
+
+fn health_of(facts: &Facts) -> (bool, Value) {
+    let failing = facts.planes.iter().any(|plane| plane.on && !plane.failures.is_empty());
+    let healthy = facts.master_connected && facts.agent_connected && !failing;
+    let planes: BTreeMap<&str, Value> = PlaneName::ALL
+        .iter()
+        .zip(&facts.planes)
+        .map(|(name, plane)| (name.label().plane, json!(plane)))
+        .collect();
+    let body = json!({
+        "healthy": healthy,
+        "master_connected": facts.master_connected,
+        "master": facts.master,
+        "agent_connected": facts.agent_connected,
+        "generation": facts.generation,
+        "snapshot_age_ms": Status::age_ms(facts),
+        "snapshot_from_disk": facts.from_disk,
+        "planes": planes,
+        "last_error": facts.last_error,
+    });
+    (healthy, body)
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    let metrics = &api.status.metrics;
+    if let Some(lb) = &api.lb {
+        for (reason, count) in lb.lock().counters() {
+            let packet = Packet {
+                hook: reason.hook().as_str(),
+                reason: reason.as_str(),
+            };
+            copy(&metrics.packets.get_or_create(&packet), count);
+        }
+    }
+    if let Some(dns) = &api.dns {
+        let counts = dns.counters();
+        for (kind, count) in [
+            ("answered", counts.answered),
+            ("no_data", counts.no_data),
+            ("no_name", counts.no_name),
+            ("forwarded", counts.forwarded),
+            ("failed", counts.failed),
+            ("refused", counts.refused),
+            ("unsupported", counts.unsupported),
+            ("truncated", counts.truncated),
+        ] {
+            copy(&metrics.dns_answers.get_or_create(&Kind { kind }), count);
+        }
+    }
+    let mut tasks: BTreeMap<&'static str, i64> = BTreeMap::new();
+    for (_, status) in api.agent.tasks() {
+        *tasks.entry(status.state.as_str()).or_default() += 1;
+    }
+    metrics.tasks.clear();
+    for (kind, count) in tasks {
+        metrics.tasks.get_or_create(&Kind { kind }).set(count);
+    }
+    let age_ms = Status::age_ms(&api.status.facts()).unwrap_or(0);
+    metrics.snapshot_age_seconds.set(whole(age_ms / 1000));
+    match metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics: {error}\n")).into_response(),
+    }
+}
+
+async fn node(State(api): State<Api>) -> Json<Value> {
+    let facts = api.status.facts();
+    let settings = &api.settings;
+    let tasks: Vec<Value> = api
+        .agent
+        .tasks()
+        .iter()
+        .map(|(spec, status)| {
+            json!({"id": spec.task.as_str(), "name": spec.name, "state": status.state.as_str(),
+               "healthy": status.healthy, "addresses": status.addresses, "host_ports": spec.host_ports})
+        })
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "agent": facts.agent,
+        "hostname": settings.hostname,
+        "ip": settings.ip,
+        "subnet": facts.subnet,
+        "masters": settings.masters,
+        "resources": {
+            "cpus_milli": settings.resources.cpus_milli,
+            "mem_mb": settings.resources.mem_mb,
+            "disk_mb": settings.resources.disk_mb,
+            "ports": settings.ports,
+        },
+        "attributes": settings.config.attributes,
+        "dns_listen": api.dns.as_ref().map(|server| server.local_addrs().to_vec()),
+        "dataplane": settings.config.dataplane,
+        "health": health_of(&facts).1,
+        "tasks": tasks,
+    }))
+}
+
+/// dcos-net's shape: an array of name or address with port, protocol, and backends.
+async fn vips(State(api): State<Api>) -> Json<Value> {
+    let picture = api.pictures.borrow().clone();
+    let Some(snapshot) = picture else {
+        return Json(json!([]));
+    };
+    let one = |service: &model::Service| {
+        let target = match &service.name {
+            Some(name) => name.to_string(),
+            None => service.vip.addr.to_string(),
+        };
+        let backends: Vec<Value> = service
+            .backends
+            .iter()
+            .map(|backend| json!({"ip": backend.addr, "port": backend.port}))
+            .collect();
+        json!({
+            "vip": format!("{target}:{}", service.vip.port),
+            "protocol": service.vip.protocol.as_str(),
+            "backend": backends,
+        })
+    };
+    Json(snapshot.services.values().map(|service| one(service)).collect())
+}
