@@ -1,1 +1,241 @@
 //! Round trips, limits and truncation of the wire format.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::{BufMut as _, BytesMut};
+use model::{
+    AgentId, Command, FrameworkId, KillPolicy, LaunchSpec, PortMapping, PortScope, Protocol, ReadyRule, Resources,
+    TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
+};
+use proptest::prelude::*;
+use scheduler::{Registered, Registration, ReportedTask};
+use tokio_util::codec::{Decoder as _, Encoder as _};
+
+use super::*;
+
+type Codec = FrameCodec<AgentMessage, AgentMessage>;
+
+fn status() -> impl Strategy<Value = TaskStatus> {
+    let state = proptest::sample::select(TaskState::ALL.to_vec());
+    let addresses = proptest::collection::vec(any::<IpAddr>(), 0..3);
+    (
+        state,
+        any::<Option<bool>>(),
+        addresses,
+        any::<Option<String>>(),
+        any::<u64>(),
+    )
+        .prop_map(|(state, healthy, addresses, message, timestamp_ms)| TaskStatus {
+            state,
+            healthy,
+            addresses,
+            message,
+            timestamp_ms,
+        })
+}
+
+fn map() -> impl Strategy<Value = BTreeMap<String, String>> {
+    proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
+}
+
+fn port() -> impl Strategy<Value = TaskPort> {
+    (
+        any::<u16>(),
+        any::<Option<String>>(),
+        any::<bool>(),
+        any::<bool>(),
+        map(),
+    )
+        .prop_map(|(number, name, udp, container, labels)| TaskPort {
+            number,
+            name,
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+            scope: if container {
+                PortScope::Container
+            } else {
+                PortScope::Host
+            },
+            labels: labels.into_iter().collect(),
+        })
+}
+
+fn spec() -> impl Strategy<Value = LaunchSpec> {
+    let command = prop_oneof![
+        any::<String>().prop_map(Command::Shell),
+        proptest::collection::vec(any::<String>(), 0..3).prop_map(Command::Argv)
+    ];
+    let ready = prop_oneof![
+        Just(ReadyRule::AtStart),
+        proptest::collection::vec(any::<u16>(), 0..3).prop_map(|ports| ReadyRule::WhenListening {
+            ports,
+            within: Duration::from_millis(1500)
+        })
+    ];
+    let network = any::<Option<String>>().prop_map(|name| match name {
+        None => TaskNetwork::Host,
+        Some(name) => TaskNetwork::Container { name },
+    });
+    let text = (any::<String>(), any::<String>(), any::<Option<String>>());
+    let lists = (
+        proptest::collection::vec(port(), 0..3),
+        proptest::collection::vec(any::<u16>(), 0..3),
+    );
+    (text, command, map(), map(), network, ready, lists, any::<[u64; 3]>()).prop_map(
+        |((task, name, user), command, env, labels, network, ready, (ports, host_ports), sizes)| LaunchSpec {
+            task: TaskId::new(task),
+            name,
+            framework: FrameworkId::new("f"),
+            command,
+            user,
+            env,
+            resources: Resources {
+                cpus_milli: sizes[0],
+                mem_mb: sizes[1],
+                disk_mb: sizes[2],
+            },
+            network,
+            ports,
+            mappings: host_ports
+                .iter()
+                .map(|port| PortMapping {
+                    host_port: *port,
+                    container_port: 80,
+                    protocol: Protocol::Tcp,
+                })
+                .collect(),
+            host_ports,
+            labels,
+            ready,
+            kill: KillPolicy {
+                drain: Duration::from_nanos(sizes[0]),
+                grace: Duration::from_millis(3),
+            },
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = AgentMessage> {
+    let tasks = proptest::collection::vec((spec(), status()), 0..3);
+    let registration =
+        (any::<Option<String>>(), any::<[u8; 4]>(), map(), tasks).prop_map(|(id, ip, attributes, tasks)| {
+            AgentMessage::Register(Box::new(Registration {
+                agent: id.map(AgentId::new),
+                hostname: "h".to_owned(),
+                ip: ip.into(),
+                http_port: 5051,
+                resources: Resources::default(),
+                ports: vec![(31000, 32000)],
+                attributes,
+                tasks: tasks
+                    .into_iter()
+                    .map(|(spec, status)| ReportedTask { spec, status })
+                    .collect(),
+            }))
+        });
+    let told = (any::<u64>(), any::<String>(), status()).prop_map(|(sequence, task, status)| AgentMessage::Status {
+        sequence,
+        task: TaskId::new(task),
+        status,
+    });
+    prop_oneof![registration, told, Just(AgentMessage::Heartbeat)]
+}
+
+proptest! {
+    #[test]
+    fn messages_come_back_as_sent_however_the_stream_is_cut(messages in proptest::collection::vec(message(), 1..4), cut in 1usize..40) {
+        let mut sent = BytesMut::new();
+        for message in &messages {
+            Codec::default().encode(message.clone(), &mut sent).expect("encoded");
+        }
+        let (mut codec, mut buffer, mut got) = (Codec::default(), BytesMut::new(), Vec::new());
+        for piece in sent.chunks(cut) {
+            buffer.put_slice(piece);
+            while let Some(message) = codec.decode(&mut buffer).expect("decoded") {
+                got.push(message);
+            }
+        }
+        prop_assert_eq!(got, messages);
+        prop_assert!(codec.decode_eof(&mut buffer).expect("clean end").is_none());
+    }
+
+    #[test]
+    fn launches_come_back_as_sent(spec in spec()) {
+        let message = MasterMessage::Launch(Box::new(spec));
+        prop_assert_eq!(decode::<MasterMessage>(&encode(&message).expect("encoded")).expect("decoded"), message);
+    }
+
+    #[test]
+    fn no_prefix_of_a_message_is_one(message in message()) {
+        let bytes = encode(&message).expect("encoded");
+        for end in 0..bytes.len() {
+            prop_assert!(decode::<AgentMessage>(&bytes[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode::<MasterMessage>(&bytes);
+        let mut versioned = vec![VERSION];
+        versioned.extend(&bytes);
+        let _ = decode::<AgentMessage>(&versioned);
+        let _ = Codec::default().decode(&mut BytesMut::from(&bytes[..]));
+    }
+}
+
+#[test]
+fn other_versions_are_named() {
+    let mut bytes = encode(&AgentMessage::Heartbeat).expect("encoded");
+    bytes[0] = 7;
+    let error = decode::<AgentMessage>(&bytes).expect_err("refused").to_string();
+    assert!(error.contains("version 7") && error.contains("version 1"), "{error}");
+}
+
+#[test]
+fn lengths_over_the_limit_are_refused_before_memory_is_taken() {
+    let mut buffer = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
+    assert!(matches!(
+        Codec::default().decode(&mut buffer),
+        Err(WireError::TooLong { .. })
+    ));
+    // A forged length inside the message.
+    let mut forged = encode(&MasterMessage::Refused(String::new())).expect("encoded");
+    let start = forged.len() - 8;
+    forged[start..].copy_from_slice(&(1u64 << 40).to_le_bytes());
+    assert!(matches!(
+        decode::<MasterMessage>(&forged),
+        Err(WireError::TooLong { .. })
+    ));
+    let long = MasterMessage::Refused("x".repeat(MAX_MESSAGE));
+    assert!(encode(&long).is_err());
+}
+
+#[test]
+fn ends_inside_a_frame_are_told() {
+    let mut buffer = BytesMut::new();
+    Codec::default()
+        .encode(AgentMessage::Heartbeat, &mut buffer)
+        .expect("encoded");
+    buffer.truncate(buffer.len() - 1);
+    assert!(matches!(
+        Codec::default().decode_eof(&mut buffer),
+        Err(WireError::Truncated { .. })
+    ));
+    let mut bytes = encode(&MasterMessage::Heartbeat).expect("encoded");
+    bytes.push(0);
+    assert!(matches!(decode::<MasterMessage>(&bytes), Err(WireError::Trailing(1))));
+}
+
+#[test]
+fn registered_keeps_its_subnet() {
+    let message = MasterMessage::Registered(Registered {
+        agent: AgentId::new("a"),
+        subnet: "9.0.1.0/24".parse().ok(),
+        unknown: vec![TaskId::new("t")],
+    });
+    assert_eq!(
+        decode::<MasterMessage>(&encode(&message).expect("encoded")).expect("decoded"),
+        message
+    );
+}
