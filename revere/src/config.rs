@@ -22,6 +22,8 @@ pub const DEFAULT_FILE: &str = "/etc/revere/revere.toml";
 pub struct Config {
     /// `[master]`.
     pub master: crate::master::Config,
+    /// `[node]`.
+    pub node: crate::node::Config,
 }
 
 /// Why there is no configuration.

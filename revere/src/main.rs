@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use revere::cli::{self, Cli, Command, ConfigArgs, MasterArgs, NodeArgs, NodeCommand, VipCommand};
-use revere::{config, demo, master, process};
+use revere::{config, demo, master, node, process};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -87,9 +87,30 @@ fn man(dir: &Path) -> anyhow::Result<()> {
 }
 
 async fn run_node(args: &NodeArgs) -> anyhow::Result<()> {
-    anyhow::bail!("the node is not built in yet: {args:?}")
+    let options = [
+        ("node.master", args.master.clone()),
+        ("node.trace_packets", args.trace_packets.then(|| "true".to_owned())),
+    ];
+    let flags: Vec<(&str, String)> = options
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect();
+    let config = config::load(&args.config, &flags)?;
+    process::start_logs();
+    let shutdown = process::shutdown_on_signal()?;
+    Ok(node::run(config.node, shutdown, process::tell_ready).await?)
 }
 
 async fn run_both(args: &ConfigArgs) -> anyhow::Result<()> {
-    anyhow::bail!("the node is not built in yet: {args:?}")
+    let mut config = config::load(args, &[])?;
+    process::start_logs();
+    let shutdown = process::shutdown_on_signal()?;
+    let master = master::start(&config.master, shutdown.clone()).await?;
+    if let Some(address) = master.addresses.first() {
+        config.node.master = vec![format!("http://127.0.0.1:{}", address.port())];
+    }
+    let node = node::run(config.node, shutdown.clone(), process::tell_ready).await;
+    shutdown.cancel();
+    master.wait().await?;
+    Ok(node?)
 }
