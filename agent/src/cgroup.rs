@@ -31,6 +31,8 @@ pub(crate) struct Hierarchies {
     v1: [Option<PathBuf>; 3],
 }
 
+/// Directory of all tasks. Not `tasks`: v1 has a file of that name in every cgroup.
+const TASKS: &str = "task";
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// Finds the hierarchies and makes the node's directories.
@@ -39,7 +41,7 @@ pub(crate) fn open(config: &Config) -> Result<Hierarchies, OpenError> {
     let (found_v2, v1_mounts) = parse_mounts(&mounts);
     let root = config.cgroup_v2.clone().or(found_v2).ok_or(OpenError::NoCgroup)?;
     let name = config.cgroup_name.trim_matches('/');
-    let tasks = root.join(name).join("tasks");
+    let tasks = root.join(name).join(TASKS);
     let runners = root.join(name).join("runners");
     for dir in [&tasks, &runners] {
         make(dir)?;
@@ -51,7 +53,7 @@ pub(crate) fn open(config: &Config) -> Result<Hierarchies, OpenError> {
     let mut v1 = [None, None, None];
     for ((dir, mount), have_v2) in v1.iter_mut().zip(v1_mounts).zip(v2) {
         if let Some(mount) = mount.filter(|_| !have_v2) {
-            let path = mount.join(name).join("tasks");
+            let path = mount.join(name).join(TASKS);
             make(&path)?;
             *dir = Some(path);
         }
@@ -102,7 +104,7 @@ fn parse_mounts(mounts: &str) -> (Option<PathBuf>, [Option<PathBuf>; 3]) {
 impl Hierarchies {
     /// The v2 directory of a task.
     pub(crate) fn task(&self, id: &str) -> PathBuf {
-        self.tasks.join(id)
+        self.tasks.join(dir_name(id))
     }
 
     /// Every cgroup of a task with its limits.
@@ -142,7 +144,7 @@ impl Hierarchies {
                 }
             } else if let Some(dir) = &self.v1[index] {
                 plans.push(CgroupPlan {
-                    dir: dir.join(id),
+                    dir: dir.join(dir_name(id)),
                     limits: limit
                         .map(|(.., file, value)| (file.to_owned(), value))
                         .into_iter()
@@ -154,6 +156,11 @@ impl Hierarchies {
         plans.insert(0, v2);
         plans
     }
+}
+
+/// A name that no interface file of a cgroup can have.
+fn dir_name(id: &str) -> String {
+    format!("{id}.task")
 }
 
 /// The kernel's own scale from v1 shares (2 to 262144) to v2 weight (1 to 10000), as runc and systemd do it.
@@ -283,12 +290,12 @@ mod tests {
             disk_mb: 0,
         };
         let hybrid = Hierarchies {
-            tasks: "/v2/revere/tasks".into(),
+            tasks: "/v2/revere/task".into(),
             runners: "/v2/revere/runners".into(),
             v2: [false, false, true],
             v1: [
-                Some("/cpu/revere/tasks".into()),
-                Some("/memory/revere/tasks".into()),
+                Some("/cpu/revere/task".into()),
+                Some("/memory/revere/task".into()),
                 None,
             ],
         };
@@ -302,7 +309,7 @@ mod tests {
             limits,
             ["pids.max=99", "cpu.shares=512", "memory.limit_in_bytes=67108864"]
         );
-        assert_eq!(plans[0].dir, Path::new("/v2/revere/tasks/t"));
+        assert_eq!(plans[0].dir, Path::new("/v2/revere/task/t.task"));
         let pure = Hierarchies {
             v2: [true; 3],
             v1: [None, None, None],
