@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Levels when `RUST_LOG` says nothing.
-const DEFAULT_LEVELS: &str = "info";
+/// Levels when `RUST_LOG` says nothing. The DNS library tells every question at `info`.
+const DEFAULT_LEVELS: &str = "info,hickory_server=warn";
 
 /// Sends logs to the journal when stderr is connected to it, else to stderr as text.
 pub fn start_logs() {
