@@ -2,6 +2,13 @@
 //!
 //! The binary is also the runner, the listener and the daemon that gets killed: `harness = false`. As an ordinary user,
 //! or without cgroups, it says so and passes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "the whole binary is a test, and prints its own report"
+)]
 
 #[path = "tasks/node.rs"]
 mod node;
