@@ -107,10 +107,20 @@ async fn run_both(args: &ConfigArgs) -> anyhow::Result<()> {
     let shutdown = process::shutdown_on_signal()?;
     let master = master::start(&config.master, shutdown.clone()).await?;
     if let Some(address) = master.addresses.first() {
-        config.node.master = vec![format!("http://127.0.0.1:{}", address.port())];
+        let ip = if address.ip().is_unspecified() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            address.ip()
+        };
+        config.node.master = vec![format!("http://{}", std::net::SocketAddr::new(ip, address.port()))];
     }
-    let node = node::run(config.node, shutdown.clone(), process::tell_ready).await;
-    shutdown.cancel();
-    master.wait().await?;
-    Ok(node?)
+    let node = async {
+        let result = node::run(config.node, shutdown.clone(), process::tell_ready).await;
+        shutdown.cancel();
+        result
+    };
+    // Whichever ends first ends the other.
+    let (master, node) = tokio::join!(master.wait(), node);
+    node?;
+    Ok(master?)
 }

@@ -95,7 +95,7 @@ impl Wire for Registered {
 
 #[derive(Debug, Encode, Decode)]
 pub enum AgentMessageMirror {
-    Register(RegistrationMirror),
+    Register(Box<RegistrationMirror>),
     Status {
         sequence: u64,
         task: String,
@@ -109,7 +109,7 @@ impl Wire for AgentMessage {
 
     fn to_mirror(&self) -> AgentMessageMirror {
         match self {
-            Self::Register(registration) => AgentMessageMirror::Register(registration.to_mirror()),
+            Self::Register(registration) => AgentMessageMirror::Register(Box::new(registration.to_mirror())),
             Self::Status { sequence, task, status } => AgentMessageMirror::Status {
                 sequence: *sequence,
                 task: task.as_str().to_owned(),
@@ -122,7 +122,7 @@ impl Wire for AgentMessage {
     fn from_mirror(mirror: AgentMessageMirror) -> Result<Self, WireError> {
         Ok(match mirror {
             AgentMessageMirror::Register(registration) => {
-                Self::Register(Box::new(Registration::from_mirror(registration)?))
+                Self::Register(Box::new(Registration::from_mirror(*registration)?))
             }
             AgentMessageMirror::Status { sequence, task, status } => Self::Status {
                 sequence,
@@ -137,7 +137,7 @@ impl Wire for AgentMessage {
 #[derive(Debug, Encode, Decode)]
 pub enum MasterMessageMirror {
     Registered(RegisteredMirror),
-    Launch(<LaunchSpec as Wire>::Mirror),
+    Launch(Box<<LaunchSpec as Wire>::Mirror>),
     Kill {
         task: String,
         policy: <KillPolicy as Wire>::Mirror,
@@ -155,7 +155,7 @@ impl Wire for MasterMessage {
     fn to_mirror(&self) -> MasterMessageMirror {
         match self {
             Self::Registered(registered) => MasterMessageMirror::Registered(registered.to_mirror()),
-            Self::Launch(spec) => MasterMessageMirror::Launch(spec.to_mirror()),
+            Self::Launch(spec) => MasterMessageMirror::Launch(Box::new(spec.to_mirror())),
             Self::Kill { task, policy } => MasterMessageMirror::Kill {
                 task: task.as_str().to_owned(),
                 policy: policy.to_mirror(),
@@ -169,7 +169,7 @@ impl Wire for MasterMessage {
     fn from_mirror(mirror: MasterMessageMirror) -> Result<Self, WireError> {
         Ok(match mirror {
             MasterMessageMirror::Registered(registered) => Self::Registered(Registered::from_mirror(registered)?),
-            MasterMessageMirror::Launch(spec) => Self::Launch(Box::new(LaunchSpec::from_mirror(spec)?)),
+            MasterMessageMirror::Launch(spec) => Self::Launch(Box::new(LaunchSpec::from_mirror(*spec)?)),
             MasterMessageMirror::Kill { task, policy } => Self::Kill {
                 task: TaskId::new(task),
                 policy: KillPolicy::from_mirror(policy)?,
