@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -122,6 +123,11 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
             source,
         })?;
     }
+    // Launches hold environments, which may hold secrets; the sandboxes are for their users to reach.
+    fs::set_permissions(&layout.tasks, fs::Permissions::from_mode(0o700)).map_err(|source| OpenError::State {
+        path: layout.tasks.clone(),
+        source,
+    })?;
     let hierarchies = cgroup::open(&config)?;
     let mut table = Table::default();
     let entries = fs::read_dir(&layout.tasks);

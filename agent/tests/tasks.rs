@@ -62,7 +62,7 @@ fn in_fresh_namespaces() -> ExitCode {
 }
 
 fn run_tests(filter: Option<&OsString>) -> ExitCode {
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 12] = [
         ("output_and_status_zero", output_and_status_zero),
         ("another_status_fails", another_status_fails),
         (
@@ -82,6 +82,7 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         ("tasks_outlive_a_killed_daemon", tasks_outlive_a_killed_daemon),
         ("a_kill_goes_on_after_a_restart", a_kill_goes_on_after_a_restart),
         ("a_container_has_its_own_network", a_container_has_its_own_network),
+        ("a_greedy_task_is_told_so", a_greedy_task_is_told_so),
         ("damage_is_set_aside", damage_is_set_aside),
     ];
     let mut failed = 0;
@@ -440,6 +441,23 @@ fn a_container_has_its_own_network() {
     });
     node.launch(again);
     node.states_until_end("box-3");
+}
+
+fn a_greedy_task_is_told_so() {
+    let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    if !Path::new("/sys/fs/cgroup/memory").exists() && !v2.contains("memory") {
+        println!("a_greedy_task_is_told_so: skipped, no memory controller");
+        return;
+    }
+    let mut node = Node::new();
+    node.launch(spec("greedy", "head -c 300m /dev/zero | tail"));
+    node.states_until_end("greedy");
+    let last = node.last("greedy");
+    assert_eq!(last.state, TaskState::Failed);
+    assert!(
+        last.message.as_ref().is_some_and(|text| text.contains("memory limit")),
+        "{last:?}"
+    );
 }
 
 fn damage_is_set_aside() {
