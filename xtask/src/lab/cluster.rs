@@ -1,0 +1,239 @@
+//! A cluster in the lab: a master on node1, a daemon on every node, and what demo and tests ask of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::place::{inside, wait_for};
+use super::{Daemon, Lab, Place, underlay};
+
+/// Longest wait for anything the cluster should do by itself.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its places. First, so that it goes last.
+    pub lab: Lab,
+    revere: PathBuf,
+    master: Option<Daemon>,
+    nodes: Vec<Option<Daemon>>,
+}
+
+/// A task with the process that runs it.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its id, which the demo server answers with.
+    pub id: String,
+    /// Number of its node, from 1.
+    pub node: u8,
+    /// Its process, as seen from here; none while it has not started.
+    pub pid: Option<u32>,
+}
+
+impl Cluster {
+    /// Starts it and waits until three nodes have registered.
+    pub fn start(revere: &Path) -> Result<Self> {
+        let lab = Lab::new()?;
+        let nodes = lab.nodes.iter().map(|_| None).collect();
+        let mut cluster = Self {
+            lab,
+            revere: revere.to_owned(),
+            master: None,
+            nodes,
+        };
+        cluster.start_master()?;
+        for number in 1..=super::NODES {
+            cluster.start_node(number)?;
+        }
+        cluster.until("three nodes have registered", |cluster| {
+            let nodes = cluster.json(&["node", "list"]).ok()?;
+            (nodes.to_string().matches("10.99.0.").count() >= 3).then_some(())
+        })?;
+        Ok(cluster)
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn revere(&self) -> &str {
+        self.revere.to_str().unwrap_or("revere")
+    }
+
+    /// Node `number`, from 1.
+    #[must_use]
+    pub fn node(&self, number: u8) -> &Place {
+        &self.lab.nodes[usize::from(number) - 1]
+    }
+
+    /// Starts the master on node1.
+    pub fn start_master(&mut self) -> Result<()> {
+        let place = self.node(1);
+        let state = place.dir.join("master");
+        let program = [
+            self.revere(),
+            "master",
+            "--state-dir",
+            state.to_str().unwrap_or_default(),
+        ];
+        self.master = Some(place.spawn("master", &program, &self.environment())?);
+        Ok(())
+    }
+
+    /// `kill -9` of the master.
+    pub fn kill_master(&mut self) -> Result<()> {
+        self.master.take().context("no master runs")?.kill()
+    }
+
+    /// Starts a node's daemon.
+    pub fn start_node(&mut self, number: u8) -> Result<()> {
+        let place = self.node(number);
+        let cgroup = place.cgroup.as_ref().context("a node has a cgroup")?;
+        let name = cgroup
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("a plain name")?;
+        let sets = [
+            format!("node.ip={}", underlay(number)),
+            format!("node.state_dir={}", place.dir.join("state").display()),
+            format!("node.cgroup={name}/tasks"),
+            format!("node.hook_cgroup={}", cgroup.display()),
+            "node.cpus=4".to_owned(),
+            "node.mem_mb=2048".to_owned(),
+        ];
+        let mut program = vec![self.revere(), "node", "--master", "http://10.99.0.1:5050"];
+        for set in &sets {
+            program.extend(["--set", set]);
+        }
+        self.nodes[usize::from(number) - 1] = Some(place.spawn("node", &program, &self.environment())?);
+        Ok(())
+    }
+
+    /// `kill -9` of a node's daemon; its tasks go on.
+    pub fn kill_node(&mut self, number: u8) -> Result<()> {
+        self.nodes[usize::from(number) - 1]
+            .take()
+            .with_context(|| format!("no daemon runs on node{number}"))?
+            .kill()
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let own = self
+            .revere
+            .parent()
+            .map(|dir| dir.display().to_string())
+            .unwrap_or_default();
+        vec![
+            ("PATH", format!("{own}:{}", std::env::var("PATH").unwrap_or_default())),
+            ("NO_COLOR", "1".to_owned()),
+        ]
+    }
+
+    /// The command line client, on node1.
+    pub fn cli(&self, args: &[&str]) -> Result<String> {
+        let mut program = vec![self.revere()];
+        program.extend(args);
+        self.node(1).run(&program)
+    }
+
+    /// The same with `--json`.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.cli(&[args, &["--json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("`revere {}` wrote no JSON: {text}", args.join(" ")))
+    }
+
+    /// The tasks of an app that run, sorted by id.
+    pub fn tasks(&self, app: &str) -> Result<Vec<Task>> {
+        let shown = self.json(&["app", "show", app])?;
+        let tasks = shown["app"]["tasks"].as_array().cloned().unwrap_or_default();
+        let mut found = Vec::new();
+        for task in tasks.iter().filter(|task| task["state"] == "TASK_RUNNING") {
+            let id = task["id"].as_str().unwrap_or_default().to_owned();
+            let host = task["host"].as_str().unwrap_or_default();
+            let node = (1..=super::NODES)
+                .find(|number| underlay(*number) == host)
+                .with_context(|| format!("task {id} runs on `{host}`"))?;
+            found.push(Task {
+                pid: process_of(&id),
+                id,
+                node,
+            });
+        }
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    /// Waits until an app has exactly so many running tasks, all with a process.
+    pub fn running(&self, app: &str, count: usize) -> Result<Vec<Task>> {
+        self.until(&format!("{count} tasks of {app} run"), |cluster| {
+            let tasks = cluster.tasks(app).ok()?;
+            (tasks.len() == count && tasks.iter().all(|task| task.pid.is_some())).then_some(tasks)
+        })
+    }
+
+    /// Waits for a condition; a failure shows every node.
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> Result<T> {
+        match wait_for(PATIENCE, || look(self)) {
+            Some(found) => Ok(found),
+            None => bail!(
+                "{}\nwaited {} s in vain until {what}",
+                self.picture(),
+                PATIENCE.as_secs()
+            ),
+        }
+    }
+
+    /// A command inside a task: its namespaces and its cgroup.
+    pub fn in_task(&self, task: &Task, program: &[&str]) -> Result<std::process::Command> {
+        let pid = task.pid.with_context(|| format!("task {} has no process", task.id))?;
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let path = groups
+            .lines()
+            .find_map(|line| line.strip_prefix("0::/"))
+            .context("the task is in no v2 cgroup")?;
+        let mount = self
+            .node(task.node)
+            .cgroup
+            .as_deref()
+            .and_then(Path::parent)
+            .context("a node has a cgroup")?;
+        Ok(inside(Some(&mount.join(path)), pid, program))
+    }
+
+    /// Status as the cluster tells it, then every node.
+    #[must_use]
+    pub fn picture(&self) -> String {
+        let mut text = String::new();
+        for args in [&["status"][..], &["node", "list"], &["app", "list"], &["vip", "list"]] {
+            let said = self.cli(args).unwrap_or_else(|error| format!("{error:#}"));
+            text.push_str(&format!("$ revere {}\n{said}\n", args.join(" ")));
+        }
+        text + &self.lab.picture()
+    }
+}
+
+/// The process whose environment names this task; not the runner above it.
+fn process_of(task: &str) -> Option<u32> {
+    let wanted = format!("MESOS_TASK_ID={task}");
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let ours = environment
+            .split(|byte| *byte == 0)
+            .any(|pair| pair == wanted.as_bytes());
+        if ours
+            && !line.contains("task-runner")
+            && (line.contains("demo-server") || line.starts_with("sleep"))
+            && !line.starts_with("sh ")
+            && !line.starts_with("/bin/sh ")
+        {
+            return Some(pid);
+        }
+    }
+    None
+}

@@ -1,0 +1,12 @@
+//! All automation of the project: house rules, setup, the eBPF build, the namespace lab, the demo, the test run.
+#![allow(clippy::print_stdout, reason = "these commands talk to a person on a terminal")]
+
+pub mod demo;
+pub mod dist;
+pub mod ebpf;
+pub mod lab;
+pub mod setup;
+pub mod shell;
+pub mod test;
+pub mod tidy;
+pub mod workspace;

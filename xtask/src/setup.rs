@@ -1,0 +1,230 @@
+//! `cargo xtask setup`: what the other commands need, installed once, each with its reason.
+
+mod linker;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::ebpf::BpfToolchain;
+use crate::shell;
+use crate::workspace::{Workspace, cargo};
+
+/// Oldest kernel with all that the data plane uses (tcx).
+const KERNEL: (u32, u32) = (6, 6);
+
+/// Whether missing things may be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Install {
+    /// Install what is missing.
+    Missing,
+    /// Only say what is missing.
+    Nothing,
+}
+
+impl Install {
+    /// From the flag `--no-install`.
+    #[must_use]
+    pub fn unless(no_install: bool) -> Self {
+        if no_install { Self::Nothing } else { Self::Missing }
+    }
+}
+
+/// What setup found or made.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The compiler of the BPF object.
+    pub toolchain: BpfToolchain,
+    /// Folder of the `bpf-linker` program.
+    pub linker_dir: PathBuf,
+}
+
+/// Programs, the Debian package of each, and what it is for.
+const PROGRAMS: &[(&str, &str, &str)] = &[
+    ("ip", "iproute2", "builds the lab's networks"),
+    ("dig", "dnsutils", "shows the names' answers in the demo"),
+    ("ethtool", "ethtool", "makes the lab's links behave like wires"),
+    ("nsenter", "util-linux", "runs programs inside the lab's nodes"),
+    ("cc", "gcc", "links Rust programs"),
+    ("g++", "g++", "links the BPF linker with LLVM"),
+    ("git", "git", "tells tidy which files belong to the project"),
+];
+
+/// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
+const DEBIAN_BPF: &[(&str, &str)] = &[
+    (
+        "rustc-web",
+        "compiles the BPF program (no nightly Rust with rust-src is installed)",
+    ),
+    ("rust-web-src", "source of `core` for the BPF target"),
+];
+
+/// Checks everything, installs what is missing and may be installed.
+pub fn run(workspace: &Workspace, install: Install) -> Result<Ready> {
+    kernel()?;
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "this command makes network namespaces and loads BPF programs: run it as root (`sudo -E env PATH=$PATH cargo xtask ...`)"
+        );
+    }
+    let (toolchain, llvm) = toolchain()?;
+    let mut packages: Vec<(String, String)> = PROGRAMS
+        .iter()
+        .filter(|(program, _, _)| shell::find(program).is_none())
+        .map(|(program, package, why)| ((*package).to_owned(), format!("`{program}` {why}")))
+        .collect();
+    if toolchain == BpfToolchain::DebianRustcWeb {
+        packages.extend(
+            DEBIAN_BPF
+                .iter()
+                .filter(|(name, _)| !installed(name))
+                .map(|(name, why)| ((*name).to_owned(), (*why).to_owned())),
+        );
+    }
+    let linker = linker::Linker::new(llvm)?;
+    if !linker.is_built() {
+        let name = format!("llvm-{llvm}-dev");
+        if !installed(&name) {
+            packages.push((name, "LLVM of the compiler's version, for the BPF linker".to_owned()));
+        }
+        // LLVM's static parts ask for these two when a program is linked with them.
+        for name in ["zlib1g-dev", "libzstd-dev"] {
+            if !installed(name) {
+                packages.push((name.to_owned(), "the BPF linker is linked with it".to_owned()));
+            }
+        }
+    }
+    if install == Install::Nothing {
+        report(&packages, &linker)?;
+    } else {
+        apt(&packages)?;
+        fetch(workspace)?;
+        linker.build(workspace)?;
+    }
+    Ok(Ready {
+        toolchain,
+        linker_dir: linker.bin(),
+    })
+}
+
+fn report(packages: &[(String, String)], linker: &linker::Linker) -> Result<()> {
+    for (name, why) in packages {
+        println!("setup: missing package {name}: {why}");
+    }
+    if !linker.is_built() {
+        println!("setup: missing bpf-linker in {}", linker.bin().display());
+    }
+    if !packages.is_empty() || !linker.is_built() {
+        bail!("something is missing and --no-install was given; run once without it, as root");
+    }
+    println!("setup: nothing is missing");
+    Ok(())
+}
+
+fn kernel() -> Result<()> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .context("cannot read the kernel's version: is this Linux with /proc?")?;
+    let mut parts = text
+        .trim()
+        .split(['.', '-', '+'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version < KERNEL {
+        bail!(
+            "kernel {} is too old: the data plane needs tcx, which Linux {}.{} has; on Debian 12 install linux-image-amd64 from bookworm-backports",
+            text.trim(),
+            KERNEL.0,
+            KERNEL.1
+        );
+    }
+    Ok(())
+}
+
+/// Nightly with rust-src if it is there, else Debian's; with the LLVM version of the choice.
+fn toolchain() -> Result<(BpfToolchain, u32)> {
+    let listed = Command::new("rustup")
+        .args(["component", "list", "--toolchain", "nightly", "--installed"])
+        .output();
+    let nightly = listed
+        .is_ok_and(|output| output.status.success() && String::from_utf8_lossy(&output.stdout).contains("rust-src"));
+    if !nightly {
+        return Ok((BpfToolchain::DebianRustcWeb, 22));
+    }
+    let version = shell::capture(Command::new("rustup").args(["run", "nightly", "rustc", "-vV"]))?;
+    let llvm = version
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next()?.parse().ok());
+    let llvm = llvm.context("`rustc -vV` of nightly does not tell its LLVM version")?;
+    // The versions that bpf-linker 0.13 can be linked with; Debian 12 has 22 only.
+    if !matches!(llvm, 21..=23) {
+        bail!(
+            "nightly Rust uses LLVM {llvm}, which bpf-linker {} cannot be linked with; use another nightly, or remove its rust-src to use Debian's rustc-web",
+            linker::VERSION
+        );
+    }
+    if llvm != 22 && !installed(&format!("llvm-{llvm}-dev")) {
+        println!(
+            "setup: nightly Rust uses LLVM {llvm}, and llvm-{llvm}-dev is not installed; using Debian's rustc-web with LLVM 22 instead"
+        );
+        return Ok((BpfToolchain::DebianRustcWeb, 22));
+    }
+    Ok((BpfToolchain::NightlyRustSrc, llvm))
+}
+
+fn installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f=${Status}", package])
+        .output();
+    query.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("install ok installed"))
+}
+
+fn apt(packages: &[(String, String)]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!(
+        "setup: installing {} Debian packages (about 1.4 GB on disk if LLVM is among them):",
+        packages.len()
+    );
+    for (name, why) in packages {
+        println!("  {name}: {why}");
+    }
+    if shell::find("apt-get").is_none() {
+        bail!(
+            "there is no apt-get: this is no Debian; install by hand: {}",
+            packages
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+    }
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    shell::run(apt().arg("update"))?;
+    shell::run(
+        apt()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(packages.iter().map(|(name, _)| name)),
+    )
+}
+
+/// All crates into cargo's cache, so that later runs need no network.
+fn fetch(workspace: &Workspace) -> Result<()> {
+    let command = || {
+        let mut command = Command::new(cargo());
+        command
+            .current_dir(&workspace.root)
+            .args(["fetch", "--locked", "--quiet"]);
+        command
+    };
+    if shell::output(command().arg("--offline"))?.status.success() {
+        return Ok(());
+    }
+    println!("setup: fetching the crates of Cargo.lock, for later runs without the network");
+    shell::run(&mut command())
+}

@@ -1,0 +1,164 @@
+//! `cargo xtask test`: every check there is, one after the other, and one line that adds up.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::demo::{self, DemoArgs};
+use crate::setup::{self, Install};
+use crate::workspace::Workspace;
+use crate::{dist, ebpf, tidy};
+
+/// Tests and steps, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Passed.
+    pub passed: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+impl Tally {
+    fn of(ok: bool) -> Self {
+        Self {
+            passed: u64::from(ok),
+            failed: u64::from(!ok),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs everything, goes on after a failure.
+pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
+    let began = Instant::now();
+    let mut sum = Tally::default();
+    let ready = setup::run(workspace, install)?;
+    let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| {
+        eprintln!("\n---- {name}");
+        let at = Instant::now();
+        let tally = work().unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            Tally::of(false)
+        });
+        let word = if tally.failed == 0 { "ok" } else { "FAILED" };
+        eprintln!(
+            "---- {name}: {word}, {} passed, {} failed, {} s",
+            tally.passed,
+            tally.failed,
+            at.elapsed().as_secs()
+        );
+        sum.add(tally);
+    };
+    step("house rules", &mut || {
+        Ok(Tally::of(tidy::run(workspace)? == ExitCode::SUCCESS))
+    });
+    step("format", &mut || {
+        status(&mut workspace.cargo(&["fmt", "--all", "--check"]))
+    });
+    step("BPF object", &mut || {
+        ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
+        Ok(Tally::of(true))
+    });
+    step("clippy", &mut || {
+        status(&mut workspace.cargo(&[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--exclude=lb-ebpf",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+    step("unit tests and simulation", &mut || {
+        tests(&mut workspace.cargo(&["test", "--locked"]))
+    });
+    step("the program", &mut || {
+        dist::build_revere(workspace)?;
+        Ok(Tally::of(true))
+    });
+    step("packets and namespaces", &mut || {
+        let revere = workspace.target.join(dist::PROFILE).join("revere");
+        tests(
+            workspace
+                .cargo(&["test", "--locked", "--package=tests", "--test=it"])
+                .env("REVERE_BIN", revere),
+        )
+    });
+    step("demo", &mut || {
+        let args = DemoArgs {
+            keep: false,
+            json: false,
+            no_install: true,
+        };
+        Ok(Tally::of(demo::run(workspace, &args)? == ExitCode::SUCCESS))
+    });
+    eprintln!("\ntook {} s", began.elapsed().as_secs());
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    Ok(if sum.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn status(command: &mut Command) -> Result<Tally> {
+    Ok(Tally::of(command.status().context("cannot start cargo")?.success()))
+}
+
+/// Runs `cargo test` to its end, shows its output and adds its result lines up.
+fn tests(command: &mut Command) -> Result<Tally> {
+    let mut child = command
+        .arg("--no-fail-fast")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        tally.add(result_line(&line));
+        eprintln!("{line}");
+    }
+    // A test program that does not build, or dies, has no result line.
+    if !child.wait()?.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// `test result: ok. 12 passed; 0 failed; ...`
+fn result_line(line: &str) -> Tally {
+    let Some(rest) = line.strip_prefix("test result: ") else {
+        return Tally::default();
+    };
+    let number = |word: &str| {
+        let part = rest
+            .split(['.', ';'])
+            .map(str::trim)
+            .find_map(|part| part.strip_suffix(word));
+        part.and_then(|part| part.trim().parse().ok()).unwrap_or(0)
+    };
+    Tally {
+        passed: number("passed"),
+        failed: number("failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_added_up() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(result_line(line), Tally { passed: 12, failed: 3 });
+        assert_eq!(result_line("test zone::a ... ok"), Tally::default());
+    }
+}
