@@ -173,3 +173,26 @@ async fn vips(State(api): State<Api>) -> Json<Value> {
     };
     Json(snapshot.services.values().map(|service| one(service)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_needs_master_agent_and_every_plane_that_is_on() {
+        let mut facts = Facts {
+            master_connected: true,
+            agent_connected: true,
+            ..Facts::default()
+        };
+        facts.planes[1].failures.push("not on, so it does not count".to_owned());
+        assert!(health_of(&facts).0);
+        facts.planes[1].on = true;
+        let (healthy, body) = health_of(&facts);
+        assert!(!healthy);
+        assert_eq!(body["planes"]["lb"]["failures"].as_array().map(Vec::len), Some(1));
+        facts.planes[1].failures.clear();
+        facts.master_connected = false;
+        assert!(!health_of(&facts).0);
+    }
+}
