@@ -1,5 +1,6 @@
 //! What every long-running command of this process shares: logs, signals, the word to systemd.
 
+use std::io::IsTerminal as _;
 use std::os::linux::fs::MetadataExt as _;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,9 +20,12 @@ pub fn start_logs() {
     // Fails only when logs were started before, as in tests.
     let _ = match journal {
         Some(journal) => registry.with(journal).try_init(),
-        None => registry
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
-            .try_init(),
+        None => {
+            let text = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal());
+            registry.with(text).try_init()
+        }
     };
 }
 
