@@ -11,7 +11,8 @@ use std::net::Ipv4Addr;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+/// The uplink of the lab is a veth, on which tunnel packets leave by redirect.
+const XDP_REDIRECT: u32 = 4;
 const IP: usize = 14;
 const INNER_IP: usize = 64;
 
@@ -98,7 +99,7 @@ fn a_remote_backend_gets_it_through_the_tunnel() {
     let lab = Lab::with(&[(REMOTE, 1)]);
     let frame = syn().build();
     let (reason, run) = lab.xdp(&frame);
-    assert_eq!((reason, run.action), (Reason::TunnelSent, XDP_TX));
+    assert_eq!((reason, run.action), (Reason::TunnelRedirected, XDP_REDIRECT));
     let out = run.frame;
     assert_eq!(out.len(), frame.len() + 50);
     assert_eq!(out[..6], PEER_MAC, "next hop");
@@ -124,7 +125,7 @@ fn too_large_for_the_tunnel_is_counted() {
     let mut spec = syn();
     spec.flags = ACK;
     spec.payload = vec![0; 1500 - 50 - 40];
-    assert_eq!(lab.xdp(&spec.build()).0, Reason::TunnelSent, "exactly fits");
+    assert_eq!(lab.xdp(&spec.build()).0, Reason::TunnelRedirected, "exactly fits");
     spec.payload.push(0);
     let (reason, run) = lab.xdp(&spec.build());
     assert_eq!((reason, run.action), (Reason::TooBig, XDP_DROP));
@@ -241,7 +242,11 @@ fn flows_stay_and_new_ones_follow_the_table() {
         Reason::LocalBackend,
         "a draining backend keeps its flows"
     );
-    assert_eq!(lab.xdp(&syn().build()).0, Reason::TunnelSent, "and gets no new ones");
+    assert_eq!(
+        lab.xdp(&syn().build()).0,
+        Reason::TunnelRedirected,
+        "and gets no new ones"
+    );
     lab.set(&[(LOCAL, 0)]);
     let other = Spec::new((CLIENT.0, 40_001), VIP, SYN).build();
     let (reason, run) = lab.xdp(&other);
@@ -256,7 +261,7 @@ fn flows_of_a_removed_backend_do_not_follow_its_index() {
     assert_eq!(lab.xdp(&syn().build()).0, Reason::LocalBackend);
     lab.set(&[(REMOTE, 1)]);
     let data = Spec::new(CLIENT, VIP, ACK).build();
-    assert_eq!(lab.xdp(&data).0, Reason::TunnelSent);
+    assert_eq!(lab.xdp(&data).0, Reason::TunnelRedirected);
 }
 
 #[test]

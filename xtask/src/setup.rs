@@ -88,12 +88,6 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<Ready> {
         if !installed(&name) {
             packages.push((name, "LLVM of the compiler's version, for the BPF linker".to_owned()));
         }
-        // LLVM's static parts ask for these two when a program is linked with them.
-        for name in ["zlib1g-dev", "libzstd-dev"] {
-            if !installed(name) {
-                packages.push((name.to_owned(), "the BPF linker is linked with it".to_owned()));
-            }
-        }
     }
     if install == Install::Nothing {
         report(&packages, &linker)?;
