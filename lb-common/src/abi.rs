@@ -189,6 +189,15 @@ pub struct Original {
     pub zero: u16,
 }
 
+/// Bits of [`NodeConfig::flags`].
+pub mod node_flags {
+    /// Log each packet.
+    pub const TRACE: u32 = 1;
+    /// Send tunnel packets by redirect even on the interface they came from. On a veth, frames sent by `XDP_TX` to an
+    /// other end that has GRO on but no XDP program lie there until something else comes along.
+    pub const REDIRECT: u32 = 2;
+}
+
 /// This node's own facts; element 0 of its array.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,8 +212,8 @@ pub struct NodeConfig {
     pub tunnel_port: Be16,
     /// MTU of the fabric.
     pub underlay_mtu: u16,
-    /// 1 logs each packet.
-    pub trace: u32,
+    /// See [`node_flags`].
+    pub flags: u32,
 }
 
 macro_rules! layout {

@@ -11,7 +11,7 @@ mod reason;
 
 pub use abi::{
     BackendEntry, Endpoint, FlowKey, FlowState, FlowValue, LAYOUT_VERSION, MAX_BACKENDS, MAX_PEERS, MAX_VIPS,
-    NodeConfig, Original, PeerEntry, ReverseValue, SlotPair, VipEntry, backend_flags,
+    NodeConfig, Original, PeerEntry, ReverseValue, SlotPair, VipEntry, backend_flags, node_flags,
 };
 pub use checksum::{Checksum, fold};
 pub use flow_hash::flow_hash;

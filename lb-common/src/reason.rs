@@ -95,7 +95,7 @@ reasons! {
     TunnelDelivered = 7, "tunnel_delivered", Xdp, Pass;
     /// Sent through the tunnel on the interface it came from.
     TunnelSent = 8, "tunnel_sent", Xdp, Transmit;
-    /// Sent through the tunnel on another interface.
+    /// Sent through the tunnel by redirect: on another interface, or on a veth.
     TunnelRedirected = 9, "tunnel_redirected", Xdp, Transmit;
     /// A fragment for a VIP.
     Fragment = 10, "fragment", Xdp, Drop;

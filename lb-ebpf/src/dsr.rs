@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_xdp_adjust_
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
     BackendEntry, Be16, Be32, Checksum, ENCAP_LEN, Endpoint, Ip, MARKER_MAC, NodeConfig, OUTER_SOURCE_PORTS, Reason,
-    TUNNEL_VNI, backend_flags,
+    TUNNEL_VNI, backend_flags, node_flags,
 };
 
 use crate::maps::{LOCALS, PEERS, live_backend, vip};
@@ -97,7 +97,7 @@ pub(crate) fn send(
         return Reason::NoHeadroom;
     };
     write(outer, &header);
-    if route.ifindex == ctx.ingress_ifindex() as u32 {
+    if route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0 {
         return Reason::TunnelSent;
     }
     // SAFETY: no pointers involved.

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
-use lb_common::{Be16, ENCAP_LEN, FlowKey, FlowState, Ip, MSS_MARGIN, Reason, ReverseValue};
+use lb_common::{Be16, ENCAP_LEN, FlowKey, FlowState, Ip, MSS_MARGIN, Reason, ReverseValue, node_flags};
 
 use crate::maps::{REVERSE, count, node};
 use crate::parse::{ACK, ETH_LEN, Eth, Frame, IPV4, Ipv4, SYN, TCP, Tcp, TcpPacket};
@@ -23,7 +23,7 @@ const MSS_OPTION_LEN: u8 = 4;
 pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
     let reason = restore(&ctx);
     count(reason);
-    if reason != Reason::NotBalanced && node().is_some_and(|node| node.trace != 0) {
+    if reason != Reason::NotBalanced && node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
         info!(&ctx, "egress: reason {}", reason.index());
     }
     if reason == Reason::RestoreFailed {

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
-use lb_common::{Endpoint, Ip, NodeConfig, Reason};
+use lb_common::{Endpoint, Ip, NodeConfig, Reason, node_flags};
 
 use crate::maps::{count, node, vip};
 use crate::parse::{ETH_LEN, Eth, Frame, IPV4, Ipv4, TCP, Tcp, TcpPacket, UDP};
@@ -15,7 +15,7 @@ use crate::{dsr, vip};
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
     let reason = sort(&ctx);
     count(reason);
-    if node().is_some_and(|node| node.trace != 0) {
+    if node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
         info!(
             &ctx,
             "xdp: reason {} on interface {}",

@@ -104,11 +104,7 @@ pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<()
                 "could not write 1 to {forwarding}: {error}; packets for backends on other nodes are dropped until it is 1"
             ));
         }
-        let uevent = fs::read_to_string(format!("/sys/class/net/{name}/uevent")).unwrap_or_default();
-        let veth = Path::new(&format!("/sys/class/net/{name}/iflink")).exists()
-            && !uevent.contains("DEVTYPE=")
-            && is_veth(name);
-        if veth {
+        if is_veth(name) {
             warnings.push(format!(
                 "uplink {name} is a veth: its other end needs GRO on or an XDP program, else packets sent by XDP are lost"
             ));
@@ -118,7 +114,7 @@ pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<()
 }
 
 /// A veth's other end has another index; a physical device's `iflink` is its own.
-fn is_veth(name: &str) -> bool {
+pub(crate) fn is_veth(name: &str) -> bool {
     let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default();
     let device = Path::new(&format!("/sys/class/net/{name}/device")).exists();
     !device && read("iflink").trim() != read("ifindex").trim()

@@ -3,9 +3,10 @@
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::{Be16, Be32, LAYOUT_VERSION, NodeConfig, TUNNEL_PORT};
+use lb_common::{Be16, Be32, LAYOUT_VERSION, NodeConfig, TUNNEL_PORT, node_flags};
 
 use crate::lb::Maps;
+use crate::open::check::is_veth;
 use crate::raw::SlotMemory;
 use crate::{Config, Lb, OpenError};
 
@@ -126,13 +127,17 @@ impl Lb {
         let net = self.config.vip_net;
         let mask = u32::MAX.checked_shl(32 - u32::from(net.prefix())).unwrap_or(0);
         let mtu = self.config.uplinks.iter().filter_map(|name| mtu(name)).min();
+        let mut flags = if self.config.trace { node_flags::TRACE } else { 0 };
+        if self.config.uplinks.iter().any(|name| is_veth(name)) {
+            flags |= node_flags::REDIRECT;
+        }
         let node = NodeConfig {
             own: old.own,
             vip_network: Be32::new(u32::from(net.network())),
             vip_mask: Be32::new(mask),
             tunnel_port: Be16::new(TUNNEL_PORT),
             underlay_mtu: mtu.unwrap_or(DEFAULT_MTU),
-            trace: u32::from(self.config.trace),
+            flags,
         };
         self.maps.node.set(0, node, 0).map_err(failed)
     }
