@@ -89,3 +89,60 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Protocol;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    fn key(n: u32) -> BackendKey {
+        BackendKey {
+            addr: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n)),
+            port: 31_000,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    fn vip(members: impl IntoIterator<Item = u32>) -> DesiredVip {
+        DesiredVip {
+            weights: members.into_iter().map(|n| (key(n), 1)).collect(),
+        }
+    }
+
+    fn owners(vip: &DesiredVip) -> Vec<BackendKey> {
+        let keys: Vec<BackendKey> = vip.weights.keys().copied().collect();
+        fill_table(vip).into_iter().map(|position| keys[position]).collect()
+    }
+
+    #[test]
+    fn one_of_a_hundred_leaves_and_few_slots_move() {
+        let (before, after) = (owners(&vip(0..100)), owners(&vip((0..100).filter(|n| *n != 37))));
+        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+        let share = 100.0 * f64::from(u32::try_from(moved).expect("small")) / 16_381.0;
+        println!("{share:.2} % of {} slots moved", before.len());
+        assert!(share < 4.0, "{share} %");
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_even_and_every_slot_is_given(n in 1_u32..40) {
+            let owners = owners(&vip(0..n));
+            prop_assert_eq!(u32::try_from(owners.len()), Ok(table_size(usize::try_from(n).expect("small"))));
+            let fair = owners.len() / usize::try_from(n).expect("small");
+            for member in 0..n {
+                let share = owners.iter().filter(|owner| **owner == key(member)).count();
+                prop_assert!(share <= fair + fair / 50 + 2, "{share} of {fair}");
+                prop_assert!(share * 10 >= fair * 6, "{share} of {fair}");
+            }
+        }
+
+        #[test]
+        fn weight_zero_gets_no_slot(n in 1_u32..10, closed in 0_u32..10) {
+            let mut vip = vip(0..n);
+            vip.weights.insert(key(closed), 0);
+            prop_assert!(!owners(&vip).contains(&key(closed)));
+        }
+    }
+}

@@ -79,3 +79,74 @@ fn removes(desired: &Desired, actual: &Actual) -> Vec<Op> {
         .chain(peers.copied().map(Op::RemovePeer))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ActualBackend;
+    use model::Protocol;
+    use std::net::IpAddr;
+
+    fn key(port: u16) -> BackendKey {
+        BackendKey {
+            addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            port,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    fn vip(port: u16) -> VipAddress {
+        VipAddress {
+            addr: IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)),
+            port,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    const STATE: BackendState = BackendState {
+        node: Ipv4Addr::new(10, 0, 0, 1),
+        local: true,
+        open: true,
+    };
+
+    #[test]
+    fn backends_come_before_and_go_after_the_vips_that_use_them() {
+        let mut desired = Desired::default();
+        desired.vips.insert(
+            vip(1),
+            DesiredVip {
+                weights: [(key(1), 1)].into(),
+            },
+        );
+        desired.backends.insert(key(1), STATE);
+        let mut actual = Actual::default();
+        actual.vips.insert(vip(2), Some(7));
+        actual.backends.insert(key(2), ActualBackend { index: 0, state: STATE });
+        let plan = plan(&desired, &actual);
+        assert!(
+            matches!(plan.adds[..], [Op::PutBackend(..), Op::PutVip(..)]),
+            "{plan:?}"
+        );
+        assert_eq!(plan.removes, [Op::RemoveVip(vip(2)), Op::RemoveBackend(key(2))]);
+    }
+
+    #[test]
+    fn what_is_as_wanted_is_left_alone_and_damage_is_repaired() {
+        let mut desired = Desired::default();
+        let wanted = DesiredVip {
+            weights: [(key(1), 1)].into(),
+        };
+        desired.vips.insert(vip(1), wanted.clone());
+        desired.backends.insert(key(1), STATE);
+        let mut actual = Actual::default();
+        actual.vips.insert(vip(1), Some(wanted.fingerprint()));
+        actual.backends.insert(key(1), ActualBackend { index: 0, state: STATE });
+        assert!(plan(&desired, &actual).is_empty());
+        actual.vips.insert(vip(1), None);
+        actual.unattached.insert("xdp-eth0".into());
+        assert_eq!(
+            plan(&desired, &actual).adds,
+            [Op::Attach("xdp-eth0".into()), Op::PutVip(vip(1), wanted)]
+        );
+    }
+}

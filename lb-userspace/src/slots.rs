@@ -122,3 +122,38 @@ impl Indices {
         Some(index)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_never_overlap(steps in proptest::collection::vec((1_u32..40, any::<bool>()), 1..80)) {
+            let mut ranges = Ranges::new(500);
+            let mut held: Vec<(u32, u32)> = Vec::new();
+            for (len, free) in steps {
+                if free && !held.is_empty() {
+                    let (offset, _) = held.remove(0);
+                    ranges.free(offset);
+                } else if let Some(offset) = ranges.take(len) {
+                    prop_assert!(offset + len <= 500);
+                    prop_assert!(held.iter().all(|(o, l)| o + l <= offset || offset + len <= *o), "{held:?} {offset}+{len}");
+                    held.push((offset, len));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_freed_range_is_the_last_to_be_used_again() {
+        let mut ranges = Ranges::new(100);
+        assert_eq!(ranges.take(10), Some(0));
+        ranges.free(0);
+        assert_eq!(ranges.take(10), Some(10));
+        assert!(!ranges.claim(15, 10), "on another");
+        assert!(ranges.claim(90, 10));
+        assert!(!ranges.claim(95, 10), "outside");
+    }
+}
