@@ -35,10 +35,10 @@ fn on_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) {
 
 fn start() -> Result<Cluster> {
     let workspace = Workspace::find()?;
-    let revere = std::env::var_os("REVERE_BIN").map_or_else(|| workspace.target.join("demo/revere"), PathBuf::from);
+    let revere = std::env::var_os("LAB_REVERE").map_or_else(|| workspace.target.join("demo/revere"), PathBuf::from);
     ensure!(
         revere.is_file(),
-        "{} is not there; run `cargo xtask test`, or set REVERE_BIN",
+        "{} is not there; run `cargo xtask test`, or set LAB_REVERE",
         revere.display()
     );
     let cluster = Cluster::start(&revere)?;

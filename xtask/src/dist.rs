@@ -11,9 +11,9 @@ use crate::workspace::Workspace;
 /// Cargo profile of the `revere` that demo and tests run: optimised, without the long link of a release.
 pub const PROFILE: &str = "demo";
 
-/// Builds `revere` and gives its path; `REVERE_BIN` names one that is built already.
+/// Builds `revere` and gives its path; `LAB_REVERE` names one that is built already.
 pub fn build_revere(workspace: &Workspace) -> Result<PathBuf> {
-    if let Some(built) = std::env::var_os("REVERE_BIN") {
+    if let Some(built) = std::env::var_os("LAB_REVERE") {
         return Ok(built.into());
     }
     let profile = format!("--profile={PROFILE}");

@@ -89,7 +89,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
         tests(
             workspace
                 .cargo(&["test", "--locked", "--package=tests", "--test=it"])
-                .env("REVERE_BIN", revere),
+                .env("LAB_REVERE", revere),
         )
     });
     step("demo", &mut || {

@@ -10,7 +10,7 @@ use super::place::{inside, wait_for};
 use super::{Daemon, Lab, Place, underlay};
 
 /// Longest wait for anything the cluster should do by itself.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running cluster.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Cluster {
         let sets = [
             format!("node.ip={}", underlay(number)),
             format!("node.state_dir={}", place.dir.join("state").display()),
-            format!("node.cgroup={name}/tasks"),
+            format!("node.cgroup={name}/revere"),
             format!("node.hook_cgroup={}", cgroup.display()),
             "node.cpus=4".to_owned(),
             "node.mem_mb=2048".to_owned(),

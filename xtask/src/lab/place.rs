@@ -199,6 +199,10 @@ pub fn inside(cgroup: Option<&Path>, pid: u32, program: &[&str]) -> Command {
         .arg(format!("{join}exec nsenter -t {pid} -n -m -p -- \"$@\""))
         .arg("sh")
         .args(program);
+    // Settings of the person's own cluster are not the lab's.
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("REVERE_")) {
+        command.env_remove(key);
+    }
     command
 }
 
