@@ -29,7 +29,7 @@ pub(crate) fn machine() -> Result<(), OpenError> {
     // CAP_SYS_ADMIN contains the two younger ones.
     let missing: Vec<&str> = NEEDED
         .iter()
-        .filter(|(bit, _)| !has(*bit) && !(*bit > 32 && has(SYS_ADMIN)))
+        .filter(|(bit, _)| !(has(*bit) || *bit > 32 && has(SYS_ADMIN)))
         .map(|(_, name)| *name)
         .collect();
     if !missing.is_empty() {
