@@ -339,3 +339,19 @@ fn a_new_daemon_goes_on_with_what_the_old_one_left() {
     assert_eq!(plan(&wanted, &found).adds, vec![], "nothing to do");
     assert_eq!(lab.xdp(&syn().build()).0, first.0, "the flow is where it was");
 }
+
+#[test]
+fn tracing_changes_no_packet() {
+    let mut lab = Lab::with(&[(LOCAL, 1)]);
+    let plain = lab.xdp(&syn().build()).1.frame;
+    let mut traced = config(lab.folder.path());
+    traced.trace = true;
+    let (lb, opened) = Lb::open(traced).expect("opens with tracing");
+    assert!(
+        !opened.warnings.iter().any(|text| text.contains("cannot be traced")),
+        "{opened:?}"
+    );
+    lab.lb = lb;
+    assert_eq!(lab.xdp(&syn().build()).1.frame, plain);
+    lab.lb.drain_trace();
+}
