@@ -100,13 +100,17 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
         };
         Ok(Tally::of(demo::run(workspace, &args)? == ExitCode::SUCCESS))
     });
+    Ok(last_line(sum, began))
+}
+
+fn last_line(sum: Tally, began: Instant) -> ExitCode {
     eprintln!("\ntook {} s", began.elapsed().as_secs());
     println!("{} passed, {} failed", sum.passed, sum.failed);
-    Ok(if sum.failed == 0 {
+    if sum.failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 fn status(command: &mut Command) -> Result<Tally> {

@@ -49,7 +49,7 @@ impl Linker {
             self.llvm,
             self.root.display()
         );
-        let half = self.root.with_extension("half");
+        let half = self.root.with_file_name(format!("half-{VERSION}-llvm-{}", self.llvm));
         let prefix = PathBuf::from(format!("/usr/lib/llvm-{}", self.llvm));
         let mut path = vec![prefix.join("bin")];
         path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));

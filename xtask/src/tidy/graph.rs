@@ -134,7 +134,7 @@ fn refuse(rule: &Rule, dependency: &Dependency) -> Option<String> {
         });
     }
     let starts = |prefix: &&str| name == *prefix || name.starts_with(&format!("{prefix}-"));
-    if rule.banned.iter().any(|prefix| starts(prefix)) {
+    if rule.banned.iter().any(starts) {
         return Some(format!(
             "`{owner}` may not use `{name}`; do that work in the crate whose job it is"
         ));

@@ -62,7 +62,7 @@ pub fn check(file: &SourceFile) -> Vec<Violation> {
         return found;
     }
     let first = file.text.lines().next().unwrap_or_default();
-    if !first.strip_prefix("//! ").is_some_and(|rest| !rest.trim().is_empty()) {
+    if first.strip_prefix("//! ").is_none_or(|rest| rest.trim().is_empty()) {
         add(
             1,
             "the first line must be `//! ` and one sentence on what the file is for".to_owned(),
