@@ -13,6 +13,14 @@ const BANNED_NAMES: &[&str] = &[
 /// Files that may hold `unsafe`, with the reason. A name that ends in `/` stands for all below it.
 pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     (
+        "agent/src/exec.rs",
+        "what a task's process does between fork and exec; close_range(2)",
+    ),
+    (
+        "agent/src/pidfd.rs",
+        "tokio asks for a promise about the descriptor it watches",
+    ),
+    (
         "lb-common/src/pod.rs",
         "tells aya that the map's structs are plain bytes",
     ),
