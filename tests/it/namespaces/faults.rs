@@ -105,7 +105,6 @@ fn a_killed_instance_leaves_rotation_and_is_replaced() {
     on_cluster(|cluster| {
         let victim = cluster.running("/my-service", 3)?.remove(0);
         let pid = victim.pid.context("a running task has a process")?;
-        cluster.lab.fabric.sh(":")?;
         ensure!(
             std::process::Command::new("kill")
                 .args(["-KILL", &pid.to_string()])
