@@ -45,6 +45,15 @@ pub enum AgentEvent {
     },
 }
 
+/// Whether an order was about a task that the agent has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It has it.
+    Yes,
+    /// It has not: it never came here, or its end was acknowledged.
+    No,
+}
+
 /// Handle of the agent; its clones share one table.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -241,16 +250,17 @@ impl Agent {
     }
 
     /// Ends a task, by its own policy or by the one given; a further kill can only hasten it.
-    pub fn kill(&self, task: TaskId, policy: Option<KillPolicy>) {
+    pub fn kill(&self, task: TaskId, policy: Option<KillPolicy>) -> Known {
         let Some(entry) = lock(&self.shared.table).tasks.get(&task).cloned() else {
             tracing::warn!(%task, "told to kill a task that this agent does not have");
-            return;
+            return Known::No;
         };
         let policy = policy.unwrap_or(entry.spec.kill);
         let now = now_ms();
         entry.kill.send_modify(|kill| {
             *kill = Some(kill.map_or_else(|| KillRecord::new(policy, now), |kill| kill.hastened(policy, now)));
         });
+        Known::Yes
     }
 
     /// The master has the task's terminal status: it is forgotten. Its sandbox is kept for a while.

@@ -22,6 +22,6 @@ mod start;
 mod store;
 mod supervise;
 
-pub use agent::{Agent, AgentEvent, open};
+pub use agent::{Agent, AgentEvent, Known, open};
 pub use config::{Config, OpenError};
 pub use runner::run_task;

@@ -1,10 +1,11 @@
-//! What the core wants done. Values; the drivers in `revere` carry them out in order.
+//! What the core wants done. Values; the drivers in `revere` carry them out.
 
 use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskEvent, TaskId};
 
 use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord};
 
-/// A change of the stored state, to be durable before any later effect is carried out.
+/// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
+/// stream may run ahead of it: its readers begin anew with a snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// The framework id, written once.

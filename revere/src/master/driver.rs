@@ -183,29 +183,31 @@ impl Driver {
         }
     }
 
-    /// Records first, all in one durable write, then everything else in order.
+    /// Tells subscribers first, then makes all records durable in one write, then sends orders to agents.
+    ///
+    /// The stream may run ahead of the store: what it tells of is already so, a dead backend must not wait for a disk, and
+    /// a master that falls in between begins its next stream with a whole snapshot. Orders and answers never run ahead.
     async fn carry_out(&mut self) -> Result<(), StoreError> {
         loop {
             let mut records = Vec::new();
-            let mut others = Vec::new();
+            let mut orders = Vec::new();
+            let mut idle = true;
             while let Some(effect) = self.core.scheduler.poll_effect() {
+                idle = false;
                 self.core.note(&effect);
                 match effect {
                     Effect::Persist(record) => records.push(record),
-                    other => others.push(other),
+                    Effect::Emit(event) => self.core.emit(event),
+                    Effect::Launch { agent, spec } => orders.push((agent, MasterMessage::Launch(spec))),
+                    Effect::Kill { agent, task, policy } => orders.push((agent, MasterMessage::Kill { task, policy })),
                 }
             }
-            if records.is_empty() && others.is_empty() {
+            if idle {
                 return Ok(());
             }
             self.persist(records).await?;
-            for effect in others {
-                match effect {
-                    Effect::Launch { agent, spec } => self.tell(&agent, MasterMessage::Launch(spec)),
-                    Effect::Kill { agent, task, policy } => self.tell(&agent, MasterMessage::Kill { task, policy }),
-                    Effect::Emit(event) => self.core.emit(event),
-                    Effect::Persist(_) => {}
-                }
+            for (agent, message) in orders {
+                self.tell(&agent, message);
             }
         }
     }

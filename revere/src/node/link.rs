@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agent::{Agent, AgentEvent};
+use agent::{Agent, AgentEvent, Known};
 use futures_util::{SinkExt as _, StreamExt as _};
-use model::{AgentId, NodeView, TaskEvent, TaskId, TaskStatus};
+use model::{AgentId, NodeView, TaskEvent, TaskId, TaskState, TaskStatus};
 use parking_lot::Mutex;
 use scheduler::{Registered, Registration, ReportedTask};
 use tokio::sync::{mpsc, watch};
@@ -247,7 +247,11 @@ impl Link {
         match message {
             MasterMessage::Registered(registered) => self.registered(registered),
             MasterMessage::Launch(spec) => self.agent.launch(*spec),
-            MasterMessage::Kill { task, policy } => self.agent.kill(task, Some(policy)),
+            MasterMessage::Kill { task, policy } => {
+                if self.agent.kill(task.clone(), Some(policy)) == Known::No {
+                    pending.add(task, lost());
+                }
+            }
             MasterMessage::Ack { sequence } => {
                 if let Some(task) = pending.acknowledged(sequence) {
                     self.agent.acknowledge(&task);
@@ -257,6 +261,18 @@ impl Link {
             MasterMessage::Heartbeat => {}
         }
         Ok(())
+    }
+}
+
+/// The answer to an order about a task that this node does not have.
+fn lost() -> TaskStatus {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TaskStatus {
+        state: TaskState::Lost,
+        healthy: None,
+        addresses: Vec::new(),
+        message: Some("this node does not have the task".to_owned()),
+        timestamp_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -271,8 +287,6 @@ async fn next(stream: &mut AgentStream, heard: Instant) -> Result<MasterMessage,
 
 #[cfg(test)]
 mod tests {
-    use model::TaskState;
-
     use super::*;
 
     fn status(state: TaskState) -> TaskStatus {

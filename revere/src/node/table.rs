@@ -69,7 +69,7 @@ impl Table {
         let restart = matches!(event, TaskEvent::Snapshot(_));
         let exit = matches!(event, TaskEvent::LocalExit(_));
         let changed = self.table.apply(event);
-        if self.table.held_agents().next().is_none() {
+        if !self.table.is_holding() {
             self.hold_ends = None;
         } else if restart || self.hold_ends.is_none() {
             self.hold_ends = Some(Instant::now() + self.hold);
