@@ -1,3 +1,8 @@
-//! Inputs that several benches share.
+//! Inputs that several benches share, and the packet figures.
 
+mod bpf;
 pub mod cluster;
+mod frame;
+mod harness;
+mod node;
+pub mod packets;
