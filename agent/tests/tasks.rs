@@ -85,7 +85,7 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         ("a_greedy_task_is_told_so", a_greedy_task_is_told_so),
         ("damage_is_set_aside", damage_is_set_aside),
     ];
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0, 0);
     for (name, test) in tests {
         if filter
             .and_then(|filter| filter.to_str())
@@ -95,8 +95,11 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         }
         let result = std::panic::catch_unwind(test);
         println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        passed += u32::from(result.is_ok());
         failed += u32::from(result.is_err());
     }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {passed} passed; {failed} failed");
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
