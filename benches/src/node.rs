@@ -29,6 +29,8 @@ pub(crate) struct BenchNode {
     /// Kept open; the maps and hooks are its.
     lb: Lb,
     pub(crate) uplink: u32,
+    /// Flows that each flow table can hold.
+    pub(crate) rooms: u32,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -51,13 +53,19 @@ impl BenchNode {
             folder.path().join("cgroup/revere-bench"),
             "11.0.0.0/8".parse()?,
         );
+        let rooms = config.flows;
         let (mut lb, _) = Lb::open(config)?;
         let wanted = desired(&snapshot(), &NodeView { ip: OWN, agent: None });
         let found = observe(&mut lb)?;
         let report = apply(&mut lb, &plan(&wanted, &found));
         ensure!(report.failed.is_empty(), "the tables could not be filled: {report:?}");
         let uplink = fs::read_to_string("/sys/class/net/up0/ifindex")?.trim().parse()?;
-        Ok(Self { lb, uplink, folder })
+        Ok(Self {
+            lb,
+            uplink,
+            rooms,
+            folder,
+        })
     }
 
     /// How many packets ended so until now.

@@ -53,9 +53,14 @@ pub fn run() -> Result<()> {
     let cpu = node::pin_cpu()?;
     let node = BenchNode::new()?;
     let revere = bpf::program_of_link(&node.folder.path().join("bpf/links/xdp-up0")).context("the XDP program")?;
+    let used = u32::try_from(ROOM_ROUNDS)? * (ROOM_REPEAT + 1);
+    ensure!(
+        used < node.rooms,
+        "the flow tables have too few rooms for {used} new flows"
+    );
     let room = room(&revere)?;
     let room_samples = measure(&node, &room, ROOM_ROUNDS, 1)?;
-    let cases = cases(&revere)?;
+    let cases = cases(&revere, node.rooms)?;
     let samples = measure(&node, &cases, ROUNDS, SINGLES)?;
     drop(node);
     let mut lines = table::lines(&cases, &samples);
@@ -76,7 +81,7 @@ fn room(revere: &OwnedFd) -> Result<Vec<Case>> {
     Ok(vec![floor, new])
 }
 
-fn cases(revere: &OwnedFd) -> Result<Vec<Case>> {
+fn cases(revere: &OwnedFd, rooms: u32) -> Result<Vec<Case>> {
     let empty = harness::empty()?;
     let local = frame::tcp(node::LOCAL_VIP, frame::ACK);
     let remote = frame::tcp(node::REMOTE_VIP, frame::ACK);
@@ -132,19 +137,21 @@ fn cases(revere: &OwnedFd) -> Result<Vec<Case>> {
             8,
         )?,
     ];
-    all.iter_mut().for_each(settle);
+    for case in &mut all {
+        settle(case, rooms);
+    }
     Ok(all)
 }
 
 /// What a case must be counted as, compares with, and needs before it.
-fn settle(case: &mut Case) {
+fn settle(case: &mut Case, rooms: u32) {
     (case.reason, case.peer, case.warm) = match case.id {
         "P1" | "P1.renewed" => (Some(Reason::NotVip), Some(table::PEER_PLAIN), 1),
         "P2.1" => (Some(Reason::LocalBackend), Some(table::PEER_KNOWN), 1),
         "P2.10k" => (Some(Reason::LocalBackend), None, 10_000),
         "P2.100k" => (Some(Reason::LocalBackend), Some(table::PEER_KNOWN_100K), 100_000),
         // Whatever else was measured in between: full is full.
-        "P3.new" => (Some(Reason::LocalBackend), Some(table::PEER_NEW), 300_000),
+        "P3.new" => (Some(Reason::LocalBackend), Some(table::PEER_NEW), rooms),
         "P2.1.tunnel" => (Some(Reason::TunnelRedirected), None, 1),
         _ => (None, None, 1),
     };

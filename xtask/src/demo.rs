@@ -150,13 +150,14 @@ fn keep(cluster: &Cluster) -> Result<()> {
     }
 }
 
-/// `cargo xtask figures`: the same with more repeats.
+/// `cargo xtask figures`: the same with more repeats, and what packets cost.
 pub fn figures(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     let ready = setup::run(workspace, install)?;
     crate::ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
     let (facts, cluster) = tell(workspace, Extent::Figures)?;
     write_figures(workspace, &facts)?;
     cluster.lab.close()?;
+    crate::shell::run(&mut workspace.cargo(&["run", "--locked", "--package=benches", "--bin=packets"]))?;
     Ok(if last_line(&facts, false) {
         ExitCode::SUCCESS
     } else {

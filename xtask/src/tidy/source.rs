@@ -21,6 +21,10 @@ pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
         "tokio asks for a promise about the descriptor it watches",
     ),
     (
+        "benches/src/bpf.rs",
+        "raw bpf(2) calls for programs of a few instructions, which no loader is needed for",
+    ),
+    (
         "lb-common/src/pod.rs",
         "tells aya that the map's structs are plain bytes",
     ),
