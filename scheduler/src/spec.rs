@@ -17,6 +17,12 @@ mod tests;
 /// Smallest cpus and mem that Marathon takes.
 const LEAST: f64 = 0.001;
 
+/// More CPUs than any machine has; their thousandths fit 32 bits.
+const MOST_CPUS: f64 = 1e6;
+
+/// More MiB than any machine has.
+const MOST_MB: f64 = 1e12;
+
 /// Gathers faults while the rules go on.
 #[derive(Default)]
 pub(crate) struct Faults(Vec<Fault>);
@@ -53,6 +59,8 @@ impl App {
         }
         let id = AppId::parse(&spec.id).map_err(|errors| errors.into_iter().for_each(|e| faults.add("/id", e)));
         let command = command(spec, &mut faults);
+        environment(spec, &mut faults);
+        let user = user(spec, &mut faults);
         let resources = resources(spec, &mut faults);
         let instances = instance_count(spec.instances.unwrap_or(1)).map_err(|fault| faults.0.push(fault));
         let network = port::network(spec, default_network, &mut faults);
@@ -77,7 +85,7 @@ impl App {
             instances,
             env: spec.env.clone(),
             labels: spec.labels.clone(),
-            user: spec.user.clone(),
+            user,
             network,
             ports,
             require_ports: spec.require_ports,
@@ -102,7 +110,18 @@ pub(crate) fn instance_count(instances: i64) -> Result<u32, Fault> {
     })
 }
 
+/// Why a text cannot reach a program: the kernel ends arguments and variables at the first NUL character.
+const NUL: &str = "must not contain the character NUL (\\u0000): no program can receive it";
+
 fn command(spec: &AppSpec, faults: &mut Faults) -> Option<Command> {
+    if spec.cmd.as_ref().is_some_and(|cmd| cmd.contains('\0')) {
+        faults.add("/cmd", NUL);
+    }
+    for (index, argument) in spec.args.iter().flatten().enumerate() {
+        if argument.contains('\0') {
+            faults.add(format!("/args({index})"), NUL);
+        }
+    }
     match (&spec.cmd, &spec.args) {
         (Some(cmd), None) if !cmd.is_empty() => Some(Command::Shell(cmd.clone())),
         (None, Some(args)) if args.first().is_some_and(|program| !program.is_empty()) => {
@@ -123,25 +142,46 @@ fn command(spec: &AppSpec, faults: &mut Faults) -> Option<Command> {
     }
 }
 
+fn environment(spec: &AppSpec, faults: &mut Faults) {
+    for (name, value) in &spec.env {
+        if name.is_empty() || name.contains('=') || name.contains('\0') {
+            let error = "the name of a variable must not be empty nor contain `=` or the character NUL";
+            faults.add(format!("/env({name})"), error);
+        }
+        if value.contains('\0') {
+            faults.add(format!("/env({name})"), NUL);
+        }
+    }
+}
+
+/// An empty name means none, as Marathon's own UI sends it.
+fn user(spec: &AppSpec, faults: &mut Faults) -> Option<String> {
+    let user = spec.user.clone().filter(|user| !user.is_empty());
+    if user.as_ref().is_some_and(|user| user.contains(['\0', '/', ':'])) {
+        faults.add("/user", "must be the name of a user: it cannot contain `:`, `/` or NUL");
+    }
+    user
+}
+
 fn resources(spec: &AppSpec, faults: &mut Faults) -> Resources {
-    let mut thousandths = |path: &str, value: f64, least: f64| {
+    let mut thousandths = |path: &str, value: f64, least: f64, most: f64| {
         if !value.is_finite() || value < least {
             faults.add(path, format!("must be a number not below {least}, not {value}"));
             return 0;
         }
         match Duration::try_from_secs_f64(value) {
             // A Duration counts in thousand-millionths; round those to thousandths.
-            Ok(parts) => u64::try_from((parts.as_nanos() + 500_000) / 1_000_000).unwrap_or(u64::MAX),
-            Err(_) => {
+            Ok(parts) if value <= most => u64::try_from((parts.as_nanos() + 500_000) / 1_000_000).unwrap_or(u64::MAX),
+            _ => {
                 faults.add(path, format!("{value} is more than any machine has"));
                 0
             }
         }
     };
     Resources {
-        cpus_milli: thousandths("/cpus", spec.cpus.unwrap_or(1.0), LEAST),
-        mem_mb: thousandths("/mem", spec.mem.unwrap_or(128.0), LEAST).div_ceil(1_000),
-        disk_mb: thousandths("/disk", spec.disk.unwrap_or(0.0), 0.0).div_ceil(1_000),
+        cpus_milli: thousandths("/cpus", spec.cpus.unwrap_or(1.0), LEAST, MOST_CPUS),
+        mem_mb: thousandths("/mem", spec.mem.unwrap_or(128.0), LEAST, MOST_MB).div_ceil(1_000),
+        disk_mb: thousandths("/disk", spec.disk.unwrap_or(0.0), 0.0, MOST_MB).div_ceil(1_000),
     }
 }
 

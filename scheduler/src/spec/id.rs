@@ -7,6 +7,10 @@ use crate::AppId;
 /// Last segments that the REST API needs for itself.
 const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
 
+/// Longest id. Task ids are made of it and name directories: Mesos and file systems take 255 bytes, of which an instance's
+/// suffix needs 56.
+const MAX_LENGTH: usize = 190;
+
 impl AppId {
     /// Parses an id as a user writes it: `a`, `/a` and `//a` are one; `.` and `..` are followed from the root. On
     /// failure everything that is wrong.
@@ -37,8 +41,14 @@ impl AppId {
             }
             _ => {}
         }
+        let id = format!("/{}", path.join("/"));
+        if id.len() > MAX_LENGTH {
+            errors.push(format!(
+                "must not be longer than {MAX_LENGTH} characters: the ids of its tasks would be too long to name directories"
+            ));
+        }
         if errors.is_empty() {
-            Ok(Self(Arc::from(format!("/{}", path.join("/")))))
+            Ok(Self(Arc::from(id)))
         } else {
             Err(errors)
         }
@@ -89,6 +99,11 @@ mod tests {
         ] {
             assert!(AppId::parse(text).is_err(), "{text}");
         }
+        let long = |length: usize| AppId::parse(&"a".repeat(length));
+        assert!(
+            long(MAX_LENGTH).is_err() && long(MAX_LENGTH - 1).is_ok(),
+            "the slash counts"
+        );
         assert!(
             AppId::parse("/restart/now").is_ok(),
             "only the last segment is reserved"

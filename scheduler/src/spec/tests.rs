@@ -116,6 +116,8 @@ fn wrong_values_are_refused_at_their_paths() {
         ("/args", |spec| (spec.cmd, spec.args) = (None, Some(Vec::new()))),
         ("/cpus", |spec| spec.cpus = Some(0.0)),
         ("/cpus", |spec| spec.cpus = Some(f64::NAN)),
+        ("/cpus", |spec| spec.cpus = Some(1e9)),
+        ("/mem", |spec| spec.mem = Some(1e300)),
         ("/mem", |spec| spec.mem = Some(-1.0)),
         ("/disk", |spec| spec.disk = Some(f64::INFINITY)),
         ("/instances", |spec| spec.instances = Some(-1)),
@@ -135,6 +137,28 @@ fn wrong_values_are_refused_at_their_paths() {
             spec.unsupported = vec!["/container/docker".to_owned()]
         }),
     ]);
+}
+
+#[test]
+fn what_no_program_can_receive_is_refused() {
+    refused_at_their_paths(&[
+        ("/cmd", |spec| spec.cmd = Some("a\0b".to_owned())),
+        ("/args(1)", |spec| {
+            (spec.cmd, spec.args) = (None, Some(vec!["a".to_owned(), "\0".to_owned()]));
+        }),
+        ("/env(A)", |spec| spec.env = [("A".to_owned(), "\0".to_owned())].into()),
+        ("/env(A=B)", |spec| {
+            spec.env = [("A=B".to_owned(), String::new())].into()
+        }),
+        ("/env()", |spec| spec.env = [(String::new(), String::new())].into()),
+        ("/user", |spec| spec.user = Some("a:b".to_owned())),
+        ("/id", |spec| spec.id = "a".repeat(300)),
+    ]);
+    let nobody = AppSpec {
+        user: Some(String::new()),
+        ..base()
+    };
+    assert_eq!(check(&nobody).expect("valid").user, None, "an empty user is none");
 }
 
 #[test]
