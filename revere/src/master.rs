@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum MasterError {
     /// The port is taken, for example.
-    #[error("cannot listen on {key} = {address}: {source}; end what uses it, or set another address")]
+    #[error("cannot listen on master.{key} = {address}: {source}; end what uses it, or set another address")]
     Listen {
         /// Configuration key.
         key: &'static str,
@@ -43,9 +43,16 @@ pub enum MasterError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The overlay's prefix.
-    #[error("master.overlay: {0}")]
-    Overlay(#[from] model::NetError),
+    /// A setting.
+    #[error("master.{key} = `{value}` is wrong: {want}")]
+    Setting {
+        /// Its key.
+        key: &'static str,
+        /// As set.
+        value: String,
+        /// What to do.
+        want: String,
+    },
     /// The driver has ended by itself, which it never should.
     #[error("the scheduler's task ended unexpectedly: {0}")]
     Ended(#[from] tokio::task::JoinError),
@@ -69,9 +76,9 @@ pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Maste
         StoreKind::Memory => Store::memory(),
     };
     let records = store.load()?;
-    let mut listeners = vec![listen("master.listen", &config.listen).await?];
+    let mut listeners = vec![listen("listen", &config.listen).await?];
     if !config.marathon_listen.is_empty() {
-        listeners.push(listen("master.marathon_listen", &config.marathon_listen).await?);
+        listeners.push(listen("marathon_listen", &config.marathon_listen).await?);
     }
     let addresses: Vec<SocketAddr> = listeners
         .iter()
@@ -108,10 +115,18 @@ impl Master {
 }
 
 async fn listen(key: &'static str, address: &str) -> Result<TcpListener, MasterError> {
-    TcpListener::bind(address).await.map_err(|source| MasterError::Listen {
-        key,
-        address: address.to_owned(),
-        source,
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        // Text that is no address; a name that is not found says so itself.
+        std::io::ErrorKind::InvalidInput => MasterError::Setting {
+            key,
+            value: address.to_owned(),
+            want: "write address:port".to_owned(),
+        },
+        _ => MasterError::Listen {
+            key,
+            address: address.to_owned(),
+            source,
+        },
     })
 }
 

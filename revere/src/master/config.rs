@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use model::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+use super::MasterError;
 
 /// `[master]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,12 +73,15 @@ impl Default for Config {
 
 impl Config {
     /// The core's settings.
-    pub fn core(&self) -> Result<scheduler::Config, model::NetError> {
-        let overlay = if self.overlay.is_empty() {
-            None
-        } else {
-            Some(self.overlay.parse()?)
-        };
+    pub fn core(&self) -> Result<scheduler::Config, MasterError> {
+        for (key, value) in [("cluster", &self.cluster), ("framework", &self.framework)] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+            if value.is_empty() || !value.chars().all(plain) {
+                let want = "write letters, digits, hyphens, underscores or dots; it is part of ids and names";
+                return Err(wrong(key, value, want));
+            }
+        }
+        let overlay = self.overlay_net()?;
         Ok(scheduler::Config {
             framework_name: self.framework.clone(),
             cluster: self.cluster.clone(),
@@ -88,5 +94,57 @@ impl Config {
             ready_within: Duration::from_millis(self.ready_within_ms),
             ..scheduler::Config::default()
         })
+    }
+
+    /// The block of the overlay, which must be large enough to cut a node's subnet from.
+    fn overlay_net(&self) -> Result<Option<Ipv4Net>, MasterError> {
+        if self.overlay.is_empty() {
+            return Ok(None);
+        }
+        let net: Ipv4Net = self
+            .overlay
+            .parse()
+            .map_err(|error: model::NetError| wrong("overlay", &self.overlay, &format!("{error}; write 9.0.0.0/8")))?;
+        // A /30 has the node's own address and one for a task.
+        if !(net.prefix()..=30).contains(&self.overlay_prefix) {
+            let want = format!(
+                "write the length of a node's subnet, from {} (that of master.overlay) to 30",
+                net.prefix()
+            );
+            return Err(wrong("overlay_prefix", &self.overlay_prefix.to_string(), &want));
+        }
+        Ok(Some(net))
+    }
+}
+
+fn wrong(key: &'static str, value: &str, want: &str) -> MasterError {
+    MasterError::Setting {
+        key,
+        value: value.to_owned(),
+        want: want.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_name_their_key() {
+        assert!(Config::default().core().is_ok());
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 5] = [
+            ("overlay", |c| c.overlay = "9.0.0.1/8".into()),
+            ("overlay_prefix", |c| c.overlay_prefix = 99),
+            ("overlay_prefix", |c| c.overlay_prefix = 4),
+            ("framework", |c| c.framework = String::new()),
+            ("cluster", |c| c.cluster = "a b".into()),
+        ];
+        for (key, change) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.core().expect_err(key).to_string();
+            assert!(error.starts_with(&format!("master.{key} = ")), "{error}");
+        }
     }
 }

@@ -58,5 +58,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/revere/v1/vips", get(own::vips))
         .route("/revere/v1/nodes", get(own::nodes))
         .route(wire::AGENT_PATH, get(own::agent))
+        .method_not_allowed_fallback(answer::wrong_method)
+        .fallback(answer::nothing_here)
         .with_state(app)
 }

@@ -356,6 +356,28 @@ async fn bad_input_gets_marathons_refusals() {
     master.stop().await;
 }
 
+/// What never reaches an app's rules is refused in JSON too: clients parse every answer of `/v2`.
+#[tokio::test]
+async fn refusals_of_any_kind_are_json() {
+    let master = Running::new(&config()).await;
+    let huge = format!(r#"{{"id": "/a", "cmd": "{}"}}"#, "x".repeat(3 << 20));
+    for (method, path, sent, wanted) in [
+        (Method::POST, "/v2/apps", huge.as_str(), StatusCode::PAYLOAD_TOO_LARGE),
+        (Method::POST, "/v2/apps", "", StatusCode::BAD_REQUEST),
+        (Method::POST, "/v2/apps", "[]", StatusCode::UNPROCESSABLE_ENTITY),
+        (Method::GET, "/v2/apps/%ff", "", StatusCode::BAD_REQUEST),
+        (Method::PATCH, "/v2/apps", "", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::GET, "/v2/groups", "", StatusCode::NOT_FOUND),
+        (Method::GET, "/", "", StatusCode::NOT_FOUND),
+    ] {
+        let (code, headers, body) = master.call(method.clone(), path, sent).await;
+        assert_eq!(code, wanted, "{method} {path}");
+        assert_eq!(headers["content-type"], "application/json", "{method} {path}");
+        assert!(body["message"].is_string(), "{method} {path}: {body}");
+    }
+    master.stop().await;
+}
+
 #[tokio::test]
 async fn the_other_paths_answer() {
     let master = Running::new(&config()).await;
@@ -535,6 +557,15 @@ async fn a_restarted_master_goes_on() {
 
 #[tokio::test]
 async fn a_taken_port_is_one_sentence() {
+    let nonsense = Config {
+        listen: "nonsense".to_owned(),
+        ..config()
+    };
+    let error = start(&nonsense, CancellationToken::new()).await.expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "master.listen = `nonsense` is wrong: write address:port"
+    );
     let master = Running::new(&config()).await;
     let taken = Config {
         listen: master.address.to_string(),

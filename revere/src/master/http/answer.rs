@@ -1,7 +1,8 @@
 //! Answers in Marathon's form, refusals included.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use scheduler::{CommandError, Fault, Reply};
 use serde_json::{Value, json};
@@ -49,6 +50,45 @@ impl From<Gone> for Refusal {
     fn from(gone: Gone) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
     }
+}
+
+/// A body that did not arrive whole or is too large.
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        let status = rejection.status();
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::new(status, "the body is larger than the 2 MiB that are taken");
+        }
+        Self::new(
+            status,
+            format!("the body did not arrive whole: {}", rejection.body_text()),
+        )
+    }
+}
+
+/// A path that is no UTF-8 names nothing there can be.
+impl From<PathRejection> for Refusal {
+    fn from(_: PathRejection) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "the path is not valid UTF-8 behind its percent signs",
+        )
+    }
+}
+
+/// The answer where no route leads.
+pub(super) async fn nothing_here(uri: Uri) -> Refusal {
+    let text = format!(
+        "there is nothing at {}: this master serves /v2 (Marathon), /api/v1 (Mesos), /revere/v1, /health and /metrics",
+        uri.path()
+    );
+    Refusal::new(StatusCode::NOT_FOUND, text)
+}
+
+/// The answer to a method that a path does not have.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    let text = format!("{method} is not carried out on {}", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
 impl From<CommandError> for Refusal {

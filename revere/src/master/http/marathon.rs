@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -55,8 +56,8 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> A
 }
 
 /// `POST /v2/apps`.
-pub(super) async fn create(State(app): State<App>, body: Bytes) -> Answer {
-    create_from(&app, object(&body)?).await
+pub(super) async fn create(State(app): State<App>, body: Result<Bytes, BytesRejection>) -> Answer {
+    create_from(&app, object(&body?)?).await
 }
 
 async fn create_from(app: &App, definition: Value) -> Answer {
@@ -110,10 +111,11 @@ fn target(path: &str) -> Target<'_> {
 pub(super) async fn below_apps(
     State(app): State<App>,
     method: Method,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Answer {
+    let (Path(path), body) = (path?, body?);
     let query = query.as_deref();
     match (method, target(&path)) {
         (Method::GET, Target::App(id)) => show(&app, id).await,

@@ -10,32 +10,86 @@ use serde_json::{Map, Value};
 
 use field::{Fields, is_empty, strings, text};
 
+/// The JSON types of fields that are not carried out, as told to a user who gets one wrong.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    List,
+    Object,
+    Number,
+    Text,
+    Flag,
+    Either,
+}
+
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [&str; 17] = [
-    "acceptedResourceRoles",
-    "check",
-    "dependencies",
-    "executorResources",
-    "executor",
-    "fetch",
-    "gpus",
-    "healthChecks",
-    "ipAddress",
-    "readinessChecks",
-    "residency",
-    "resourceLimits",
-    "role",
-    "secrets",
-    "taskRateLimit",
-    "tty",
-    "uris",
+const UNSUPPORTED: [(&str, Kind); 17] = [
+    ("acceptedResourceRoles", Kind::List),
+    ("check", Kind::Object),
+    ("dependencies", Kind::List),
+    ("executorResources", Kind::Object),
+    ("executor", Kind::Text),
+    ("fetch", Kind::List),
+    ("gpus", Kind::Number),
+    ("healthChecks", Kind::List),
+    ("ipAddress", Kind::Object),
+    ("readinessChecks", Kind::List),
+    ("residency", Kind::Object),
+    ("resourceLimits", Kind::Object),
+    ("role", Kind::Text),
+    ("secrets", Kind::Object),
+    ("taskRateLimit", Kind::Either),
+    ("tty", Kind::Flag),
+    ("uris", Kind::List),
 ];
+
+/// What a definition of another kind of service has, and the sentence for who sends it here.
+const OTHER_KINDS: [(&str, &str); 2] = [
+    (
+        "containers",
+        "this is a pod's definition; pods are not carried out by this version of Revere, only apps with cmd or args",
+    ),
+    (
+        "run",
+        "this is a job's definition; jobs are not carried out by this version of Revere, only apps with cmd or args",
+    ),
+];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::List => "a list",
+            Self::Object => "an object",
+            Self::Number => "a number",
+            Self::Text => "a string",
+            Self::Flag => "a boolean",
+            Self::Either => "a value",
+        }
+    }
+
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::List => value.is_array(),
+            Self::Object => value.is_object(),
+            Self::Number => value.is_number(),
+            Self::Text => value.is_string(),
+            Self::Flag => value.is_boolean(),
+            Self::Either => true,
+        }
+    }
+}
 
 /// The definition as written, or every field whose JSON type is wrong.
 pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     let Some(object) = definition.as_object() else {
         return Err(vec![Fault::new("/", "an app definition must be a JSON object")]);
     };
+    let commanded = object.contains_key("cmd") || object.contains_key("args");
+    if let Some((key, sentence)) = OTHER_KINDS
+        .iter()
+        .find(|(key, _)| object.contains_key(*key) && !commanded)
+    {
+        return Err(vec![Fault::new(format!("/{key}"), *sentence)]);
+    }
     let mut faults = Vec::new();
     let mut fields = Fields::new(object, "", &mut faults);
     let mut spec = AppSpec {
@@ -61,7 +115,7 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
         kill_selection: fields.take("killSelection", "a string", text),
         ..AppSpec::default()
     };
-    spec.unsupported = unsupported(object);
+    spec.unsupported = unsupported(object, &mut faults);
     environment(&mut spec, object, &mut faults);
     networks(&mut spec, object, &mut faults);
     upgrade_strategy(&mut spec, object, &mut faults);
@@ -95,18 +149,23 @@ fn lists(value: &Value) -> Option<Vec<Vec<String>>> {
     value.as_array()?.iter().map(strings).collect()
 }
 
-fn unsupported(object: &Map<String, Value>) -> Vec<String> {
-    let plain = UNSUPPORTED.into_iter().filter(|key| {
-        object.get(*key).is_some_and(|value| {
-            let default = match *key {
-                "acceptedResourceRoles" => *value == serde_json::json!(["*"]),
-                "role" => value == "*",
-                _ => false,
-            };
-            !is_empty(value) && !default
-        })
-    });
-    let mut found: Vec<String> = plain.map(str::to_owned).collect();
+fn unsupported(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, kind) in UNSUPPORTED {
+        let Some(value) = object.get(key).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let default = match key {
+            "acceptedResourceRoles" => *value == serde_json::json!(["*"]),
+            "role" => value == "*",
+            _ => false,
+        };
+        if !kind.fits(value) {
+            faults.push(field::wrong(&format!("/{key}"), kind.name(), value));
+        } else if !is_empty(value) && !default {
+            found.push(key.to_owned());
+        }
+    }
     let default = serde_json::json!({"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0});
     if object
         .get("unreachableStrategy")

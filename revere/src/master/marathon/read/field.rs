@@ -81,8 +81,12 @@ pub(super) fn wrong(path: &str, expected: &str, found: &Value) -> Fault {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
-    let kind = if expected == kind { "another kind of it" } else { kind };
-    Fault::new(path, format!("must be {expected}, not {kind}"))
+    match found {
+        // "a whole number, not a number" would leave the reader to find out why.
+        Value::Number(number) => Fault::new(path, format!("must be {expected}, not {number}")),
+        _ if expected.starts_with(kind) => Fault::new(path, format!("must be {expected}; something in it is none")),
+        _ => Fault::new(path, format!("must be {expected}, not {kind}")),
+    }
 }
 
 pub(super) fn text(value: &Value) -> Option<String> {

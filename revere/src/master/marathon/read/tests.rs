@@ -7,6 +7,9 @@ use super::*;
 const NAMED_VIP: &str = include_str!("../../../../../examples/named-vip.json");
 const BLUE: &str = include_str!("../../../../../examples/blue.json");
 
+const POD: &str = include_str!("../../../../../examples/pod.json");
+const JOB: &str = include_str!("../../../../../examples/nightly-job.json");
+
 fn read(text: &str) -> Result<AppSpec, Vec<Fault>> {
     app(&serde_json::from_str(text).expect("JSON"))
 }
@@ -115,4 +118,36 @@ fn an_update_scales_and_nothing_else() {
         scale(&json!({"instances": "5"})).expect_err("refused")[0].path,
         "/instances"
     );
+}
+
+#[test]
+fn a_field_that_is_not_carried_out_still_has_a_type() {
+    let sent = json!({"id": "/a", "cmd": "x", "healthChecks": false, "dependencies": 0, "secrets": [], "tty": "no"});
+    let faults = app(&sent).expect_err("refused");
+    let told: Vec<String> = faults
+        .iter()
+        .map(|fault| format!("{} {}", fault.path, fault.errors[0]))
+        .collect();
+    let wanted = [
+        "/dependencies must be a list, not 0",
+        "/healthChecks must be a list, not a boolean",
+        "/secrets must be an object, not a list",
+        "/tty must be a boolean, not a string",
+    ];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn pods_and_jobs_are_told_what_they_are() {
+    for (text, path, word) in [(POD, "/containers", "pod"), (JOB, "/run", "job")] {
+        let faults = read(text).expect_err("refused");
+        assert_eq!((faults.len(), faults[0].path.as_str()), (1, path));
+        assert!(faults[0].errors[0].contains(word), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_wrong_number_is_shown() {
+    let faults = scale(&json!({"instances": 1.5})).expect_err("refused");
+    assert_eq!(faults[0].errors, ["must be a whole number, not 1.5"]);
 }
