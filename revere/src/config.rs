@@ -83,7 +83,9 @@ pub fn load(args: &ConfigArgs, flags: &[(&str, String)]) -> Result<Config, Confi
         None if Path::new(DEFAULT_FILE).exists() => layers.file(Path::new(DEFAULT_FILE))?,
         None => {}
     }
-    layers.environment(std::env::vars())?;
+    // A variable that is not UTF-8 is none of ours, and no reason to end.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    layers.environment(variables)?;
     for set in &args.set {
         let (key, value) = set.split_once('=').ok_or_else(|| ConfigError::SetSyntax(set.clone()))?;
         layers.text(&format!("--set {key}"), key, value)?;

@@ -82,8 +82,9 @@ async fn run_master(args: &MasterArgs) -> anyhow::Result<()> {
 }
 
 fn man(dir: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    Ok(clap_mangen::generate_to(Cli::command(), dir)?)
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
+        .map_err(|error| anyhow::anyhow!("cannot write the man pages into {}: {error}", dir.display()))
 }
 
 async fn run_node(args: &NodeArgs) -> anyhow::Result<()> {

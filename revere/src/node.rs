@@ -68,6 +68,9 @@ pub enum NodeError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Two daemons.
+    #[error("the state directory {0} is in use: another revere node runs with it; end that one, or set node.state_dir")]
+    InUse(PathBuf),
     /// The API's port.
     #[error("cannot listen on node.api_listen = {address}: {source}; end what uses it, or set another address")]
     Listen {
@@ -108,10 +111,14 @@ pub enum NodeError {
 pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce()) -> Result<(), NodeError> {
     let settings = Arc::new(Settings::new(config).await?);
     let state_dir = &settings.config.state_dir;
-    std::fs::create_dir_all(state_dir).map_err(|source| NodeError::StateDir {
-        path: state_dir.clone(),
-        source,
-    })?;
+    // Held until the end of this function: two daemons would each take the other's tasks for their own.
+    let _lock = std::fs::create_dir_all(state_dir)
+        .and_then(|()| disk::lock(state_dir))
+        .map_err(|source| NodeError::StateDir {
+            path: state_dir.clone(),
+            source,
+        })?
+        .ok_or_else(|| NodeError::InUse(state_dir.clone()))?;
     let api = TcpListener::bind(settings.api_listen)
         .await
         .map_err(|source| NodeError::Listen {

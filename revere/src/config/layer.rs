@@ -1,6 +1,7 @@
 //! Lays one source of settings over the ones before, checking every key and type against the defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -46,11 +47,18 @@ impl Layers {
             let key = join(prefix, &name);
             match value {
                 Value::Table(inner) if !self.known.contains_key(&key) => {
-                    let section = format!("{key}.");
-                    if !self.known.keys().any(|known| known.starts_with(&section)) {
+                    if !self.is_section(&key) {
                         return Err(self.unknown(origin, &key));
                     }
                     self.table(origin, &key, inner)?;
+                }
+                value if self.is_section(&key) => {
+                    return Err(ConfigError::WrongType {
+                        origin: origin.to_owned(),
+                        key,
+                        expected: "a table",
+                        found: value.to_string(),
+                    });
                 }
                 value => self.put(origin, &key, value)?,
             }
@@ -58,8 +66,13 @@ impl Layers {
         Ok(())
     }
 
+    fn is_section(&self, key: &str) -> bool {
+        let within = format!("{key}.");
+        self.known.keys().any(|known| known.starts_with(&within))
+    }
+
     /// Takes every `REVERE_<PART>_<KEY>`.
-    pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
+    pub(super) fn environment(&mut self, vars: impl Iterator<Item = (String, OsString)>) -> Result<(), ConfigError> {
         for (name, value) in vars {
             let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
                 continue;
@@ -70,7 +83,16 @@ impl Layers {
             let as_env = |key: &str| key.replace('.', "_").to_uppercase();
             let key = self.known.keys().find(|key| as_env(key) == rest).cloned();
             match key {
-                Some(key) => self.text(&format!("environment variable {name}"), &key, &value)?,
+                Some(key) => {
+                    let origin = format!("environment variable {name}");
+                    let value = value.into_string().map_err(|value| ConfigError::WrongType {
+                        origin: origin.clone(),
+                        key: key.clone(),
+                        expected: "valid UTF-8",
+                        found: format!("{value:?}"),
+                    })?;
+                    self.text(&origin, &key, &value)?;
+                }
                 None => {
                     let names: Vec<String> = self
                         .known
@@ -138,7 +160,15 @@ impl Layers {
     }
 
     fn unknown(&self, origin: &str, key: &str) -> ConfigError {
-        let hint = hint(nearest(key, self.known.keys().map(String::as_str)));
+        let sections: BTreeSet<&str> = self
+            .known
+            .keys()
+            .filter_map(|key| Some(key.split_once('.')?.0))
+            .collect();
+        let keys = || self.known.keys().map(String::as_str);
+        // A key without its section is as likely as a mistyped one.
+        let bare = keys().find(|known| known.split_once('.').is_some_and(|(_, name)| name == key));
+        let hint = hint(bare.or_else(|| nearest(key, keys().chain(sections))));
         ConfigError::UnknownKey {
             origin: origin.to_owned(),
             key: key.to_owned(),

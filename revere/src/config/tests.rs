@@ -32,7 +32,7 @@ fn later_layers_win() {
         ("PATH", ""),
     ];
     layers
-        .environment(env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())))
+        .environment(env.into_iter().map(|(k, v)| (k.to_owned(), v.into())))
         .expect("environment");
     layers.text("--set", "master.framework", "flag").expect("flag");
     let config = layers.finish().expect("valid");
@@ -54,8 +54,10 @@ fn unknown_keys_name_the_nearest() {
         "{error}"
     );
     let error = from_file("[mastr]\nlisten = \"x\"\n").expect_err("refused").to_string();
-    assert!(error.contains("no key `mastr`"), "{error}");
-    let env = [("REVERE_MASTER_LISTN".to_owned(), "x".to_owned())];
+    assert!(error.contains("no key `mastr`; did you mean `master`?"), "{error}");
+    let error = layers().text("--set", "listen", "x").expect_err("refused").to_string();
+    assert!(error.contains("did you mean `master.listen`?"), "{error}");
+    let env = [("REVERE_MASTER_LISTN".to_owned(), "x".into())];
     let error = layers().environment(env.into_iter()).expect_err("refused").to_string();
     assert!(error.contains("REVERE_MASTER_LISTEN"), "{error}");
     let error = layers()
@@ -82,6 +84,26 @@ fn wrong_types_name_key_and_type() {
         .to_string();
     assert!(error.contains("must be an integer, not \"soon\""), "{error}");
     assert!(matches!(from_file("[master\n"), Err(ConfigError::Syntax { .. })));
+}
+
+#[test]
+fn a_section_is_a_table() {
+    let error = from_file("master = 3\n").expect_err("refused").to_string();
+    assert!(error.ends_with("`master` must be a table, not 3"), "{error}");
+}
+
+#[test]
+fn variables_that_are_no_text_are_refused_by_name() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let broken = || std::ffi::OsString::from_vec(vec![0xff]);
+    let env = [("REVERE_MASTER_CLUSTER".to_owned(), broken())];
+    let error = layers().environment(env.into_iter()).expect_err("refused").to_string();
+    assert!(
+        error.contains("REVERE_MASTER_CLUSTER") && error.contains("valid UTF-8"),
+        "{error}"
+    );
+    let foreign = [("LS_COLORS".to_owned(), broken())];
+    assert!(layers().environment(foreign.into_iter()).is_ok());
 }
 
 #[test]

@@ -138,7 +138,12 @@ impl Settings {
             .iter()
             .map(|url| url.trim_end_matches('/').to_owned())
             .collect();
-        if let Some(bad) = masters.iter().find(|url| !url.starts_with("http://")) {
+        let usable = |url: &str| {
+            url.parse::<hyper::Uri>().is_ok_and(|uri| {
+                uri.scheme_str() == Some("http") && uri.path() == "/" && uri.host().is_some_and(|host| !host.is_empty())
+            })
+        };
+        if let Some(bad) = config.master.iter().find(|url| !usable(url)) {
             return Err(wrong("master", bad, "write http://host:port"));
         }
         let ip = if config.ip.is_empty() {
@@ -250,7 +255,11 @@ mod tests {
     #[tokio::test]
     async fn faults_name_their_key() {
         type Change = fn(&mut Config);
-        let set: [(&str, Change); 6] = [
+        let set: [(&str, Change); 10] = [
+            ("master", |c| c.master = vec!["https://10.0.0.1:5050".into()]),
+            ("master", |c| c.master = vec!["http://".into()]),
+            ("master", |c| c.master = vec!["http://a b".into()]),
+            ("master", |c| c.master = vec!["http://10.0.0.1:5050/v2".into()]),
             ("master", |c| c.master = vec!["10.0.0.1:5050".into()]),
             ("ip", |c| c.ip = "here".into()),
             ("ports", |c| c.ports = vec!["9-3".into()]),

@@ -34,6 +34,22 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskEr
     move |source| DiskError::Io { what, path, source }
 }
 
+/// Makes the directory this daemon's alone for as long as the file is held: two agents in one directory would each take
+/// the other's tasks for their own. The kernel lets go of it however the daemon ends.
+/// `None` if another daemon has it.
+pub(super) fn lock(dir: &Path) -> io::Result<Option<fs::File>> {
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(source)) => Err(source),
+    }
+}
+
 /// The events that lead to `snapshot` again. Agents without an address are not in it; nothing pointed at them.
 pub(super) fn state_of(snapshot: &Snapshot) -> StateSnapshot {
     let agents = snapshot.nodes.values().map(|node| AgentInfo {
@@ -143,6 +159,15 @@ mod tests {
             }],
             ..StateSnapshot::default()
         }
+    }
+
+    #[test]
+    fn a_directory_has_one_daemon() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let held = lock(dir.path()).expect("a file").expect("free");
+        assert!(lock(dir.path()).expect("a file").is_none(), "held");
+        drop(held);
+        assert!(lock(dir.path()).expect("a file").is_some(), "free again");
     }
 
     #[test]

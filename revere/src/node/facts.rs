@@ -33,7 +33,7 @@ pub(super) async fn source_address(masters: &[String]) -> Result<Ipv4Addr, NodeE
     Err(wrong(
         "ip",
         "",
-        "no route to a master was found to take it from; set this node's IPv4 address",
+        "no master's name could be looked up, or no route leads to one, to take it from; set this node's IPv4 address",
     ))
 }
 
