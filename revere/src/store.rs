@@ -14,6 +14,9 @@ use crate::wire::{self, WireError};
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 const FILE_NAME: &str = "master.redb";
 
+/// Name of the thread that opens the file.
+const OPENER: &str = "store-open";
+
 /// Why the store cannot be used. The file is left as it is in every case.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -77,20 +80,16 @@ impl Store {
             source,
         })?;
         let path = dir.join(FILE_NAME);
-        let opened = if path.exists() {
-            Database::open(&path)
-        } else {
-            Database::create(&path)
-        };
-        match opened {
-            Ok(database) => Ok(Self {
+        match opened(&path) {
+            Ok(Ok(database)) => Ok(Self {
                 file: Some((database, path)),
             }),
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse(path)),
-            Err(error) => Err(StoreError::Open {
+            Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::InUse(path)),
+            Ok(Err(error)) => Err(StoreError::Open {
                 path,
                 cause: error.to_string(),
             }),
+            Err(cause) => Err(StoreError::Open { path, cause }),
         }
     }
 
@@ -132,6 +131,39 @@ impl Store {
             cause,
         })
     }
+}
+
+/// Opens the file and checks every page of it, so that damage is found here and not in the middle of a change. The
+/// library panics at some damage; that happens on a thread of its own and becomes a sentence like any other damage.
+fn opened(path: &Path) -> Result<Result<Database, redb::DatabaseError>, String> {
+    quiet_panics();
+    let file = path.to_owned();
+    let open = move || {
+        if !file.exists() {
+            return Database::create(&file);
+        }
+        let mut database = Database::open(&file)?;
+        if !database.check_integrity()? {
+            tracing::warn!(path = %file.display(), "the store was damaged and has been repaired; look over the apps");
+        }
+        Ok(database)
+    };
+    let thread = std::thread::Builder::new().name(OPENER.to_owned()).spawn(open);
+    let thread = thread.map_err(|error| format!("no thread could be started to read it: {error}"))?;
+    thread.join().map_err(|_| "its pages are damaged".to_owned())
+}
+
+/// Keeps panics of the opening thread, which are told as errors, out of the log.
+fn quiet_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name() != Some(OPENER) {
+                usual(panic);
+            }
+        }));
+    });
 }
 
 fn write(database: &Database, records: &[Record]) -> Result<(), String> {

@@ -54,6 +54,38 @@ fn a_damaged_file_is_left_as_it_is() {
     }
 }
 
+/// Wherever a page of the file is overwritten: either it was not in use, or there is a sentence. Never a panic, and never
+/// other records than were written.
+#[test]
+fn damage_in_the_middle_is_a_sentence() {
+    const PAGE: usize = 4096;
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join(FILE_NAME);
+    let all: Vec<Record> = (0..200).map(|number| agent(&format!("a{number:03}"))).collect();
+    Store::open(dir.path()).expect("opened").write(&all).expect("written");
+    let good = std::fs::read(&path).expect("read");
+    let mut refused = 0;
+    for at in (PAGE..good.len()).step_by(PAGE) {
+        let mut bytes = good.clone();
+        let end = bytes.len().min(at + PAGE);
+        bytes[at..end].fill(0xa5);
+        std::fs::write(&path, &bytes).expect("written");
+        match Store::open(dir.path()).and_then(|store| store.load()) {
+            Ok(records) => assert_eq!(records, all, "page at {at}"),
+            Err(error) => {
+                assert!(matches!(error, StoreError::Open { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "no page of the file is in use");
+    for length in [0, 100, PAGE, good.len() / 2, good.len() - 1] {
+        std::fs::write(&path, &good[..length]).expect("written");
+        let error = Store::open(dir.path()).expect_err("refused");
+        assert!(matches!(error, StoreError::Open { .. }), "{error}");
+    }
+}
+
 #[test]
 fn a_record_of_another_version_names_both() {
     let dir = tempfile::tempdir().expect("directory");
