@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use revere::cli::{self, Cli, Command, ConfigArgs, MasterArgs, NodeArgs, NodeCommand, VipCommand};
+use revere::cli::{self, Cli, ClientError, Command, ConfigArgs, MasterArgs, NodeArgs, NodeCommand, VipCommand};
 use revere::{config, demo, master, node, process};
 
 fn main() -> ExitCode {
@@ -25,12 +25,19 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(command)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads has seen enough, as in `revere app list | head`.
+        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing can be done if stderr is closed.
             let _ = writeln!(std::io::stderr(), "revere: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn reader_left(error: &anyhow::Error) -> bool {
+    let output = error.downcast_ref::<ClientError>();
+    matches!(output, Some(ClientError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
@@ -47,10 +54,19 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(client) => cli::list::status(&client).await?,
         Command::Config(args) => {
             let text = config::to_toml(&config::load(&args, &[])?)?;
-            std::io::stdout().lock().write_all(text.as_bytes())?;
+            std::io::stdout()
+                .lock()
+                .write_all(text.as_bytes())
+                .map_err(ClientError::Output)?;
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "revere", &mut std::io::stdout());
+            // The generator panics when its output is closed; memory is not.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "revere", &mut script);
+            std::io::stdout()
+                .lock()
+                .write_all(&script)
+                .map_err(ClientError::Output)?;
         }
         Command::Man { dir } => man(&dir)?,
         Command::DemoServer(args) => demo::server::run(args).await?,

@@ -68,6 +68,11 @@ pub enum NodeError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// An ordinary user.
+    #[error(
+        "running tasks needs {0}: start as root or grant them (AmbientCapabilities= in the unit); node.dataplane = false spares only the programs in the kernel"
+    )]
+    Privilege(String),
     /// Two daemons.
     #[error("the state directory {0} is in use: another revere node runs with it; end that one, or set node.state_dir")]
     InUse(PathBuf),
@@ -110,6 +115,10 @@ pub enum NodeError {
 /// Runs a node until `shutdown`. Tasks, maps and links stay. `ready` is called once everything is open and answers.
 pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce()) -> Result<(), NodeError> {
     let settings = Arc::new(Settings::new(config).await?);
+    let missing = facts::missing_capabilities();
+    if !missing.is_empty() {
+        return Err(NodeError::Privilege(missing.join(", ")));
+    }
     let state_dir = &settings.config.state_dir;
     // Held until the end of this function: two daemons would each take the other's tasks for their own.
     let _lock = std::fs::create_dir_all(state_dir)

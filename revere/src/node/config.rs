@@ -55,7 +55,7 @@ pub struct Config {
     pub vip_range: String,
     /// Block that node subnets are cut from.
     pub overlay: String,
-    /// Whether to make VIPs and overlay work in the kernel; off needs no privilege and runs tasks and names only.
+    /// Whether to make VIPs and overlay work in the kernel; off loads and routes nothing and runs tasks and names only.
     pub dataplane: bool,
     /// How long backends on nodes that a new master state does not tell are kept.
     pub hold_seconds: u64,

@@ -98,6 +98,35 @@ fn nameservers(text: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// What running tasks takes, with its bit: other users' processes, their cgroups, namespaces and links.
+const FOR_TASKS: [(&str, u32); 7] = [
+    ("CAP_CHOWN", 0),
+    ("CAP_DAC_OVERRIDE", 1),
+    ("CAP_KILL", 5),
+    ("CAP_SETGID", 6),
+    ("CAP_SETUID", 7),
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_SYS_ADMIN", 21),
+];
+
+/// The capabilities that this process lacks to run tasks; none where the kernel does not tell.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    missing_from(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+fn missing_from(status: &str) -> Vec<&'static str> {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    let lacks = |bit: u32| effective & (1 << bit) == 0;
+    FOR_TASKS
+        .into_iter()
+        .filter_map(|(name, bit)| lacks(bit).then_some(name))
+        .collect()
+}
+
 /// Where the cgroup v2 hierarchy is mounted.
 pub(super) fn cgroup_v2_root() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
@@ -117,6 +146,16 @@ mod tests {
         let text = "# comment\nsearch x\nnameserver 10.0.0.2\nnameserver\t::1\nnameserver bad\n";
         let all: Vec<String> = nameservers(text).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["10.0.0.2:53", "[::1]:53"]);
+    }
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        assert_eq!(
+            missing_from("Name:\tx\nCapEff:\t0000000000000000\n").len(),
+            FOR_TASKS.len()
+        );
+        assert_eq!(missing_from("CapEff:\t000001ffffdfffff\n"), ["CAP_SYS_ADMIN"]);
+        assert!(missing_from("CapEff:\t000001ffffffffff\n").is_empty() && missing_from("").is_empty());
     }
 
     #[tokio::test]
