@@ -50,7 +50,12 @@ impl Cluster {
         }
         cluster.until("three nodes have registered", |cluster| {
             let nodes = cluster.json(&["node", "list"]).ok()?;
-            (nodes.to_string().matches("10.99.0.").count() >= 3).then_some(())
+            let connected = nodes["nodes"]
+                .as_array()?
+                .iter()
+                .filter(|node| node["connected"] == true)
+                .count();
+            (connected == usize::from(super::NODES)).then_some(())
         })?;
         Ok(cluster)
     }
