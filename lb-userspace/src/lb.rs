@@ -11,6 +11,7 @@ use lb_common::{BackendEntry, Endpoint, Ip, NodeConfig, PeerEntry, Reason, VipEn
 use model::{Generation, VipAddress};
 
 use crate::Config;
+use crate::open::remove_filter;
 use crate::raw::SlotMemory;
 use crate::slots::{Indices, Ranges};
 
@@ -46,12 +47,25 @@ pub struct CountersError {
     source: MapError,
 }
 
-/// A pin could not be removed.
+/// Not everything could be taken off.
 #[derive(Debug, thiserror::Error)]
-#[error("could not remove {}: {source}; remove it by hand to detach", path.display())]
-pub struct DetachError {
-    path: PathBuf,
-    source: io::Error,
+pub enum DetachError {
+    /// A pin could not be removed.
+    #[error("could not remove {}: {source}; remove it by hand to detach", path.display())]
+    Pin {
+        /// The pin.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The filter on an uplink could not be removed.
+    #[error("could not take the filter off {uplink}: {source}; see `tc filter show dev {uplink} egress`")]
+    Filter {
+        /// The uplink.
+        uplink: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// What the verifier did for one program.
@@ -121,6 +135,12 @@ impl Lb {
     pub fn detach(self) -> Result<(), DetachError> {
         let Self { config, ebpf, .. } = self;
         drop(ebpf);
+        for uplink in config.uplinks {
+            remove_filter(&uplink).map_err(|error| DetachError::Filter {
+                uplink,
+                source: error.into(),
+            })?;
+        }
         for folder in ["links", "maps"] {
             remove_pins(&config.bpffs.join(folder))?;
         }
@@ -131,7 +151,7 @@ impl Lb {
 fn remove_pins(folder: &Path) -> Result<(), DetachError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| DetachError { path, source }
+        move |source| DetachError::Pin { path, source }
     };
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -19,6 +19,6 @@ pub use fill::{fill_table, table_size};
 pub use lb::{CountersError, DetachError, Lb, ProgramStats};
 pub use lb_common::{Hook, Reason, Verdict};
 pub use observe::{ObserveError, observe};
-pub use open::{Config, OpenError, Opened, XdpMode};
+pub use open::{Config, EgressHook, OpenError, Opened, XdpMode};
 pub use plan::{Op, Plan, plan};
 pub use run::{PacketRun, RunError};

@@ -14,9 +14,11 @@ use crate::slots::{Indices, Ranges};
 
 mod attach;
 mod check;
+mod clsact;
 mod load;
 
 pub(crate) use attach::{attach_one, unattached};
+pub(crate) use clsact::remove as remove_filter;
 
 /// Which kind of XDP to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,18 @@ pub enum XdpMode {
     Native,
     /// Generic.
     Generic,
+}
+
+/// How the program for packets that leave is attached to an uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EgressHook {
+    /// By tcx where the kernel has it (6.6), else by clsact.
+    #[default]
+    Auto,
+    /// By a pinned tcx link.
+    Tcx,
+    /// By a filter of the clsact queueing discipline, with a fixed priority and handle.
+    Clsact,
 }
 
 /// What the load balancer needs to know to start.
@@ -43,6 +57,8 @@ pub struct Config {
     pub vip_net: Ipv4Net,
     /// Which kind of XDP to use.
     pub mode: XdpMode,
+    /// How the program for packets that leave is attached.
+    pub egress: EgressHook,
     /// Log each packet (`--trace-packets`).
     pub trace: bool,
     /// Rooms in each flow table.
@@ -61,6 +77,7 @@ impl Config {
             cgroup,
             vip_net,
             mode: XdpMode::Auto,
+            egress: EgressHook::Auto,
             trace: false,
             flows: 300_000,
             slots: 4_194_304,

@@ -1,6 +1,7 @@
 //! Packets through the loaded programs by BPF_PROG_TEST_RUN: exact bytes out, one reason each.
 
 mod frame;
+mod hooks;
 mod lab;
 
 use frame::{ACK, SYN, Spec, UDP, addr, assert_sums, ethernet, ipv4, port};

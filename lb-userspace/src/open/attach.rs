@@ -3,20 +3,20 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::programs::links::{CgroupAttachMode, FdLink};
-use aya::programs::tc::{TcAttachType, qdisc_add_clsact, qdisc_detach_program};
-use aya::programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp};
+use aya::programs::tc::{TcAttachOptions, TcAttachType};
+use aya::programs::{CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier, Xdp};
 
 use crate::open::check::{ifindex, kernel_has};
-use crate::{Config, Lb, OpenError, XdpMode, raw};
+use crate::open::clsact;
+use crate::{Config, EgressHook, Lb, OpenError, XdpMode, raw};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Socket hooks, by the name of both the hook and the end of its program's name.
 const SOCKET_HOOKS: [&str; 5] = ["connect4", "connect6", "getpeername4", "getpeername6", "sendmsg4"];
-const EGRESS_PROGRAM: &str = "revere_egress";
 
 /// Where a hook sits.
 enum Place<'a> {
@@ -38,7 +38,7 @@ fn place(hook: &str) -> Place<'_> {
 fn program_name(hook: &str) -> String {
     match place(hook) {
         Place::Xdp(_) => "revere_xdp".to_owned(),
-        Place::Egress(_) => EGRESS_PROGRAM.to_owned(),
+        Place::Egress(_) => "revere_egress".to_owned(),
         Place::Cgroup => format!("revere_{hook}"),
     }
 }
@@ -60,8 +60,27 @@ fn pin(config: &Config, hook: &str) -> PathBuf {
 pub(crate) fn unattached(config: &Config) -> BTreeSet<String> {
     hooks(config)
         .into_iter()
-        .filter(|hook| live_link(config, hook).is_none())
+        .filter(|hook| match filtered(config, hook) {
+            Some(uplink) => !clsact::is_attached(uplink),
+            None => live_link(config, hook).is_none(),
+        })
         .collect()
+}
+
+/// The uplink of a hook that is a filter and no link.
+fn filtered<'a>(config: &Config, hook: &'a str) -> Option<&'a str> {
+    match place(hook) {
+        Place::Egress(uplink) if by_clsact(config) => Some(uplink),
+        _ => None,
+    }
+}
+
+fn by_clsact(config: &Config) -> bool {
+    match config.egress {
+        EgressHook::Auto => !kernel_has(6, 6),
+        EgressHook::Tcx => false,
+        EgressHook::Clsact => true,
+    }
 }
 
 fn live_link(config: &Config, hook: &str) -> Option<OwnedFd> {
@@ -85,6 +104,9 @@ fn cgroup_id(config: &Config) -> Option<u64> {
 /// Gives an attached hook the newly loaded program, in one step.
 pub(crate) fn replace(lb: &mut Lb, hook: &str) -> Result<(), OpenError> {
     let failed = failed(hook);
+    if filtered(&lb.config, hook).is_some() {
+        return attach_one(lb, hook);
+    }
     let Some(link) = live_link(&lb.config, hook) else {
         return attach_one(lb, hook);
     };
@@ -114,29 +136,39 @@ fn failed(hook: &str) -> impl Fn(Cause) -> OpenError + use<> {
     }
 }
 
-/// Attaches a hook anew and pins its link.
+/// Attaches a hook anew and pins its link; a filter that is there is replaced in place.
 pub(crate) fn attach_one(lb: &mut Lb, hook: &str) -> Result<(), OpenError> {
     let failed = failed(hook);
-    let pin = pin(&lb.config, hook);
-    // A pin of a link whose interface is gone is of no use.
-    match std::fs::remove_file(&pin) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error.into())),
-        _ => {}
-    }
     let config = lb.config.clone();
+    let pin = pin(&config, hook);
     let program = lb
         .ebpf
         .program_mut(&program_name(hook))
         .ok_or_else(|| failed("no such program".into()))?;
+    if let Some(uplink) = filtered(&config, hook) {
+        put_filter(program, uplink).map_err(&failed)?;
+        // What it replaces goes after it has come.
+        return remove_pin(&pin).map_err(&failed);
+    }
+    // A pin of a link whose interface is gone is of no use.
+    remove_pin(&pin).map_err(&failed)?;
     let link = match place(hook) {
-        Place::Xdp(uplink) => attach_xdp(program, uplink, config.mode).map(Some),
-        Place::Egress(uplink) => attach_egress(program, uplink),
-        Place::Cgroup => attach_cgroup(program, &config).map(Some),
+        Place::Xdp(uplink) => attach_xdp(program, uplink, config.mode),
+        Place::Egress(uplink) => attach_tcx(program, uplink),
+        Place::Cgroup => attach_cgroup(program, &config),
     };
-    if let Some(link) = link.map_err(&failed)? {
-        link.pin(&pin).map_err(|error| failed(error.into()))?;
+    link.map_err(&failed)?.pin(&pin).map_err(|error| failed(error.into()))?;
+    if let Place::Egress(uplink) = place(hook) {
+        clsact::remove(uplink).map_err(|error| failed(error.into()))?;
     }
     Ok(())
+}
+
+fn remove_pin(pin: &Path) -> Result<(), Cause> {
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn attach_xdp(program: &mut Program, uplink: &str, mode: XdpMode) -> Result<FdLink, Cause> {
@@ -157,23 +189,16 @@ fn attach_xdp(program: &mut Program, uplink: &str, mode: XdpMode) -> Result<FdLi
     Ok(program.take_link(id)?.try_into()?)
 }
 
-/// By tcx where the kernel has it (6.6). Before, by clsact, whose filter stays without a pin.
-fn attach_egress(program: &mut Program, uplink: &str) -> Result<Option<FdLink>, Cause> {
+fn attach_tcx(program: &mut Program, uplink: &str) -> Result<FdLink, Cause> {
     let program: &mut SchedClassifier = program.try_into()?;
-    if kernel_has(6, 6) {
-        let id = program.attach(uplink, TcAttachType::Egress)?;
-        return Ok(Some(program.take_link(id)?.try_into()?));
-    }
-    if let Err(error) = qdisc_add_clsact(uplink) {
-        tracing::debug!(uplink, %error, "clsact is there already");
-    }
-    if let Err(error) = qdisc_detach_program(uplink, TcAttachType::Egress, EGRESS_PROGRAM) {
-        tracing::debug!(uplink, %error, "no older filter to take off");
-    }
-    let id = program.attach(uplink, TcAttachType::Egress)?;
-    // Dropping this link would take the filter off.
-    std::mem::forget(program.take_link(id)?);
-    Ok(None)
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(uplink, TcAttachType::Egress, options)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+fn put_filter(program: &mut Program, uplink: &str) -> Result<(), Cause> {
+    let program: &mut SchedClassifier = program.try_into()?;
+    Ok(clsact::put(program, uplink)?)
 }
 
 fn attach_cgroup(program: &mut Program, config: &Config) -> Result<FdLink, Cause> {

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData};
+use aya::programs::{ProgramError, ProgramType};
+use aya::sys::{BpfHelper, is_helper_supported, is_program_supported};
 use aya::util::KernelVersion;
 use lb_common::LAYOUT_VERSION;
 
@@ -37,17 +39,51 @@ pub(crate) fn machine() -> Result<(), OpenError> {
             missing: missing.join(", "),
         });
     }
-    if !kernel_has(5, 18) {
-        return Err(OpenError::Kernel {
-            found: fs::read_to_string("/proc/sys/kernel/osrelease")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
-            feature: "BPF helper bpf_set_retval (socket hooks refuse unknown VIPs with it)",
-            needed: "5.18",
-        });
+    features()
+}
+
+/// Asks the kernel itself rather than its version: distributors add features and leave some out. What else is needed
+/// (memory shared with array maps, 5.5; links for XDP and cgroups, 5.9) is older than the youngest of these.
+fn features() -> Result<(), OpenError> {
+    let program = |kind| lacks(is_program_supported(kind));
+    let set_retval = || {
+        lacks(is_helper_supported(
+            ProgramType::CgroupSockAddr,
+            BpfHelper::BPF_FUNC_set_retval,
+        ))
+    };
+    let missing = if program(ProgramType::Xdp) {
+        Some(("XDP (CONFIG_BPF_SYSCALL)", "4.8"))
+    } else if program(ProgramType::SchedClassifier) {
+        Some(("BPF programs for traffic control (CONFIG_NET)", "4.1"))
+    } else if program(ProgramType::CgroupSockAddr) {
+        Some((
+            "BPF programs for the socket calls of a cgroup (CONFIG_CGROUP_BPF)",
+            "4.17",
+        ))
+    } else if set_retval() {
+        let feature = "BPF helper bpf_set_retval (socket hooks refuse unknown VIPs with it)";
+        Some((feature, "5.18"))
+    } else {
+        None
+    };
+    missing.map_or(Ok(()), |(feature, needed)| {
+        let found = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Err(OpenError::Kernel {
+            found: found.trim().to_owned(),
+            feature,
+            needed,
+        })
+    })
+}
+
+/// An unclear answer counts as "has it": loading tells more.
+fn lacks(probe: Result<bool, ProgramError>) -> bool {
+    match probe {
+        Ok(has) => !has,
+        Err(ProgramError::SyscallError(error)) => error.io_error.raw_os_error() == Some(libc::ENOSYS),
+        Err(_) => false,
     }
-    Ok(())
 }
 
 /// Whether the running kernel is at least this version; an unreadable version counts as new.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use lb_userspace::{Config, Lb, PacketRun, Reason, apply, desired, observe, plan};
+use lb_userspace::{Config, EgressHook, Lb, PacketRun, Reason, apply, desired, observe, plan};
 use model::{
     AgentId, Backend, FrameworkId, FrameworkInfo, Generation, Node, NodeView, Protocol, Service, Snapshot, Task,
     TaskId, VipAddress,
@@ -17,7 +17,9 @@ pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 2);
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 99);
 pub(crate) const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 168, 7, 50), 40_000);
-pub(crate) const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(11, 1, 2, 3), 5555);
+/// Not the usual range, so that the hooks of a node on this machine leave it alone.
+pub(crate) const VIP_NET: &str = "198.18.0.0/15";
+pub(crate) const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(198, 18, 2, 3), 5555);
 pub(crate) const LOCAL: (Ipv4Addr, u16) = (OWN, 31_001);
 pub(crate) const REMOTE: (Ipv4Addr, u16) = (PEER, 31_002);
 pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -29,7 +31,7 @@ pub(crate) struct Lab {
     pub(crate) folder: tempfile::TempDir,
 }
 
-fn ip(args: &str) {
+pub(crate) fn ip(args: &str) {
     let status = Command::new("ip")
         .args(args.split_whitespace())
         .status()
@@ -38,7 +40,7 @@ fn ip(args: &str) {
 }
 
 /// Fresh namespaces; whatever is made in them goes with the thread.
-fn enter() -> tempfile::TempDir {
+pub(crate) fn enter() -> tempfile::TempDir {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("packet tests need root");
     let folder = tempfile::tempdir().expect("a temporary directory");
     nix::mount::mount(
@@ -78,7 +80,7 @@ pub(crate) fn config(folder: &Path) -> Config {
         folder.join("bpf"),
         vec!["up0".into()],
         cgroup,
-        "11.0.0.0/8".parse().expect("valid"),
+        VIP_NET.parse().expect("valid"),
     );
     config.flows = 4096;
     config.slots = 65_536;
@@ -87,8 +89,14 @@ pub(crate) fn config(folder: &Path) -> Config {
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::hooked(EgressHook::Auto)
+    }
+
+    pub(crate) fn hooked(egress: EgressHook) -> Self {
         let folder = enter();
-        let (lb, _) = Lb::open(config(folder.path())).expect("the load balancer opens");
+        let mut config = config(folder.path());
+        config.egress = egress;
+        let (lb, _) = Lb::open(config).expect("the load balancer opens");
         let uplink = std::fs::read_to_string("/sys/class/net/up0/ifindex")
             .expect("up0")
             .trim()
