@@ -9,6 +9,7 @@ mod http;
 mod link;
 mod planes;
 mod reconcile;
+mod remember;
 mod status;
 mod stream;
 mod table;
@@ -27,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use config::Settings;
@@ -35,11 +36,8 @@ use planes::{LbPlane, NamePlane, NodePlanes, OverlayPlane};
 use status::{Status, unix_ms};
 use table::{Picture, Table};
 
-/// Shortest time between two writes of the picture.
-const SAVE_PAUSE: Duration = Duration::from_secs(1);
-
-/// An unchanged picture is written again after this time, so that its age on disk stays true.
-const SAVE_AGAIN: Duration = Duration::from_secs(30);
+/// File of the picture in the state directory.
+const SNAPSHOT: &str = "snapshot";
 
 /// How often traced packets are fetched from the kernel.
 const TRACE_PAUSE: Duration = Duration::from_millis(100);
@@ -138,7 +136,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     let mut parts = Parts::default();
     let opened = open_planes(&settings, &status, &mut parts).await?;
     let (agent, agent_events) = agent::open(agent_config(&settings)?)?;
-    start_parts(
+    let pictures = start_parts(
         &mut parts,
         &settings,
         &status,
@@ -152,10 +150,11 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     ready();
     let ended = parts.until(&shutdown).await;
     agent.shutdown();
+    remember::save(&state_dir.join(SNAPSHOT), pictures.borrow().clone(), &status.facts());
     ended
 }
 
-/// Connects the parts with each other and starts them.
+/// Connects the parts with each other and starts them; gives what the node knows, as it changes.
 #[allow(
     clippy::too_many_arguments,
     reason = "each part is handed over once, here and nowhere else"
@@ -169,7 +168,7 @@ fn start_parts(
     opened: Opened,
     api: TcpListener,
     shutdown: &CancellationToken,
-) {
+) -> watch::Receiver<Picture> {
     let (table, pictures) = recall(settings, status);
     let (events, table_events) = mpsc::channel(table::EVENTS);
     let (statuses, waiting) = link::statuses();
@@ -217,12 +216,16 @@ fn start_parts(
         "reconciliation",
         reconcile::run(planes, pictures.clone(), view, shutdown.clone()),
     );
-    let file = settings.config.state_dir.join("snapshot");
-    parts.add("snapshot file", remember(file, pictures, Arc::clone(status)));
+    let file = settings.config.state_dir.join(SNAPSHOT);
+    parts.add(
+        "snapshot file",
+        remember::run(file, pictures.clone(), Arc::clone(status)),
+    );
     parts.add("task stream", follower.run());
     parts.add("agent connection", link.run());
     parts.add("agent", run_agent(agent.clone()));
     parts.add("API", serve(api, routes));
+    pictures
 }
 
 /// The daemon's concurrent parts, each with its name.
@@ -354,7 +357,7 @@ fn master_address(url: &str) -> Option<Ipv4Addr> {
 /// The service table as it was when an earlier daemon last wrote it down, or an empty one.
 fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<Picture>) {
     let (mut table, pictures) = Table::new(settings.vip_range(), settings.hold, Arc::clone(status));
-    match disk::load(&settings.config.state_dir.join("snapshot")) {
+    match disk::load(&settings.config.state_dir.join(SNAPSHOT)) {
         Ok(Some((state, as_of_ms))) => {
             let age = Duration::from_millis(unix_ms().saturating_sub(as_of_ms));
             tracing::info!(
@@ -372,28 +375,4 @@ fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<
         Err(error) => tracing::warn!("{error}; starting without it"),
     }
     (table, pictures)
-}
-
-/// Writes the picture down after changes, at most once per [`SAVE_PAUSE`].
-async fn remember(path: PathBuf, mut pictures: watch::Receiver<Picture>, status: Arc<Status>) {
-    loop {
-        let changed = tokio::time::timeout(SAVE_AGAIN, pictures.changed()).await;
-        if matches!(changed, Ok(Err(_))) {
-            return;
-        }
-        let facts = status.facts();
-        let picture = pictures.borrow_and_update().clone();
-        // Until a master has confirmed it the file holds all there is to know.
-        if let (Some(snapshot), Some(as_of_ms), false) = (picture, facts.as_of_ms, facts.from_disk) {
-            let path = path.clone();
-            let saved =
-                tokio::task::spawn_blocking(move || disk::save(&path, &disk::state_of(&snapshot), as_of_ms)).await;
-            match saved {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("{error}; a restart without a master would know less"),
-                Err(error) => tracing::warn!("writing the picture down failed: {error}"),
-            }
-        }
-        sleep(SAVE_PAUSE).await;
-    }
 }

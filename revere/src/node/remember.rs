@@ -1,0 +1,69 @@
+//! Writes what the node knows down, so that a restart without a master serves it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::disk;
+use super::status::{Facts, Status};
+use super::table::Picture;
+
+/// Shortest time between two writes of the picture.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// An unchanged picture is written again after this time, so that its age on disk stays true.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
+
+/// Writes the picture down after changes, at most once per [`SAVE_PAUSE`].
+pub(super) async fn run(path: PathBuf, mut pictures: watch::Receiver<Picture>, status: Arc<Status>) {
+    loop {
+        let changed = tokio::time::timeout(SAVE_AGAIN, pictures.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            return;
+        }
+        let file = path.clone();
+        let (seen, facts) = (pictures.borrow_and_update().clone(), status.facts());
+        let saved = tokio::task::spawn_blocking(move || save(&file, seen, &facts)).await;
+        if let Err(error) = saved {
+            tracing::warn!("writing the picture down failed: {error}");
+        }
+        sleep(SAVE_PAUSE).await;
+    }
+}
+
+/// Writes a picture that a master has confirmed; until one has, the file holds all there is to know.
+pub(super) fn save(path: &Path, picture: Picture, facts: &Facts) {
+    let (Some(snapshot), Some(as_of_ms), false) = (picture, facts.as_of_ms, facts.from_disk) else {
+        return;
+    };
+    if let Err(error) = disk::save(path, &disk::state_of(&snapshot), as_of_ms) {
+        tracing::warn!("{error}; a restart without a master would know less");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_master_confirmed_is_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("snapshot");
+        let picture = || Some(Arc::new(model::Snapshot::default()));
+        let mut facts = Facts {
+            from_disk: true,
+            as_of_ms: Some(7),
+            ..Facts::default()
+        };
+        save(&path, picture(), &facts);
+        assert!(!path.exists(), "it came from there");
+        facts.from_disk = false;
+        save(&path, None, &facts);
+        assert!(!path.exists(), "nothing is known");
+        save(&path, picture(), &facts);
+        assert_eq!(disk::load(&path).expect("readable").map(|(_, as_of)| as_of), Some(7));
+    }
+}
