@@ -116,6 +116,21 @@ pub(crate) struct Found {
     pub(crate) address: Option<Ipv4Addr>,
 }
 
+impl Found {
+    /// A task in the host network is where its node is, also when the node got another address while the agent was down.
+    fn at(mut self, ip: Ipv4Addr) -> Self {
+        let status = &mut self.status;
+        let here = [ip.into()];
+        let moved = !status.addresses.is_empty() && status.addresses != here && !status.state.is_terminal();
+        if moved && self.spec.network == TaskNetwork::Host {
+            status.addresses = here.to_vec();
+            // Newer than what the master may have, so that it is taken.
+            status.timestamp_ms = now_ms().max(status.timestamp_ms.saturating_add(1));
+        }
+        self
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -148,7 +163,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         .flatten()
     {
         match crate::supervise::find(&TaskDir::new(entry.path())) {
-            Ok(found) => table.adopt(found, entry.path()),
+            Ok(found) => table.adopt(found.at(config.ip), entry.path()),
             Err(error) => set_aside(&layout, &hierarchies, &entry.path(), &error),
         }
     }
@@ -448,5 +463,48 @@ impl Entry {
 
     pub(crate) fn status(&self) -> TaskStatus {
         lock(&self.state).status.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn found(network: TaskNetwork, state: TaskState) -> Found {
+        Found {
+            spec: LaunchSpec {
+                network,
+                ..crate::spec::sample()
+            },
+            status: TaskStatus {
+                state,
+                healthy: None,
+                addresses: vec![IpAddr::from([10, 0, 0, 1])],
+                message: None,
+                timestamp_ms: 5,
+            },
+            kill: None,
+            address: None,
+        }
+    }
+
+    #[test]
+    fn tasks_of_the_host_network_go_with_the_nodes_address() {
+        let container = TaskNetwork::Container {
+            name: "dcos".to_owned(),
+        };
+        let old = IpAddr::from([10, 0, 0, 1]);
+        let new = Ipv4Addr::new(10, 0, 0, 9);
+        for (network, state, wanted) in [
+            (TaskNetwork::Host, TaskState::Running, new.into()),
+            (TaskNetwork::Host, TaskState::Finished, old),
+            (container, TaskState::Running, old),
+        ] {
+            let moved = found(network, state).at(new);
+            assert_eq!(moved.status.addresses, [wanted]);
+            assert_eq!(moved.status.timestamp_ms > 5, wanted != old, "newer when changed");
+        }
     }
 }

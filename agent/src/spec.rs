@@ -247,10 +247,13 @@ impl TryFrom<StatusFile> for TaskStatus {
 }
 
 #[cfg(test)]
+pub(crate) use tests::spec as sample;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spec() -> LaunchSpec {
+    pub(crate) fn spec() -> LaunchSpec {
         LaunchSpec {
             task: TaskId::new("web.instance-1.app.1"),
             name: "web".to_owned(),

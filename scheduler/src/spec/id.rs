@@ -7,9 +7,9 @@ use crate::AppId;
 /// Last segments that the REST API needs for itself.
 const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
 
-/// Longest id. Task ids are made of it and name directories: Mesos and file systems take 255 bytes, of which an instance's
-/// suffix needs 56.
-const MAX_LENGTH: usize = 190;
+/// Longest id. Task ids are made of it and name directories, for which the agent takes 200 bytes; an instance's suffix
+/// needs 53 of them, and the slash in front goes.
+const MAX_LENGTH: usize = 148;
 
 impl AppId {
     /// Parses an id as a user writes it: `a`, `/a` and `//a` are one; `.` and `..` are followed from the root. On
