@@ -11,8 +11,8 @@ use crate::ebpf::BpfToolchain;
 use crate::shell;
 use crate::workspace::{Workspace, cargo};
 
-/// Oldest kernel with all that the data plane uses (tcx).
-const KERNEL: (u32, u32) = (6, 6);
+/// Oldest kernel that the data plane is tested on (Debian 12's).
+const KERNEL: (u32, u32) = (6, 1);
 
 /// Whether missing things may be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ fn kernel() -> Result<()> {
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < KERNEL {
         bail!(
-            "kernel {} is too old: the data plane needs tcx, which Linux {}.{} has; on Debian 12 install linux-image-amd64 from bookworm-backports",
+            "kernel {} is too old: the data plane is tested from Linux {}.{} on, which Debian 12 has; install a newer one",
             text.trim(),
             KERNEL.0,
             KERNEL.1
