@@ -28,7 +28,26 @@ pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub(crate) struct Lab {
     pub(crate) lb: Lb,
     pub(crate) uplink: u32,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Folder,
+}
+
+/// A temporary directory with mounts in it; takes both away, and the cgroup that the hooks were on.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is not there needs no removing; the namespace takes the rest.
+        let _ = std::fs::remove_dir(config(self.path()).cgroup);
+        for mount in ["bpf", "cgroup"] {
+            let _ = nix::mount::umount2(&self.path().join(mount), nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 pub(crate) fn ip(args: &str) {
@@ -40,9 +59,9 @@ pub(crate) fn ip(args: &str) {
 }
 
 /// Fresh namespaces; whatever is made in them goes with the thread.
-pub(crate) fn enter() -> tempfile::TempDir {
+pub(crate) fn enter() -> Folder {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("packet tests need root");
-    let folder = tempfile::tempdir().expect("a temporary directory");
+    let folder = Folder(tempfile::tempdir().expect("a temporary directory"));
     nix::mount::mount(
         None::<&str>,
         "/",
