@@ -104,15 +104,15 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<Ready> {
 
 fn report(packages: &[(String, String)], linker: &linker::Linker) -> Result<()> {
     for (name, why) in packages {
-        println!("setup: missing package {name}: {why}");
+        eprintln!("setup: missing package {name}: {why}");
     }
     if !linker.is_built() {
-        println!("setup: missing bpf-linker in {}", linker.bin().display());
+        eprintln!("setup: missing bpf-linker in {}", linker.bin().display());
     }
     if !packages.is_empty() || !linker.is_built() {
         bail!("something is missing and --no-install was given; run once without it, as root");
     }
-    println!("setup: nothing is missing");
+    eprintln!("setup: nothing is missing");
     Ok(())
 }
 
