@@ -49,8 +49,9 @@ pub struct LoadArgs {
     /// Ask this DNS server (address or address:port) instead of the system's resolver.
     #[arg(long, value_parser = parse_dns)]
     pub dns: Option<SocketAddr>,
-    /// Time limit of each step of a request (name, connect, answer), in milliseconds.
-    #[arg(long, default_value_t = 2000)]
+    /// Time limit of each step of a request (name, connect, answer), in milliseconds. The default lets the kernel send a
+    /// lost SYN again three times (after 1, 3 and 7 s): what counts is what a user loses.
+    #[arg(long, default_value_t = 10_000)]
     pub timeout_ms: u64,
     /// Write the result as one JSON object to standard output.
     #[arg(long)]

@@ -228,10 +228,12 @@ fn total(reports: &[(At, Report)]) -> u64 {
 /// A line per client that lost something, and the sum.
 fn table(reports: &[(At, Report)]) -> (String, u64) {
     let failed: u64 = reports.iter().map(|(_, report)| report.failed).sum();
+    let slowest = reports.iter().map(|(_, report)| report.max_us).max().unwrap_or(0);
     let mut text = format!(
-        "{failed} of {} requests failed, from {} clients\n",
+        "{failed} of {} requests failed, from {} clients; slowest answer {} ms\n",
         total(reports),
-        reports.len()
+        reports.len(),
+        slowest / 1000
     );
     for (at, report) in reports.iter().filter(|(_, report)| report.failed > 0) {
         for failure in report.failures.iter().take(5) {

@@ -100,6 +100,8 @@ pub struct Report {
     pub seconds: f64,
     /// Start, Unix milliseconds.
     pub started_ms: f64,
+    /// The slowest answer, microseconds: a packet that was lost and sent again shows here.
+    pub max_us: u64,
 }
 
 /// A load generator at work.
