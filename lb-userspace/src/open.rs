@@ -15,6 +15,7 @@ use crate::slots::{Indices, Ranges};
 mod attach;
 mod check;
 mod clsact;
+mod link;
 mod load;
 
 pub(crate) use attach::{attach_one, unattached};
@@ -131,6 +132,14 @@ pub enum OpenError {
     Uplink {
         /// As configured.
         name: String,
+    },
+    /// The kernel does not tell about an interface.
+    #[error("could not ask the kernel what kind of interface the uplink `{name}` is: {source}")]
+    Link {
+        /// As configured.
+        name: String,
+        /// The cause.
+        source: io::Error,
     },
     /// The cgroup directory cannot be used.
     #[error("could not use {} as a cgroup v2 directory: {source}", path.display())]

@@ -11,6 +11,7 @@ use aya::util::KernelVersion;
 use lb_common::LAYOUT_VERSION;
 
 use crate::OpenError;
+use crate::open::link;
 
 /// `BPF_FS_MAGIC` of the kernel.
 const BPF_FS: u64 = 0xcafe_4a11;
@@ -140,20 +141,17 @@ pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<()
                 "could not write 1 to {forwarding}: {error}; packets for backends on other nodes are dropped until it is 1"
             ));
         }
-        if is_veth(name) {
+        let facts = link::facts(name).map_err(|source| OpenError::Link {
+            name: name.clone(),
+            source,
+        })?;
+        if facts.veth {
             warnings.push(format!(
                 "uplink {name} is a veth: its other end needs GRO on or an XDP program, else packets sent by XDP are lost"
             ));
         }
     }
     Ok(())
-}
-
-/// A veth's other end has another index; a physical device's `iflink` is its own.
-pub(crate) fn is_veth(name: &str) -> bool {
-    let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default();
-    let device = Path::new(&format!("/sys/class/net/{name}/device")).exists();
-    !device && read("iflink").trim() != read("ifindex").trim()
 }
 
 /// The interface's index.

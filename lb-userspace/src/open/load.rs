@@ -6,7 +6,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::{Be16, Be32, LAYOUT_VERSION, NodeConfig, TUNNEL_PORT, node_flags};
 
 use crate::lb::Maps;
-use crate::open::check::is_veth;
+use crate::open::link;
 use crate::raw::SlotMemory;
 use crate::{Config, Lb, OpenError};
 
@@ -126,9 +126,15 @@ impl Lb {
         let old = self.maps.node.get(&0, 0).map_err(failed)?;
         let net = self.config.vip_net;
         let mask = u32::MAX.checked_shl(32 - u32::from(net.prefix())).unwrap_or(0);
-        let mtu = self.config.uplinks.iter().filter_map(|name| mtu(name)).min();
+        let uplinks: Vec<_> = self
+            .config
+            .uplinks
+            .iter()
+            .filter_map(|name| link::facts(name).ok())
+            .collect();
+        let mtu = uplinks.iter().filter_map(|facts| u16::try_from(facts.mtu).ok()).min();
         let mut flags = if self.config.trace { node_flags::TRACE } else { 0 };
-        if self.config.uplinks.iter().any(|name| is_veth(name)) {
+        if uplinks.iter().any(|facts| facts.veth) {
             flags |= node_flags::REDIRECT;
         }
         let node = NodeConfig {
@@ -141,12 +147,4 @@ impl Lb {
         };
         self.maps.node.set(0, node, 0).map_err(failed)
     }
-}
-
-fn mtu(uplink: &str) -> Option<u16> {
-    std::fs::read_to_string(format!("/sys/class/net/{uplink}/mtu"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
 }

@@ -70,17 +70,17 @@ pub(crate) fn enter() -> Folder {
         None::<&str>,
     )
     .expect("private mounts");
-    for (kind, target) in [("sysfs", Path::new("/sys")), ("cgroup2", &folder.path().join("cgroup"))] {
-        std::fs::create_dir_all(target).expect("mount point");
-        nix::mount::mount(
-            Some("none"),
-            target,
-            Some(kind),
-            nix::mount::MsFlags::empty(),
-            None::<&str>,
-        )
-        .expect(kind);
-    }
+    // /sys stays that of another network namespace, as under `nsenter`: nothing may be read there.
+    let cgroup = folder.path().join("cgroup");
+    std::fs::create_dir_all(&cgroup).expect("mount point");
+    nix::mount::mount(
+        Some("none"),
+        &cgroup,
+        Some("cgroup2"),
+        nix::mount::MsFlags::empty(),
+        None::<&str>,
+    )
+    .expect("cgroup2");
     // So that no packet but the tests' own is counted.
     std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("IPv6 off");
     ip("link add up0 type veth peer name wire0");
@@ -116,11 +116,7 @@ impl Lab {
         let mut config = config(folder.path());
         config.egress = egress;
         let (lb, _) = Lb::open(config).expect("the load balancer opens");
-        let uplink = std::fs::read_to_string("/sys/class/net/up0/ifindex")
-            .expect("up0")
-            .trim()
-            .parse()
-            .expect("a number");
+        let uplink = nix::net::if_::if_nametoindex("up0").expect("up0");
         Self { lb, uplink, folder }
     }
 
