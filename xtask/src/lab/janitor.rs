@@ -92,8 +92,11 @@ impl Drop for Janitor {
 
 /// Waits until `pid` has a child, and gives it.
 pub(super) fn only_child(pid: u32) -> Option<u32> {
-    super::place::wait_for(std::time::Duration::from_secs(10), || {
-        let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        listed.split_whitespace().next()?.parse().ok()
-    })
+    super::place::wait_for(std::time::Duration::from_secs(10), || first_child(pid))
+}
+
+/// A child of `pid`, if it has one now.
+pub(super) fn first_child(pid: u32) -> Option<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    listed.split_whitespace().next()?.parse().ok()
 }

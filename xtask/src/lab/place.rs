@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::janitor::{Janitor, only_child};
+use super::janitor::{Janitor, first_child, only_child};
 use crate::shell;
 
 /// Between two looks at a condition.
@@ -44,8 +44,8 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    /// The program itself, as seen from here.
-    pub pid: u32,
+    /// The program itself, as seen from here; `None` if it ended before anybody looked.
+    pid: Option<u32>,
     /// Both its outputs.
     pub log: PathBuf,
 }
@@ -209,20 +209,24 @@ pub fn inside(cgroup: Option<&Path>, pid: u32, program: &[&str]) -> Command {
 impl Daemon {
     /// Starts `command`, which must be one of [`inside`]'s.
     pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
-        let child = command.spawn().context("cannot start a program in the lab")?;
-        let Some(pid) = only_child(child.id()) else {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            bail!("a program did not start in the lab:\n{}", shell::last_lines(&said, 20));
-        };
+        let mut child = command.spawn().context("cannot start a program in the lab")?;
+        let id = child.id();
+        let pid = wait_for(Duration::from_secs(10), || match first_child(id) {
+            Some(pid) => Some(Some(pid)),
+            // A short program may be over already.
+            None => matches!(child.try_wait(), Ok(Some(_))).then_some(None),
+        });
+        let pid = pid.flatten();
         Ok(Self { child, pid, log })
     }
 
     /// SIGKILL, to the program itself.
     pub fn kill(&mut self) -> Result<()> {
-        let pid = i32::try_from(self.pid)
-            .ok()
+        let pid = self
+            .pid
+            .and_then(|pid| i32::try_from(pid).ok())
             .and_then(rustix::process::Pid::from_raw)
-            .context("no process")?;
+            .with_context(|| format!("the program ended at once; it said: {}", self.output()))?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("cannot kill the program")?;
         self.child.wait()?;
         Ok(())
