@@ -133,9 +133,13 @@ fn output_and_status_zero() {
     );
     task.env.insert("GREETING".to_owned(), "hi".to_owned());
     node.launch(task);
+    let states = node.states_until_end("echo");
+    // A program that is over at once may end before it is seen to run.
+    let ends = (states.first(), states.last());
     assert_eq!(
-        node.states_until_end("echo"),
-        [TaskState::Starting, TaskState::Running, TaskState::Finished]
+        ends,
+        (Some(&TaskState::Starting), Some(&TaskState::Finished)),
+        "{states:?}"
     );
     let sandbox = node.state().join("sandboxes/echo");
     let stdout = fs::read_to_string(sandbox.join("stdout")).expect("stdout");
