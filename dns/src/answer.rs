@@ -76,11 +76,7 @@ impl Answer {
     /// Cuts the answer to `limit` bytes: additional records go first and unannounced (RFC 2181 section 9), then answers,
     /// with TC set. Sizes are upper bounds, so that the OPT record always finds its place.
     pub(crate) fn fit(&mut self, question: &Name, limit: usize) {
-        // hickory's encoder writes the first owner in full; only the later ones become pointers to it.
-        let mut used = FIXED_SIZE + 2 * wire_len(question);
-        if let Some(soa) = &self.soa {
-            used += record_len(soa, question);
-        }
+        let mut used = self.before_answers(question);
         let kept = keep(&self.answers, &mut used, limit, question);
         if kept < self.answers.len() {
             self.answers.truncate(kept);
@@ -89,6 +85,18 @@ impl Answer {
         }
         let kept = keep(&self.additionals, &mut used, limit, question);
         self.additionals.truncate(kept);
+    }
+
+    /// Upper bound of the whole message: a limit not below it cuts nothing.
+    pub(crate) fn bound(&self, question: &Name) -> usize {
+        let records = self.answers.iter().chain(&self.additionals);
+        self.before_answers(question) + records.map(|record| record_len(record, question)).sum::<usize>()
+    }
+
+    /// What is there whatever is cut: header, question, SOA, OPT.
+    fn before_answers(&self, question: &Name) -> usize {
+        // hickory's encoder writes the first owner in full; only the later ones become pointers to it.
+        FIXED_SIZE + 2 * wire_len(question) + self.soa.iter().map(|soa| record_len(soa, question)).sum::<usize>()
     }
 }
 

@@ -1,14 +1,22 @@
 //! Opens the sockets, and says plainly why when that fails.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, UdpSocket};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
 
 use crate::ConfigError;
 
 /// How often a port chosen by the kernel for UDP is tried for TCP before giving up.
 const PORT_TRIES: usize = 16;
+/// How long a thread without questions waits before it looks whether it shall end.
+const LOOK_UP: Duration = Duration::from_millis(200);
+/// Bytes of questions that wait for a thread, some 8,000 of them: what comes in while a thread is not on its CPU.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// Why the name server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +65,9 @@ pub enum BindError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The threads that answer UDP.
+    #[error("name server: can't start a thread: {0}; raise the limit of tasks (TasksMax= in the unit)")]
+    Thread(io::Error),
     /// The client side towards the upstream servers could not be set up.
     #[error("name server: can't set up forwarding to the upstream servers: {0}; check the upstreams in the settings")]
     Forward(String),
@@ -85,19 +96,67 @@ impl BindError {
     }
 }
 
-/// Opens UDP and TCP on the same address and port.
-pub(crate) async fn open(addr: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError> {
+/// Sockets of one address.
+pub(crate) struct Sockets {
+    pub(crate) addr: SocketAddr,
+    /// One for each thread; the kernel spreads clients over them.
+    pub(crate) udp: Vec<UdpSocket>,
+    pub(crate) tcp: TcpListener,
+}
+
+/// Opens `threads` UDP sockets and one for TCP on the same address and port.
+pub(crate) fn open(addr: SocketAddr, threads: usize) -> Result<Sockets, BindError> {
     let mut tries = PORT_TRIES;
     loop {
-        let udp = UdpSocket::bind(addr)
-            .await
+        // Sockets that share a port let in any other program of the same user; one that does not share finds out whether
+        // somebody is there.
+        let probe = socket(addr, Sharing::No).map_err(|source| BindError::new("UDP", addr, source))?;
+        let chosen = probe
+            .local_addr()
             .map_err(|source| BindError::new("UDP", addr, source))?;
-        let chosen = udp.local_addr().map_err(|source| BindError::new("UDP", addr, source))?;
-        match TcpListener::bind(chosen).await {
-            Ok(tcp) => return Ok((udp, tcp)),
+        drop(probe);
+        let udp: io::Result<Vec<UdpSocket>> = (0..threads).map(|_| socket(chosen, Sharing::Yes)).collect();
+        let udp = udp.map_err(|source| BindError::new("UDP", chosen, source))?;
+        match listener(chosen) {
+            Ok(tcp) => {
+                return Ok(Sockets { addr: chosen, udp, tcp });
+            }
             // A port that the kernel chose for UDP may be taken for TCP: choose again.
             Err(source) if addr.port() == 0 && source.kind() == io::ErrorKind::AddrInUse && tries > 0 => tries -= 1,
             Err(source) => return Err(BindError::new("TCP", chosen, source)),
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Yes,
+    No,
+}
+
+fn socket(addr: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(sharing == Sharing::Yes)?;
+    socket.set_read_timeout(Some(LOOK_UP))?;
+    // What the system allows will do.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}
+
+/// A listener for streams, to be used inside a tokio runtime.
+pub(crate) fn listener(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of an earlier daemon that linger must not keep a new one from starting.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }

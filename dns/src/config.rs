@@ -1,10 +1,17 @@
 //! What an operator can set about a node's name server.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use model::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::zones::{DIRECTORY, GLOBAL, SPARTAN};
+
+/// Smallest UDP answer every client must take, and the largest for one that says nothing (RFC 1035 section 4.2.1).
+pub(crate) const PLAIN_UDP: u16 = 512;
+/// A node runs other things than its name server.
+const MAX_DEFAULT_WORKERS: usize = 4;
+/// More threads than this on one address are a mistake in the settings.
+const MAX_WORKERS: usize = 64;
 
 /// Settings of the name server. All have a default; see [`Config::default`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +21,20 @@ pub struct Config {
     /// Servers that are asked about all names outside the cluster's zones. Empty: such questions are REFUSED.
     pub upstreams: Vec<SocketAddr>,
     /// Who may ask about names outside the cluster's zones, besides this node itself by a loopback address. Put the node's
-    /// own addresses and its overlay block here. Anyone may ask about the cluster's zones.
-    pub clients: Vec<Ipv4Net>,
+    /// own addresses and its overlay block here.
+    pub clients: Vec<IpNet>,
+    /// Who may ask about the cluster's zones; empty: anyone.
+    pub allow: Vec<IpNet>,
+    /// Who may ask nothing and is REFUSED, stronger than `allow` and `clients`.
+    pub deny: Vec<IpNet>,
+    /// UDP answers a second to each foreign /24 or /56 network; beyond, answers have TC set and no records. 0: no limit.
+    pub rate: u32,
+    /// The same for each network among `clients`, and this node itself.
+    pub client_rate: u32,
+    /// Every how manieth answer beyond the limit is sent with TC set; the others are not sent. 0: none is.
+    pub slip: u32,
+    /// Threads, each with a socket of its own, that answer UDP on each address; 0: one for each CPU, at most 4.
+    pub workers: usize,
     /// The zone of task names, `mesos` in `my-service.marathon.mesos`.
     pub domain: String,
     /// Seconds that VIP names and the names of this node may be cached.
@@ -37,6 +56,12 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([198, 51, 100, 1], 53))],
             upstreams: Vec::new(),
             clients: Vec::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            rate: 50,
+            client_rate: 0,
+            slip: 1,
+            workers: 0,
             domain: "mesos".to_owned(),
             vip_ttl: 5,
             mesos_ttl: 60,
@@ -64,6 +89,11 @@ pub enum ConfigError {
     /// A question would go round in circles.
     #[error("upstream name server {0} is this server itself: questions would never end; name another server or none")]
     Loop(SocketAddr),
+    /// More threads than make sense.
+    #[error(
+        "the name server can't run {0} threads on each address: set 1 to {MAX_WORKERS}, or 0 to choose by the CPUs"
+    )]
+    Workers(usize),
 }
 
 impl Config {
@@ -79,17 +109,25 @@ impl Config {
         if [DIRECTORY, GLOBAL, SPARTAN].into_iter().any(overlaps) {
             return Err(ConfigError::DomainTaken(self.domain.clone()));
         }
+        if self.workers > MAX_WORKERS {
+            return Err(ConfigError::Workers(self.workers));
+        }
         match self.upstreams.iter().find(|upstream| self.listen.contains(upstream)) {
             Some(upstream) => Err(ConfigError::Loop(*upstream)),
             None => Ok(()),
         }
     }
 
-    /// Whether `source` may ask about names outside the cluster's zones.
-    pub fn may_forward(&self, source: IpAddr) -> bool {
-        match source.to_canonical() {
-            IpAddr::V4(addr) => addr.is_loopback() || self.clients.iter().any(|net| net.contains(addr)),
-            IpAddr::V6(addr) => addr.is_loopback(),
+    /// Largest UDP answer to a client that says it takes `payload` bytes, or says nothing.
+    pub(crate) fn udp_limit(&self, payload: Option<u16>) -> u16 {
+        payload.unwrap_or(PLAIN_UDP).min(self.max_udp_payload).max(PLAIN_UDP)
+    }
+
+    /// Threads for each address.
+    pub(crate) fn threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MAX_DEFAULT_WORKERS)),
+            workers => workers,
         }
     }
 }
@@ -111,6 +149,7 @@ mod tests {
             config.check()
         };
         assert_eq!(with(|c| c.listen.clear()), Err(ConfigError::NoListen));
+        assert_eq!(with(|c| c.workers = 65), Err(ConfigError::Workers(65)));
         for bad in ["", "Mesos", ".mesos", "a_b", "mesos."] {
             let config = Config {
                 domain: bad.to_owned(),
@@ -129,21 +168,5 @@ mod tests {
             with(|c| c.upstreams = c.listen.clone()),
             Err(ConfigError::Loop(_))
         ));
-    }
-
-    #[test]
-    fn only_the_node_and_its_containers_may_forward() {
-        let mut config = Config::default();
-        config.clients.push("9.0.1.0/24".parse().expect("valid"));
-        for (source, may) in [
-            ("127.0.0.53", true),
-            ("::1", true),
-            ("::ffff:9.0.1.7", true),
-            ("9.0.1.7", true),
-            ("9.0.2.7", false),
-            ("2001:db8::1", false),
-        ] {
-            assert_eq!(config.may_forward(source.parse().expect("valid")), may, "{source}");
-        }
     }
 }

@@ -5,19 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Header, HeaderCounts, LowerQuery, Metadata, OpCode, ResponseCode};
-use hickory_proto::rr::DNSClass;
+use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
+use crate::access::Client;
 use crate::answer::{Answer, answer};
 use crate::counters::{Counts, Kind};
 use crate::forward::Forwarder;
-use crate::{Config, Zones};
-
-/// Smallest UDP answer every client must take, and the largest for one that says nothing (RFC 1035 section 4.2.1).
-const PLAIN_UDP: u16 = 512;
+use crate::limit::Limiter;
+use crate::{BindError, Config, Zones};
 
 /// What all tasks of the server share.
 pub(crate) struct Shared {
@@ -25,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
     pub(crate) counts: Counts,
     pub(crate) forwarder: Option<Forwarder>,
+    pub(crate) limiter: Limiter,
     /// Counts questions, to rotate answers.
     pub(crate) turn: AtomicUsize,
 }
@@ -46,10 +46,10 @@ impl RequestHandler for Handler {
         meta.authoritative = answer.kind.is_ours();
         meta.recursion_available = shared.may_forward(request);
         meta.truncation = answer.truncated;
-        let edns = request.edns.as_ref().map(|_| {
-            // hickory takes the size of the answer's own OPT as the limit of a UDP message.
+        let edns = request.edns.as_ref().map(|asked| {
             let mut edns = Edns::new();
-            edns.set_max_payload(limit.min(shared.config.max_udp_payload.max(PLAIN_UDP)));
+            edns.set_max_payload(shared.config.udp_limit(Some(limit)));
+            edns.set_dnssec_ok(asked.flags().dnssec_ok);
             edns
         });
         shared.counts.add(answer.kind);
@@ -89,6 +89,10 @@ impl Shared {
         if query.query_class() != DNSClass::IN {
             return unsupported(ResponseCode::Refused);
         }
+        if matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR) {
+            // RFC 5936 section 2.2.1.
+            return (ResponseCode::Refused, Answer::empty(Kind::Refused));
+        }
         let zones = self.zones.load_full();
         if zones.is_empty() {
             // Not told yet what is ours.
@@ -124,15 +128,33 @@ impl Shared {
     }
 
     fn may_forward(&self, request: &Request) -> bool {
-        self.forwarder.is_some() && self.config.may_forward(request.src().ip())
+        self.recursion(self.config.client(request.src().ip()))
+    }
+
+    /// Whether names outside of our zones are answered to such a client: the RA flag.
+    pub(crate) fn recursion(&self, client: Client) -> bool {
+        self.forwarder.is_some() && client == Client::Own
     }
 
     /// Largest message this client can take.
-    fn limit(&self, request: &Request) -> u16 {
+    pub(crate) fn limit(&self, request: &Request) -> u16 {
         match request.protocol() {
-            Protocol::Udp => request.max_payload().min(self.config.max_udp_payload).max(PLAIN_UDP),
+            Protocol::Udp => self.config.udp_limit(Some(request.max_payload())),
             _ => u16::MAX,
         }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Result<Self, BindError> {
+        Ok(Self {
+            forwarder: Forwarder::new(&config.upstreams)?,
+            limiter: Limiter::new(config.slip),
+            config,
+            zones: ArcSwap::from_pointee(Zones::default()),
+            counts: Counts::default(),
+            turn: AtomicUsize::new(0),
+        })
     }
 }
 

@@ -2,17 +2,29 @@
 //!
 //! Of the four words every plane is told in, `observe` and `plan` fall away here: applying a new [`Zones`] is one atomic
 //! swap ([`Server::publish`]).
+//!
+//! A UDP question is answered by a thread of its own socket: `worker` takes it, `fast` answers it when it is plain. All other
+//! messages, and all that come by streams, go by `respond` to `handler`.
 
+mod access;
 mod answer;
 mod bind;
 mod config;
 mod counters;
 mod desired;
+mod fast;
 #[cfg(test)]
 mod fixture;
 mod forward;
 mod handler;
+mod limit;
+mod mmsg;
+mod respond;
 mod server;
+mod stream;
+mod template;
+mod wire;
+mod worker;
 mod zones;
 
 pub use bind::BindError;

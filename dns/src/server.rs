@@ -3,26 +3,21 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use model::Generation;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
-use crate::counters::Counts;
-use crate::forward::Forwarder;
-use crate::handler::{Handler, Shared};
+use crate::handler::Shared;
+use crate::stream::{Places, listen_tcp};
+use crate::worker::Workers;
 use crate::{BindError, Config, Counters, Zones, bind};
-
-/// A TCP connection that asks nothing for so long is closed, as DC/OS's server did.
-const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Answers that may wait on one TCP connection for a client that reads slowly.
-const TCP_ANSWERS_WAITING: usize = 32;
 
 /// Answers on all its addresses until [`Server::shutdown`], from the zones published last. Dropping it ends it at once.
 pub struct Server {
     shared: Arc<Shared>,
-    inner: hickory_server::Server<Handler>,
+    workers: Workers,
+    listeners: JoinSet<()>,
     addrs: Vec<SocketAddr>,
 }
 
@@ -44,23 +39,25 @@ impl Server {
         config.check()?;
         let mut sockets = Vec::new();
         for addr in &config.listen {
-            sockets.push(bind::open(*addr).await?);
+            sockets.push(bind::open(*addr, config.threads())?);
         }
-        let shared = Arc::new(Shared {
-            forwarder: Forwarder::new(&config.upstreams)?,
-            config,
-            zones: ArcSwap::from_pointee(Zones::default()),
-            counts: Counts::default(),
-            turn: AtomicUsize::new(0),
-        });
-        let mut inner = hickory_server::Server::new(Handler(Arc::clone(&shared)));
+        let shared = Arc::new(Shared::new(config)?);
+        let places = Places::new();
+        let mut listeners = JoinSet::new();
         let mut addrs = Vec::new();
-        for (udp, tcp) in sockets {
-            addrs.extend(udp.local_addr());
-            inner.register_socket(udp);
-            inner.register_listener(tcp, TCP_IDLE, TCP_ANSWERS_WAITING);
+        let mut udp = Vec::new();
+        for opened in sockets {
+            addrs.push(opened.addr);
+            udp.extend(opened.udp);
+            listeners.spawn(listen_tcp(Arc::clone(&shared), opened.tcp, Arc::clone(&places)));
         }
-        Ok(Self { shared, inner, addrs })
+        let workers = Workers::start(&shared, udp, &Handle::current()).map_err(BindError::Thread)?;
+        Ok(Self {
+            shared,
+            workers,
+            listeners,
+            addrs,
+        })
     }
 
     /// The addresses in use, in the order of [`Config::listen`], chosen ports filled in.
@@ -83,9 +80,11 @@ impl Server {
         self.shared.counts.read()
     }
 
-    /// Stops to listen and waits until that is done.
+    /// Stops to answer and closes all sockets; waits until that is done.
     pub async fn shutdown(mut self) {
-        if let Err(error) = self.inner.shutdown_gracefully().await {
+        self.listeners.shutdown().await;
+        let ended = tokio::task::spawn_blocking(move || self.workers.stop()).await;
+        if let Err(error) = ended {
             tracing::warn!(%error, "the name server did not end cleanly");
         }
     }

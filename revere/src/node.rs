@@ -343,7 +343,18 @@ fn dns_config(settings: &Settings) -> dns::Config {
     dns::Config {
         listen: settings.dns_listen.clone(),
         upstreams: settings.dns_upstreams.clone(),
-        clients: own.into_iter().chain([settings.overlay_net]).collect(),
+        clients: own
+            .into_iter()
+            .chain([settings.overlay_net])
+            .filter_map(|net| ipnet::IpNet::new(net.network().into(), net.prefix()).ok())
+            .chain(settings.dns_access.clients.clone())
+            .collect(),
+        allow: settings.dns_access.allow.clone(),
+        deny: settings.dns_access.deny.clone(),
+        rate: settings.config.dns_rate,
+        client_rate: settings.config.dns_client_rate,
+        slip: settings.config.dns_slip,
+        workers: settings.config.dns_workers,
         masters: settings.masters.iter().filter_map(|url| master_address(url)).collect(),
         ..dns::Config::default()
     }

@@ -52,13 +52,9 @@ fn handler(config: Config, backends: u8) -> Handler {
         )
     });
     let zones = crate::desired(&cluster(tasks.collect()), &view(), &config);
-    Handler(Arc::new(Shared {
-        forwarder: Forwarder::new(&config.upstreams).expect("no system state involved"),
-        config,
-        zones: ArcSwap::from_pointee(zones),
-        counts: Counts::default(),
-        turn: AtomicUsize::new(0),
-    }))
+    let shared = Shared::new(config).expect("no system state involved");
+    shared.zones.store(Arc::new(zones));
+    Handler(Arc::new(shared))
 }
 
 async fn ask_bytes(handler: &Handler, bytes: Vec<u8>, from: &str, protocol: Protocol) -> Vec<u8> {

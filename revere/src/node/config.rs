@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use model::{Ipv4Net, Resources, VipRange};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,20 @@ pub struct Config {
     pub dns_listen: Vec<String>,
     /// Name servers for all other names; by default those of /etc/resolv.conf.
     pub dns_upstreams: Vec<String>,
+    /// Networks, besides this node and its overlay block, that may ask the name server about all names.
+    pub dns_clients: Vec<String>,
+    /// Networks that may ask about the cluster's names; empty: all.
+    pub dns_allow: Vec<String>,
+    /// Networks that may ask nothing.
+    pub dns_deny: Vec<String>,
+    /// UDP answers a second to each foreign /24 or /56; 0: no limit.
+    pub dns_rate: u32,
+    /// The same for each network of the node's own clients.
+    pub dns_client_rate: u32,
+    /// Every how manieth answer over the limit goes out with TC set; 0: none.
+    pub dns_slip: u32,
+    /// Threads on each address of the name server; 0: one for each CPU, at most 4.
+    pub dns_workers: usize,
     /// Address of the node's own API.
     pub api_listen: String,
     /// Block of VIP addresses.
@@ -96,6 +111,13 @@ impl Default for Config {
             dns: true,
             dns_listen: Vec::new(),
             dns_upstreams: Vec::new(),
+            dns_clients: Vec::new(),
+            dns_allow: Vec::new(),
+            dns_deny: Vec::new(),
+            dns_rate: 50,
+            dns_client_rate: 0,
+            dns_slip: 1,
+            dns_workers: 0,
             api_listen: "0.0.0.0:5051".to_owned(),
             vip_range: "11.0.0.0/8".to_owned(),
             overlay: "9.0.0.0/8".to_owned(),
@@ -116,11 +138,20 @@ pub(super) struct Settings {
     pub(super) ports: Vec<(u16, u16)>,
     pub(super) dns_listen: Vec<SocketAddr>,
     pub(super) dns_upstreams: Vec<SocketAddr>,
+    pub(super) dns_access: NameAccess,
     pub(super) api_listen: SocketAddr,
     pub(super) vip_net: Ipv4Net,
     pub(super) overlay_net: Ipv4Net,
     pub(super) hold: Duration,
     pub(super) config: Config,
+}
+
+/// Who may ask the name server.
+#[derive(Clone, Debug)]
+pub(super) struct NameAccess {
+    pub(super) clients: Vec<IpNet>,
+    pub(super) allow: Vec<IpNet>,
+    pub(super) deny: Vec<IpNet>,
 }
 
 impl Settings {
@@ -174,6 +205,11 @@ impl Settings {
                 .filter(|addr| !dns_listen.contains(addr))
                 .collect(),
             dns_listen,
+            dns_access: NameAccess {
+                clients: nets("dns_clients", &config.dns_clients)?,
+                allow: nets("dns_allow", &config.dns_allow)?,
+                deny: nets("dns_deny", &config.dns_deny)?,
+            },
             api_listen: parse("api_listen", &config.api_listen, "write address:port")?,
             vip_net: parse(
                 "vip_range",
@@ -222,6 +258,16 @@ fn addresses(key: &'static str, texts: &[String]) -> Result<Option<Vec<SocketAdd
     Ok((!all.is_empty()).then_some(all))
 }
 
+/// Prefixes, or single addresses.
+fn nets(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, NodeError> {
+    let want = "write a prefix such as 10.0.0.0/8 or fd00::/8, or an address";
+    let one = |text: &String| match text.parse::<IpAddr>() {
+        Ok(addr) => Ok(IpNet::from(addr)),
+        Err(_) => parse::<IpNet>(key, text, want).map(|net| net.trunc()),
+    };
+    texts.iter().map(one).collect()
+}
+
 fn port_range(text: &str) -> Result<(u16, u16), NodeError> {
     let want = "write ranges such as 31000-32000";
     let (begin, end) = text.split_once('-').unwrap_or((text, text));
@@ -255,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn faults_name_their_key() {
         type Change = fn(&mut Config);
-        let set: [(&str, Change); 10] = [
+        let set: [(&str, Change); 11] = [
             ("master", |c| c.master = vec!["https://10.0.0.1:5050".into()]),
             ("master", |c| c.master = vec!["http://".into()]),
             ("master", |c| c.master = vec!["http://a b".into()]),
@@ -266,6 +312,7 @@ mod tests {
             ("vip_range", |c| c.vip_range = "11.0.0.1/8".into()),
             ("api_listen", |c| c.api_listen = "5051".into()),
             ("dns_listen", |c| c.dns_listen = vec!["x".into()]),
+            ("dns_deny", |c| c.dns_deny = vec!["10.0.0.0/33".into()]),
         ];
         for (key, change) in set {
             let mut config = Config {

@@ -96,6 +96,8 @@ async fn metrics(State(api): State<Api>) -> Response {
             ("refused", counts.refused),
             ("unsupported", counts.unsupported),
             ("truncated", counts.truncated),
+            ("limited", counts.limited),
+            ("dropped", counts.dropped),
         ] {
             copy(&metrics.dns_answers.get_or_create(&Kind { kind }), count);
         }

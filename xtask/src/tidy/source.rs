@@ -25,6 +25,10 @@ pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
         "raw bpf(2) calls for programs of a few instructions, which no loader is needed for",
     ),
     (
+        "dns/src/mmsg.rs",
+        "recvmmsg(2) and sendmmsg(2), whose structures point into each other",
+    ),
+    (
         "lb-common/src/pod.rs",
         "tells aya that the map's structs are plain bytes",
     ),
