@@ -53,7 +53,7 @@ impl Limiter {
         let over = self.count(network(source), second).saturating_sub(rate);
         if over == 0 {
             Verdict::Answer
-        } else if self.slip != 0 && over % self.slip == 0 {
+        } else if self.slip != 0 && over.is_multiple_of(self.slip) {
             Verdict::Truncate
         } else {
             Verdict::Drop

@@ -17,13 +17,11 @@ use crate::counters::Kind;
 use crate::handler::{Handler, Shared};
 use crate::wire::{self, Code, Screened};
 
-/// How a message came.
+/// How a message came: one at a time and from whoever it says, or by a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Udp,
-    Tcp,
-    Tls,
-    Https,
+    Stream,
 }
 
 impl Transport {
@@ -31,7 +29,7 @@ impl Transport {
         match self {
             Self::Udp => Protocol::Udp,
             // The handler only asks whether the size is limited.
-            Self::Tcp | Self::Tls | Self::Https => Protocol::Tcp,
+            Self::Stream => Protocol::Tcp,
         }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn listen_tcp(shared: Arc<Shared>, listener: TcpListener, place
             let _ = stream.set_nodelay(true);
             let shared = Arc::clone(&shared);
             connections.spawn(async move {
-                serve(&shared, stream, from, Transport::Tcp).await;
+                serve(&shared, stream, from).await;
                 drop(place);
             });
         }
@@ -109,7 +109,7 @@ pub(crate) async fn listen_tcp(shared: Arc<Shared>, listener: TcpListener, place
 }
 
 /// Answers what comes by one connection until its client ends it, falls silent or sends nonsense.
-pub(crate) async fn serve<S>(shared: &Arc<Shared>, stream: S, from: SocketAddr, transport: Transport)
+pub(crate) async fn serve<S>(shared: &Arc<Shared>, stream: S, from: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -128,7 +128,7 @@ where
         let too_long = message.len() > MAX_MESSAGE;
         let (shared, writer) = (Arc::clone(shared), Arc::clone(&writer));
         answers.spawn(async move {
-            if let Some(answer) = respond(&shared, message, from, transport).await {
+            if let Some(answer) = respond(&shared, message, from, Transport::Stream).await {
                 let mut writer = writer.lock().await;
                 // A client that does not take its answers loses the connection with the last of them.
                 let _ = timeout(IDLE, write_message(&mut *writer, &answer)).await;

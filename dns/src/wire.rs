@@ -5,7 +5,7 @@
 
 /// Longest message that is looked at. A question takes 271 bytes and an OPT record; what is longer is no question but an
 /// attempt to keep the parser busy, and is answered FORMERR by its header.
-pub const MAX_MESSAGE: usize = 4096;
+pub(crate) const MAX_MESSAGE: usize = 4096;
 
 /// Bytes of the header.
 pub(crate) const HEADER: usize = 12;
@@ -64,10 +64,6 @@ impl<'a> Plain<'a> {
     pub(crate) fn question(&self) -> &'a [u8] {
         let end = HEADER + self.name.len() + 4;
         self.message.get(HEADER..end).unwrap_or_default()
-    }
-
-    pub(crate) fn recursion_desired(&self) -> bool {
-        self.message.get(2).is_some_and(|byte| byte & 1 != 0)
     }
 }
 

@@ -21,7 +21,6 @@ fn ordinary_questions_are_plain() {
         assert_eq!(plain.name, b"\x01a\x02Bc\x05mesos\x00");
         assert_eq!(plain.question(), b"\x01a\x02Bc\x05mesos\x00\x00\x01\x00\x01");
         assert_eq!((plain.rtype, plain.edns.map(|edns| edns.payload)), (1, payload));
-        assert!(plain.recursion_desired());
     }
 }
 
@@ -49,7 +48,7 @@ fn one_change_makes_the_difference() {
         ("AXFR", |m| m[25] = 252, other),
         ("a pointer", |m| m[12] = 0xc0, other),
         ("a byte more", |m| m.push(0), other),
-        ("a byte less", |m| drop(m.pop()), other),
+        ("a byte less", |m| m.truncate(m.len() - 1), other),
         ("EDNS version 1", |m| m[34] = 1, other),
         ("EDNS flags", |m| m[35] = 1, other),
         ("too long", |m| m.resize(MAX_MESSAGE + 1, 0), form),
