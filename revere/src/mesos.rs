@@ -1,4 +1,6 @@
-//! The Mesos operator API's JSON: reading it on a node, writing it on the master.
+//! The Mesos operator API: reading its JSON or protobuf on a node, writing it on the master, following it over HTTP.
 
+pub mod client;
 pub mod decode;
 pub mod encode;
+pub mod protobuf;

@@ -7,7 +7,9 @@ mod disk;
 mod facts;
 mod http;
 mod link;
+mod masters;
 mod planes;
+mod poll;
 mod reconcile;
 mod remember;
 mod status;
@@ -15,6 +17,7 @@ mod stream;
 mod table;
 
 pub use config::{Config, XdpMode};
+pub use masters::SourceKind;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -85,6 +88,9 @@ pub enum NodeError {
     /// This program's own path, needed to start tasks.
     #[error("cannot find this program's own file, which starts tasks: {0}")]
     OwnPath(std::io::Error),
+    /// TLS towards masters.
+    #[error("node.master_ca, master_cert, master_key: {0}")]
+    Tls(crate::mesos::client::TlsError),
     /// No cgroup v2.
     #[error(
         "no cgroup v2 hierarchy is mounted; mount one (`mount -t cgroup2 none /sys/fs/cgroup/unified`) or set node.hook_cgroup"
@@ -146,7 +152,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         api,
         &shutdown,
     );
-    tracing::info!(ip = %settings.ip, hostname = settings.hostname, masters = ?settings.masters, "node runs");
+    tracing::info!(ip = %settings.ip, hostname = settings.hostname, source = ?settings.source.told(), "node runs");
     ready();
     let ended = parts.until(&shutdown).await;
     agent.shutdown();
@@ -189,7 +195,12 @@ fn start_parts(
         lb: opened.lb.clone(),
         dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
     });
+    let (masters, watcher) = settings.source.masters(settings.config.scheme());
+    if let Some(watcher) = watcher {
+        parts.add("leader watch", watcher);
+    }
     let link = link::Link {
+        masters: masters.clone(),
         settings: Arc::clone(settings),
         agent: agent.clone(),
         id,
@@ -198,11 +209,7 @@ fn start_parts(
         statuses: waiting,
         status: Arc::clone(status),
     };
-    let follower = stream::Follower {
-        masters: settings.masters.clone(),
-        events: events.clone(),
-        status: Arc::clone(status),
-    };
+    add_source(parts, settings, status, masters, events.clone());
     parts.add("service table", table.run(table_events));
     parts.add(
         "agent events",
@@ -221,11 +228,38 @@ fn start_parts(
         "snapshot file",
         remember::run(file, pictures.clone(), Arc::clone(status)),
     );
-    parts.add("task stream", follower.run());
-    parts.add("agent connection", link.run());
+    if settings.runs_tasks() {
+        status.change(|facts| facts.agent_on = true);
+        parts.add("agent connection", link.run());
+    }
     parts.add("agent", run_agent(agent.clone()));
     parts.add("API", serve(api, routes));
     pictures
+}
+
+/// Starts whatever tells of tasks.
+fn add_source(
+    parts: &mut Parts,
+    settings: &Settings,
+    status: &Arc<Status>,
+    masters: masters::Masters,
+    events: mpsc::Sender<TaskEvent>,
+) {
+    let (client, status) = (settings.client.clone(), Arc::clone(status));
+    if let masters::Source::Agent(url) = &settings.source {
+        let poller = poll::Poller::new(url.clone(), client, events, status);
+        parts.add("agent's state", poller.run());
+        return;
+    }
+    let follower = stream::Follower {
+        masters,
+        client,
+        max_record: settings.max_record,
+        patience: stream::Patience::default(),
+        events,
+        status,
+    };
+    parts.add("task stream", follower.run());
 }
 
 /// The daemon's concurrent parts, each with its name.
@@ -355,7 +389,12 @@ fn dns_config(settings: &Settings) -> dns::Config {
         client_rate: settings.config.dns_client_rate,
         slip: settings.config.dns_slip,
         workers: settings.config.dns_workers,
-        masters: settings.masters.iter().filter_map(|url| master_address(url)).collect(),
+        masters: settings
+            .source
+            .listed()
+            .iter()
+            .filter_map(|url| master_address(url))
+            .collect(),
         ..dns::Config::default()
     }
 }
@@ -379,6 +418,7 @@ fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<
             status.change(|facts| {
                 facts.from_disk = true;
                 facts.as_of_ms = Some(as_of_ms);
+                facts.as_of = Some(status::AsOf::aged(age));
             });
             table.apply(TaskEvent::Snapshot(state));
         }

@@ -1,6 +1,7 @@
 //! What the driver owns and readers may look at: the scheduler core and what is derived from its effects.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use model::{AgentId, LaunchSpec, Resources, ServiceTable, TaskEvent, TaskId};
@@ -8,7 +9,9 @@ use scheduler::{Effect, Record, Scheduler, Timestamp};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::mesos::decode::Encoding;
 use crate::mesos::encode::{self, Sizes};
+use crate::mesos::protobuf;
 use crate::recordio;
 
 /// Events a subscriber may lag behind before it is dropped; it then reconnects and takes a new snapshot.
@@ -25,7 +28,7 @@ pub(super) struct Core {
     pub(super) started: Timestamp,
     pub(super) now: Timestamp,
     sizes: BTreeMap<TaskId, Sizes>,
-    events: broadcast::Sender<Bytes>,
+    events: broadcast::Sender<Arc<Emitted>>,
 }
 
 fn sizes_of(spec: &LaunchSpec) -> Sizes {
@@ -65,7 +68,7 @@ impl Core {
     pub(super) fn emit(&mut self, event: TaskEvent) {
         if let Some(json) = self.event(&event) {
             // Fails only when nobody listens.
-            let _ = self.events.send(record(&json));
+            let _ = self.events.send(Arc::new(Emitted::new(json)));
         }
         if let TaskEvent::TaskUpdated { task, status, .. } = &event
             && status.state.is_terminal()
@@ -93,15 +96,20 @@ impl Core {
             TaskEvent::AgentAdded(agent) => encode::agent_added(self.scheduler.agent(&agent.id)?),
             TaskEvent::AgentRemoved(agent) => encode::agent_removed(agent.as_str()),
             TaskEvent::FrameworkAdded(framework) => encode::framework_added(framework),
-            TaskEvent::FrameworkRemoved(framework) => encode::framework_removed(framework.as_str()),
+            TaskEvent::FrameworkRemoved(framework) => {
+                let known = self.table.snapshot();
+                let name = known.frameworks.get(framework).map_or("", |info| info.name.as_str());
+                encode::framework_removed(framework.as_str(), name)
+            }
             // Inputs of a node's own table; a master never tells them.
             TaskEvent::Snapshot(_) | TaskEvent::LocalExit(_) | TaskEvent::HoldExpired => return None,
         })
     }
 
     /// The first records of a subscriber and everything after them, with nothing between.
-    pub(super) fn subscribe(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
-        (record(&encode::subscribed(self.get_state())), self.events.subscribe())
+    pub(super) fn subscribe(&self, encoding: Encoding) -> (Bytes, broadcast::Receiver<Arc<Emitted>>) {
+        let first = record(&encode::subscribed(self.get_state()), encoding);
+        (first, self.events.subscribe())
     }
 
     /// `get_state`.
@@ -169,6 +177,36 @@ impl Core {
 }
 
 /// One RecordIO record.
-pub(super) fn record(json: &Value) -> Bytes {
-    recordio::encode(json.to_string().as_bytes())
+pub(super) fn record(json: &Value, encoding: Encoding) -> Bytes {
+    match encoding {
+        Encoding::Json => recordio::encode(json.to_string().as_bytes()),
+        Encoding::Protobuf => recordio::encode(&protobuf::from_json(&protobuf::EVENT, json)),
+    }
+}
+
+/// One event for all subscribers: each encoding is made once, when the first subscriber needs it.
+#[derive(Debug)]
+pub(super) struct Emitted {
+    value: Value,
+    json: OnceLock<Bytes>,
+    protobuf: OnceLock<Bytes>,
+}
+
+impl Emitted {
+    fn new(value: Value) -> Self {
+        Self {
+            value,
+            json: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        }
+    }
+
+    /// Its record.
+    pub(super) fn record(&self, encoding: Encoding) -> Bytes {
+        let made = match encoding {
+            Encoding::Json => &self.json,
+            Encoding::Protobuf => &self.protobuf,
+        };
+        made.get_or_init(|| record(&self.value, encoding)).clone()
+    }
 }

@@ -8,7 +8,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use model::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, StateSnapshot, Task, TaskEvent, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::protobuf::{self, WireError};
 
 mod task;
 
@@ -19,6 +22,38 @@ pub const SUBNET_ATTRIBUTE: &str = "overlay_subnet";
 
 /// Mesos' own interval, for a master that does not tell one.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Characters of a malformed thing that a sentence about it repeats: a forged record must not fill the logs.
+const MAX_TOLD: usize = 200;
+
+/// How the records of a stream are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// Mesos's JSON.
+    #[default]
+    Json,
+    /// Its protobuf messages.
+    Protobuf,
+}
+
+impl Encoding {
+    /// Its content type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => protobuf::CONTENT_TYPE,
+        }
+    }
+
+    /// The encoding of a content type, whatever parameters follow it.
+    pub fn of(content_type: &str) -> Option<Self> {
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
+        [Self::Json, Self::Protobuf]
+            .into_iter()
+            .find(|encoding| kind.eq_ignore_ascii_case(encoding.content_type()))
+    }
+}
 
 /// What kind of thing was malformed; one counter each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,11 +80,15 @@ pub enum RejectKind {
     Attribute,
     /// A whole framework.
     Framework,
+    /// A protobuf field whose bytes are malformed.
+    Field,
+    /// A record of a type that this reader does not know.
+    Event,
 }
 
 impl RejectKind {
     /// All kinds, for counters that start at zero.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Task,
         Self::Status,
         Self::State,
@@ -61,6 +100,8 @@ impl RejectKind {
         Self::Agent,
         Self::Attribute,
         Self::Framework,
+        Self::Field,
+        Self::Event,
     ];
 
     /// The word used in logs and metrics.
@@ -77,6 +118,8 @@ impl RejectKind {
             Self::Agent => "agent",
             Self::Attribute => "attribute",
             Self::Framework => "framework",
+            Self::Field => "field",
+            Self::Event => "event",
         }
     }
 }
@@ -96,10 +139,9 @@ struct Rejects(Vec<Reject>);
 
 impl Rejects {
     fn add(&mut self, kind: RejectKind, what: impl Into<String>) {
-        self.0.push(Reject {
-            kind,
-            what: what.into(),
-        });
+        let mut what = what.into();
+        what.truncate(short(&what).len());
+        self.0.push(Reject { kind, what });
     }
 }
 
@@ -109,6 +151,9 @@ pub enum DecodeError {
     /// Not JSON.
     #[error("a record of the task stream is no JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// No protobuf, or cut short where lists are.
+    #[error("a record of the task stream is no protobuf message: {0}")]
+    Protobuf(#[from] WireError),
     /// No `type`, or its body is absent.
     #[error("a record of the task stream has no `{0}`")]
     Missing(&'static str),
@@ -136,26 +181,44 @@ pub struct Decoded {
     pub rejects: Vec<Reject>,
 }
 
-/// Decodes one record. An agent's `ip` is its host name if that is an address, else the address in its `pid`; host
+/// Decodes one record in either encoding.
+pub fn decode_as(encoding: Encoding, record: &[u8]) -> Result<Decoded, DecodeError> {
+    match encoding {
+        Encoding::Json => decode(record),
+        Encoding::Protobuf => decode_protobuf(record),
+    }
+}
+
+/// Decodes one protobuf record; the rules are those of [`decode`].
+pub fn decode_protobuf(record: &[u8]) -> Result<Decoded, DecodeError> {
+    let mut rejects = Rejects::default();
+    let value = protobuf::to_json(&protobuf::EVENT, record, &mut rejects.0)?;
+    decode_value(&value, rejects)
+}
+
+/// Decodes one JSON record. An agent's `ip` is its host name if that is an address, else the address in its `pid`; host
 /// names are resolved by the caller.
 pub fn decode(record: &[u8]) -> Result<Decoded, DecodeError> {
     let value: Value = serde_json::from_slice(record)?;
-    let kind = text(&value, "type").ok_or(DecodeError::Missing("type"))?;
-    let mut rejects = Rejects::default();
+    decode_value(&value, Rejects::default())
+}
+
+fn decode_value(value: &Value, mut rejects: Rejects) -> Result<Decoded, DecodeError> {
+    let kind = text(value, "type").ok_or(DecodeError::Missing("type"))?;
     let message = match kind {
-        "SUBSCRIBED" => subscribed(body(&value, "subscribed")?, &mut rejects),
+        "SUBSCRIBED" => subscribed(body(value, "subscribed")?, &mut rejects),
         "HEARTBEAT" => Message::Heartbeat,
         "TASK_ADDED" => {
-            let task = get(body(&value, "task_added")?, "task").ok_or(DecodeError::Missing("task"))?;
+            let task = get(body(value, "task_added")?, "task").ok_or(DecodeError::Missing("task"))?;
             event(decode_task(task, &mut rejects).map(TaskEvent::TaskAdded), kind)
         }
-        "TASK_UPDATED" => event(task_updated(body(&value, "task_updated")?, &mut rejects), kind),
+        "TASK_UPDATED" => event(task_updated(body(value, "task_updated")?, &mut rejects), kind),
         "AGENT_ADDED" => {
-            let agent = get(body(&value, "agent_added")?, "agent").ok_or(DecodeError::Missing("agent"))?;
+            let agent = get(body(value, "agent_added")?, "agent").ok_or(DecodeError::Missing("agent"))?;
             event(decode_agent(agent, &mut rejects).map(TaskEvent::AgentAdded), kind)
         }
         "AGENT_REMOVED" => {
-            let id = id(body(&value, "agent_removed")?, "agent_id").ok_or(DecodeError::Missing("agent_id"))?;
+            let id = id(body(value, "agent_removed")?, "agent_id").ok_or(DecodeError::Missing("agent_id"))?;
             Message::Event(TaskEvent::AgentRemoved(AgentId::new(id)))
         }
         "FRAMEWORK_ADDED" | "FRAMEWORK_UPDATED" => {
@@ -164,25 +227,51 @@ pub fn decode(record: &[u8]) -> Result<Decoded, DecodeError> {
             } else {
                 "framework_updated"
             };
-            let framework = get(body(&value, key)?, "framework").ok_or(DecodeError::Missing("framework"))?;
+            let framework = get(body(value, key)?, "framework").ok_or(DecodeError::Missing("framework"))?;
             event(
                 decode_framework(framework, &mut rejects).map(TaskEvent::FrameworkAdded),
                 kind,
             )
         }
         "FRAMEWORK_REMOVED" => {
-            let info = get(body(&value, "framework_removed")?, "framework_info");
+            let info = get(body(value, "framework_removed")?, "framework_info");
             let id = info
                 .and_then(|info| id(info, "id"))
                 .ok_or(DecodeError::Missing("framework_info.id"))?;
             Message::Event(TaskEvent::FrameworkRemoved(FrameworkId::new(id)))
         }
-        other => Message::Other(other.to_owned()),
+        other => {
+            rejects.add(
+                RejectKind::Event,
+                format!("a record of the unknown type `{}`", short(other)),
+            );
+            Message::Other(other.to_owned())
+        }
     };
     Ok(Decoded {
         message,
         rejects: rejects.0,
     })
+}
+
+/// What an agent says of itself (`GET_AGENT`) and of its tasks (`GET_STATE`), as if a master had told it.
+pub fn agent_state(agent: &Value, state: &Value) -> Result<(StateSnapshot, Vec<Reject>), DecodeError> {
+    let mut rejects = Rejects::default();
+    let info = decode_agent(body(agent, "get_agent")?, &mut rejects).ok_or(DecodeError::Missing("agent_info"))?;
+    let state = body(state, "get_state")?;
+    let part = |name: &str| get(state, name).unwrap_or(&Value::Null);
+    let (frameworks, tasks) = (part("get_frameworks"), part("get_tasks"));
+    let snapshot = StateSnapshot {
+        agents: vec![info],
+        frameworks: list(frameworks, "frameworks")
+            .filter_map(|framework| decode_framework(framework, &mut rejects))
+            .collect(),
+        tasks: list(tasks, "launched_tasks")
+            .filter_map(|task| decode_task(task, &mut rejects))
+            .collect(),
+        ..StateSnapshot::default()
+    };
+    Ok((snapshot, rejects.0))
 }
 
 fn event(event: Option<TaskEvent>, kind: &str) -> Message {
@@ -211,8 +300,7 @@ fn subscribed(body: &Value, rejects: &mut Rejects) -> Message {
             .collect(),
         tasks,
     };
-    let heartbeat = get(body, "heartbeat_interval_seconds")
-        .and_then(Value::as_f64)
+    let heartbeat = double(body, "heartbeat_interval_seconds")
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|interval| !interval.is_zero())
         .unwrap_or(DEFAULT_HEARTBEAT);
@@ -321,6 +409,35 @@ fn body<'a>(value: &'a Value, key: &'static str) -> Result<&'a Value, DecodeErro
 /// A field that is there and not null.
 fn get<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     value.get(key).filter(|field| !field.is_null())
+}
+
+/// A whole number, also as the text or the fraction-free double that some JSON writers make of one.
+fn number(value: &Value, key: &str) -> Option<u64> {
+    let field = get(value, key)?;
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..=9e15).contains(number);
+    field
+        .as_u64()
+        .or_else(|| field.as_str()?.parse().ok())
+        .or_else(|| format!("{:.0}", field.as_f64().filter(whole)?).parse().ok())
+}
+
+/// A finite double, also as text.
+fn double(value: &Value, key: &str) -> Option<f64> {
+    let field = get(value, key)?;
+    let number = field.as_f64().or_else(|| field.as_str()?.parse().ok());
+    number.filter(|number| number.is_finite())
+}
+
+/// A flag, also as text.
+fn flag(value: &Value, key: &str) -> Option<bool> {
+    let field = get(value, key)?;
+    field.as_bool().or_else(|| field.as_str()?.parse().ok())
+}
+
+/// What of a foreign text is repeated in logs.
+fn short(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_TOLD).map_or(text.len(), |(index, _)| index);
+    &text[..end]
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {

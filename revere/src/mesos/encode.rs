@@ -240,8 +240,9 @@ pub fn framework_added(info: &FrameworkInfo) -> Value {
 }
 
 /// `FRAMEWORK_REMOVED`.
-pub fn framework_removed(framework: &str) -> Value {
-    json!({"type": "FRAMEWORK_REMOVED", "framework_removed": {"framework_info": {"id": id(framework)}}})
+pub fn framework_removed(framework: &str, name: &str) -> Value {
+    let info = json!({"id": id(framework), "name": name, "user": "root"});
+    json!({"type": "FRAMEWORK_REMOVED", "framework_removed": {"framework_info": info}})
 }
 
 /// `HEARTBEAT`.

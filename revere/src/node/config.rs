@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeError;
 use super::facts;
+use super::masters::{Source, SourceKind};
+use crate::mesos::client::{Access, Client, TokenScheme};
+use crate::mesos::decode::Encoding;
 
 /// `[node]`. An empty text, list or zero means: find it out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// URLs of the masters; any of them will do, the leader is found from there.
+    /// URLs of the masters (any of them will do, the leader is found from there), or one zk:// address.
     pub master: Vec<String>,
     /// Underlay address of this node; by default the one that packets to the master leave with.
     pub ip: String,
@@ -76,6 +79,26 @@ pub struct Config {
     pub hold_seconds: u64,
     /// Log every packet decision.
     pub trace_packets: bool,
+    /// Whether to take tasks from a Revere master; off for a node that only follows a Mesos master.
+    pub run_tasks: bool,
+    /// `master` (their stream) or `agent` (poll the Mesos agent of this machine; its own tasks only).
+    pub source: SourceKind,
+    /// URL of that agent.
+    pub agent_url: String,
+    /// `json` or `protobuf`, for the stream.
+    pub master_encoding: Encoding,
+    /// File of certificate authorities for https; by default the system's.
+    pub master_ca: PathBuf,
+    /// File of this node's certificate, for masters that ask for one.
+    pub master_cert: PathBuf,
+    /// File of its key.
+    pub master_key: PathBuf,
+    /// File of a token to show to masters; read again for each request.
+    pub master_token_file: PathBuf,
+    /// `bearer` (`Authorization: Bearer ...`) or `dcos` (`Authorization: token=...`).
+    pub master_token_scheme: TokenScheme,
+    /// Largest record of the stream that is taken.
+    pub max_record_mb: u64,
 }
 
 /// Which kind of XDP to use.
@@ -124,6 +147,39 @@ impl Default for Config {
             dataplane: true,
             hold_seconds: 600,
             trace_packets: false,
+            run_tasks: true,
+            source: SourceKind::Master,
+            agent_url: "http://127.0.0.1:5051".to_owned(),
+            master_encoding: Encoding::Json,
+            master_ca: PathBuf::new(),
+            master_cert: PathBuf::new(),
+            master_key: PathBuf::new(),
+            master_token_file: PathBuf::new(),
+            master_token_scheme: TokenScheme::Bearer,
+            max_record_mb: 256,
+        }
+    }
+}
+
+impl Config {
+    /// How masters and agents are spoken to.
+    fn access(&self) -> Access {
+        Access {
+            encoding: self.master_encoding,
+            ca: self.master_ca.clone(),
+            certificate: self.master_cert.clone(),
+            key: self.master_key.clone(),
+            token: self.master_token_file.clone(),
+            scheme: self.master_token_scheme,
+        }
+    }
+
+    /// How a leader that ZooKeeper tells is spoken to: it does not say.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.master_ca.as_os_str().is_empty() {
+            "http"
+        } else {
+            "https"
         }
     }
 }
@@ -131,7 +187,9 @@ impl Default for Config {
 /// The checked form: everything found out, everything parsed.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) masters: Vec<String>,
+    pub(super) source: Source,
+    pub(super) client: Client,
+    pub(super) max_record: usize,
     pub(super) ip: Ipv4Addr,
     pub(super) hostname: String,
     pub(super) resources: Resources,
@@ -155,30 +213,24 @@ pub(super) struct NameAccess {
 }
 
 impl Settings {
+    /// Whether tasks come from a Revere master.
+    pub(super) fn runs_tasks(&self) -> bool {
+        self.config.run_tasks && !matches!(self.source, Source::Agent(_))
+    }
+
     /// Finds out what is not set; asks the kernel for routes and sizes, nothing else.
     pub(super) async fn new(config: Config) -> Result<Self, NodeError> {
-        if config.master.is_empty() {
+        let source = Source::new(&config)?;
+        let client = Client::new(&config.access()).map_err(NodeError::Tls)?;
+        if source.needs_tls() && !client.has_tls() {
             return Err(wrong(
-                "master",
+                "master_ca",
                 "",
-                "it must name at least one master, for example http://10.0.0.1:5050",
+                "the system trusts no authority; name a PEM file with the masters'",
             ));
         }
-        let masters: Vec<String> = config
-            .master
-            .iter()
-            .map(|url| url.trim_end_matches('/').to_owned())
-            .collect();
-        let usable = |url: &str| {
-            url.parse::<hyper::Uri>().is_ok_and(|uri| {
-                uri.scheme_str() == Some("http") && uri.path() == "/" && uri.host().is_some_and(|host| !host.is_empty())
-            })
-        };
-        if let Some(bad) = config.master.iter().find(|url| !usable(url)) {
-            return Err(wrong("master", bad, "write http://host:port"));
-        }
         let ip = if config.ip.is_empty() {
-            facts::source_address(&masters).await?
+            facts::source_address(&source.hosts()).await?
         } else {
             parse("ip", &config.ip, "write an IPv4 address")?
         };
@@ -191,7 +243,9 @@ impl Settings {
         let dns_listen = addresses("dns_listen", &config.dns_listen)?.unwrap_or(listen_default);
         let upstreams = addresses("dns_upstreams", &config.dns_upstreams)?.unwrap_or_else(facts::system_nameservers);
         Ok(Self {
-            masters,
+            source,
+            client,
+            max_record: max_record(config.max_record_mb)?,
             ip,
             hostname,
             resources: facts::resources(&config)?,
@@ -268,6 +322,14 @@ fn nets(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, NodeError> {
     texts.iter().map(one).collect()
 }
 
+/// At least one MiB, and no more than memory could hold many times over once decoded.
+fn max_record(mb: u64) -> Result<usize, NodeError> {
+    let bytes = usize::try_from(mb).ok().filter(|mb| (1..=1024).contains(mb));
+    bytes
+        .map(|mb| mb * 1024 * 1024)
+        .ok_or_else(|| wrong("max_record_mb", &mb.to_string(), "write 1 to 1024"))
+}
+
 fn port_range(text: &str) -> Result<(u16, u16), NodeError> {
     let want = "write ranges such as 31000-32000";
     let (begin, end) = text.split_once('-').unwrap_or((text, text));
@@ -301,8 +363,15 @@ mod tests {
     #[tokio::test]
     async fn faults_name_their_key() {
         type Change = fn(&mut Config);
-        let set: [(&str, Change); 11] = [
+        let set: [(&str, Change); 15] = [
             ("master", |c| c.master = vec!["https://10.0.0.1:5050".into()]),
+            ("master", |c| c.master = vec!["zk://10.0.0.1:2181".into()]),
+            ("master", |c| c.master.clear()),
+            ("agent_url", |c| {
+                c.source = SourceKind::Agent;
+                c.agent_url = "here".into();
+            }),
+            ("max_record_mb", |c| c.max_record_mb = 1 << 40),
             ("master", |c| c.master = vec!["http://".into()]),
             ("master", |c| c.master = vec!["http://a b".into()]),
             ("master", |c| c.master = vec!["http://10.0.0.1:5050/v2".into()]),

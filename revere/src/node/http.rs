@@ -54,7 +54,7 @@ async fn health(State(api): State<Api>) -> Response {
 
 fn health_of(facts: &Facts) -> (bool, Value) {
     let failing = facts.planes.iter().any(|plane| plane.on && !plane.failures.is_empty());
-    let healthy = facts.master_connected && facts.agent_connected && !failing;
+    let healthy = facts.master_connected && (facts.agent_connected || !facts.agent_on) && !failing;
     let planes: BTreeMap<&str, Value> = PlaneName::ALL
         .iter()
         .zip(&facts.planes)
@@ -136,7 +136,7 @@ async fn node(State(api): State<Api>) -> Json<Value> {
         "hostname": settings.hostname,
         "ip": settings.ip,
         "subnet": facts.subnet,
-        "masters": settings.masters,
+        "masters": settings.source.told(),
         "resources": {
             "cpus_milli": settings.resources.cpus_milli,
             "mem_mb": settings.resources.mem_mb,
@@ -184,6 +184,7 @@ mod tests {
     fn health_needs_master_agent_and_every_plane_that_is_on() {
         let mut facts = Facts {
             master_connected: true,
+            agent_on: true,
             agent_connected: true,
             ..Facts::default()
         };
@@ -194,6 +195,10 @@ mod tests {
         assert!(!healthy);
         assert_eq!(body["planes"]["lb"]["failures"].as_array().map(Vec::len), Some(1));
         facts.planes[1].failures.clear();
+        facts.agent_connected = false;
+        assert!(!health_of(&facts).0);
+        facts.agent_on = false;
+        assert!(health_of(&facts).0, "no tasks are to be run here");
         facts.master_connected = false;
         assert!(!health_of(&facts).0);
     }

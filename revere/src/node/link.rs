@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::config::Settings;
 use super::disk::save_agent_id;
+use super::masters::Masters;
 use super::planes::LbPlane;
 use super::status::Status;
 use super::stream::Backoff;
@@ -65,9 +66,8 @@ pub(super) async fn pump(
                 }
             }
             AgentEvent::Status { task, status, .. } => {
-                if statuses.send((task, status)).await.is_err() {
-                    return;
-                }
+                // Nobody listens on a node that takes no tasks from a master.
+                let _ = statuses.send((task, status)).await;
             }
         }
     }
@@ -142,6 +142,7 @@ impl Pending {
 
 #[derive(Debug)]
 pub(super) struct Link {
+    pub(super) masters: Masters,
     pub(super) settings: Arc<Settings>,
     pub(super) agent: Agent,
     pub(super) id: Option<AgentId>,
@@ -156,8 +157,19 @@ impl Link {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         let mut pending = Pending::default();
-        let settings = Arc::clone(&self.settings);
-        for master in settings.masters.iter().cycle() {
+        let mut turn = 0;
+        loop {
+            let masters = self.masters.borrow_and_update().clone();
+            if masters.is_empty() {
+                self.status.agent_down("no leading master is known yet");
+                // Without a sender nobody will ever tell one, and the node ends with its other parts.
+                if self.masters.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                continue;
+            }
+            let master = &masters[turn % masters.len()];
+            turn += 1;
             let Err(error) = self.serve(master, &mut pending, &mut backoff).await;
             self.status.agent_down(&error.to_string());
             let wait = backoff.next();

@@ -1,6 +1,6 @@
 //! What the node knows about itself, for `/health`, `/metrics` and people.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::{AgentId, Generation, Ipv4Net};
 use parking_lot::Mutex;
@@ -48,6 +48,23 @@ pub(super) struct PlaneState {
     pub(super) failures: Vec<String>,
 }
 
+/// A moment by the monotonic clock, and how old the picture was then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsOf {
+    at: Instant,
+    age: Duration,
+}
+
+impl AsOf {
+    /// Now, with a picture of that age.
+    pub(super) fn aged(age: Duration) -> Self {
+        Self {
+            at: Instant::now(),
+            age,
+        }
+    }
+}
+
 /// All of it; a copy is what `/health` shows.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Facts {
@@ -55,6 +72,8 @@ pub(super) struct Facts {
     pub(super) master_connected: bool,
     /// The master whose stream it is.
     pub(super) master: Option<String>,
+    /// Whether the agent takes tasks from a master at all.
+    pub(super) agent_on: bool,
     /// Whether the agent is registered.
     pub(super) agent_connected: bool,
     /// This node's id.
@@ -65,6 +84,9 @@ pub(super) struct Facts {
     pub(super) generation: Option<u64>,
     /// Unix time in milliseconds at which the picture was last known to be true.
     pub(super) as_of_ms: Option<u64>,
+    /// The same by the clock that never jumps, which the age is taken from.
+    #[serde(skip)]
+    pub(super) as_of: Option<AsOf>,
     /// Whether the picture comes from the disk and no master has confirmed it since the start.
     pub(super) from_disk: bool,
     /// By plane, in the order of [`PlaneName::ALL`].
@@ -105,6 +127,7 @@ impl Status {
             facts.master = Some(master.to_owned());
             facts.from_disk = false;
             facts.as_of_ms = Some(unix_ms());
+            facts.as_of = Some(AsOf::aged(Duration::ZERO));
         });
     }
 
@@ -114,6 +137,7 @@ impl Status {
         self.change(|facts| {
             if facts.master_connected {
                 facts.as_of_ms = Some(unix_ms());
+                facts.as_of = Some(AsOf::aged(Duration::ZERO));
             }
         });
     }
@@ -166,6 +190,7 @@ impl Status {
 
     /// Age of the picture.
     pub(super) fn age_ms(facts: &Facts) -> Option<u64> {
-        facts.as_of_ms.map(|then| unix_ms().saturating_sub(then))
+        let age = facts.as_of.map(|as_of| as_of.age.saturating_add(as_of.at.elapsed()))?;
+        Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
     }
 }

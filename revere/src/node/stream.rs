@@ -1,35 +1,25 @@
 //! Follows the task stream of whichever master leads, for ever.
+//!
+//! Time here is monotonic only: a clock that jumps neither ends a stream nor makes data look younger.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION};
-use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use http_body_util::BodyExt as _;
 use model::{AgentInfo, TaskEvent};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::masters::Masters;
 use super::status::Status;
-use crate::mesos::decode::{DecodeError, Message, decode};
+use crate::mesos::client::{ApiError, Client, Subscription};
+use crate::mesos::decode::{DecodeError, Encoding, Message, Reject, RejectKind, decode_as};
 use crate::metrics::Kind;
 use crate::recordio::{Decoder, RecordError};
-
-/// Largest record: the state of a very large cluster fits, a forged length does not fill the memory.
-const MAX_RECORD: usize = 256 * 1024 * 1024;
-
-/// Redirects followed in a row; leadership changes need one.
-const MAX_REDIRECTS: usize = 4;
-
-/// Longest wait for connection, answer and first record.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Heartbeats that may be missed.
 const MISSED_HEARTBEATS: u32 = 3;
@@ -40,52 +30,96 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
+/// How long things may take.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    /// For the first record: a large cluster's state takes a master a while.
+    pub(super) start: Duration,
+    /// Heartbeat intervals that are believed; one told outside of them counts as the nearest inside, so that neither a
+    /// master that promises next to none nor one that promises more than it sends decides when its silence is noticed.
+    pub(super) heartbeats: RangeInclusive<Duration>,
+    /// For one record, however steadily its bytes trickle in.
+    pub(super) record: Duration,
+    /// A stream that stood so long was a good one: the next wait is short again.
+    pub(super) steady: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(15),
+            heartbeats: Duration::from_secs(1)..=Duration::from_secs(30),
+            record: Duration::from_secs(120),
+            steady: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Why the stream could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
-    #[error("master address `{0}` is wrong: write http://host:port")]
-    Address(String),
-    #[error("cannot reach the master at {0}: {1}")]
-    Tcp(String, std::io::Error),
-    #[error("the master at {0} gave no answer in time")]
-    Timeout(String),
+    #[error(transparent)]
+    Api(#[from] ApiError),
     #[error("the connection to the master failed: {0}")]
     Http(#[from] hyper::Error),
-    #[error("the master at {0} answers {1} to SUBSCRIBE")]
-    Status(String, StatusCode),
-    #[error("masters redirect to each other without end, last to {0}")]
-    Redirects(String),
-    #[error("the master at {0} redirects without saying where to")]
-    NoLocation(String),
     #[error("the task stream is unreadable: {0}")]
     Record(#[from] RecordError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
     #[error("the task stream was silent for {0:?}")]
     Silent(Duration),
+    #[error("a record of the task stream was not whole after {0:?}")]
+    Slow(Duration),
     #[error("the master closed the task stream")]
     Ended,
+    #[error("another master leads now")]
+    Moved,
     #[error("the node is stopping")]
     Stopping,
 }
 
 #[derive(Debug)]
 pub(super) struct Follower {
-    pub(super) masters: Vec<String>,
+    pub(super) masters: Masters,
+    pub(super) client: Client,
+    pub(super) max_record: usize,
+    pub(super) patience: Patience,
     pub(super) events: mpsc::Sender<TaskEvent>,
     pub(super) status: Arc<Status>,
 }
 
 impl Follower {
     /// Connects, follows, and starts again with the next master after each failure.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        for master in self.masters.iter().cycle() {
-            let error = match self.follow(master, &mut backoff).await {
-                Err(StreamError::Stopping) => return,
-                Err(error) => error,
-                Ok(never) => match never {},
-            };
+        let mut turn = 0;
+        loop {
+            let known = self.masters.borrow_and_update().clone();
+            if known.is_empty() {
+                self.status.stream_down("no leading master is known yet");
+                if self.masters.changed().await.is_err() {
+                    // Nobody will ever tell one.
+                    return std::future::pending().await;
+                }
+                continue;
+            }
+            let master = &known[turn % known.len()];
+            turn += 1;
+            let mut began = None;
+            let error = self.follow_while_it_leads(master, &mut began).await;
+            match error {
+                StreamError::Stopping => return,
+                StreamError::Moved => {
+                    turn = 0;
+                    self.status.stream_down(&error.to_string());
+                    tracing::info!(%master, "{error}");
+                    continue;
+                }
+                _ => {}
+            }
+            if began.is_some_and(|began: Instant| began.elapsed() >= self.patience.steady) {
+                backoff = Backoff::default();
+            }
             self.status.stream_down(&error.to_string());
             let wait = backoff.next();
             tracing::warn!(%master, ?wait, "{error}; trying again");
@@ -93,25 +127,62 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, master: &str, backoff: &mut Backoff) -> Result<std::convert::Infallible, StreamError> {
-        let (leader, response) = timeout(START_TIMEOUT, subscribe(master))
-            .await
-            .map_err(|_| StreamError::Timeout(master.to_owned()))??;
-        let mut body = response.into_body();
-        let mut decoder = Decoder::new(MAX_RECORD);
-        let mut patience = START_TIMEOUT;
-        loop {
-            while let Some(record) = decoder.next_record()? {
-                if let Some(heartbeat) = self.take(&record, &leader).await? {
-                    patience = heartbeat * MISSED_HEARTBEATS;
-                    *backoff = Backoff::default();
+    /// Follows one master until it fails, or until another is known to lead.
+    async fn follow_while_it_leads(&self, master: &str, began: &mut Option<Instant>) -> StreamError {
+        let mut masters = self.masters.clone();
+        let moved = async {
+            loop {
+                if masters.changed().await.is_err() {
+                    // A given list never changes.
+                    std::future::pending::<()>().await;
+                }
+                if masters
+                    .borrow_and_update()
+                    .first()
+                    .is_some_and(|leader| leader != master)
+                {
+                    return StreamError::Moved;
                 }
             }
-            match timeout(patience, body.frame()).await {
-                Err(_) => return Err(StreamError::Silent(patience)),
+        };
+        tokio::select! {
+            ended = self.follow(master, began) => match ended {
+                Err(error) => error,
+                Ok(never) => match never {},
+            },
+            error = moved => error,
+        }
+    }
+
+    async fn follow(&self, master: &str, began: &mut Option<Instant>) -> Result<std::convert::Infallible, StreamError> {
+        let Subscription {
+            leader,
+            encoding,
+            mut body,
+        } = self.client.subscribe(master).await?;
+        let mut decoder = Decoder::new(self.max_record);
+        let mut silence = self.patience.start;
+        // When the last whole record was there; nothing less counts as a sign of life for ever.
+        let mut whole = Instant::now();
+        let mut heard = whole;
+        loop {
+            while let Some(record) = decoder.next_record()? {
+                if let Some(heartbeat) = self.take(encoding, &record, &leader).await? {
+                    let believed = heartbeat.clamp(*self.patience.heartbeats.start(), *self.patience.heartbeats.end());
+                    silence = believed * MISSED_HEARTBEATS;
+                    began.get_or_insert_with(Instant::now);
+                }
+                whole = Instant::now();
+                heard = whole;
+            }
+            let slow = whole + self.patience.record;
+            match timeout_at((heard + silence).min(slow), body.frame()).await {
+                Err(_) if Instant::now() >= slow => return Err(StreamError::Slow(self.patience.record)),
+                Err(_) => return Err(StreamError::Silent(silence)),
                 Ok(Some(frame)) => {
                     if let Ok(data) = frame?.into_data() {
                         decoder.push(&data);
+                        heard = Instant::now();
                     }
                 }
                 Ok(None) => {
@@ -123,15 +194,9 @@ impl Follower {
     }
 
     /// One record; returns the heartbeat interval if the stream begins with it.
-    async fn take(&self, record: &[u8], leader: &str) -> Result<Option<Duration>, StreamError> {
-        let decoded = decode(record)?;
-        for reject in &decoded.rejects {
-            let kind = Kind {
-                kind: reject.kind.as_str(),
-            };
-            self.status.metrics.decode_rejects.get_or_create(&kind).inc();
-            tracing::warn!(kind = kind.kind, "left out of the task stream: {}", reject.what);
-        }
+    async fn take(&self, encoding: Encoding, record: &[u8], leader: &str) -> Result<Option<Duration>, StreamError> {
+        let decoded = decode_as(encoding, record)?;
+        note_rejects(&self.status, &decoded.rejects);
         let (event, heartbeat) = match decoded.message {
             Message::Subscribed(mut state, heartbeat) => {
                 join_all(state.agents.iter_mut().map(resolve)).await;
@@ -156,58 +221,24 @@ impl Follower {
     }
 }
 
-/// Opens the stream at `master` or wherever it redirects to.
-async fn subscribe(master: &str) -> Result<(String, Response<Incoming>), StreamError> {
-    let mut url = format!("{master}/api/v1");
-    for _ in 0..=MAX_REDIRECTS {
-        let uri: Uri = url.parse().map_err(|_| StreamError::Address(url.clone()))?;
-        let authority = uri.authority().ok_or_else(|| StreamError::Address(url.clone()))?;
-        let host = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-        let response = post(&host, uri.path()).await?;
-        match response.status() {
-            StatusCode::OK => return Ok((host, response)),
-            StatusCode::TEMPORARY_REDIRECT => {
-                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-                url = redirected(location.ok_or(StreamError::NoLocation(host))?);
-            }
-            status => return Err(StreamError::Status(host, status)),
+/// Counts and logs what was left out.
+pub(super) fn note_rejects(status: &Status, rejects: &[Reject]) {
+    for reject in rejects {
+        let kind = Kind {
+            kind: reject.kind.as_str(),
+        };
+        status.metrics.decode_rejects.get_or_create(&kind).inc();
+        if reject.kind == RejectKind::Event {
+            // A newer master has more of them; the counter is enough.
+            tracing::debug!(kind = kind.kind, "left out of the task stream: {}", reject.what);
+        } else {
+            tracing::warn!(kind = kind.kind, "left out of the task stream: {}", reject.what);
         }
     }
-    Err(StreamError::Redirects(url))
-}
-
-/// Mesos sends `//host:port/path`; a bare host means the same path.
-fn redirected(location: &str) -> String {
-    let url = match location.strip_prefix("//") {
-        Some(rest) => format!("http://{rest}"),
-        None => location.to_owned(),
-    };
-    match url.strip_prefix("http://") {
-        Some(rest) if !rest.trim_end_matches('/').contains('/') => {
-            format!("http://{}/api/v1", rest.trim_end_matches('/'))
-        }
-        _ => url,
-    }
-}
-
-async fn post(host: &str, path: &str) -> Result<Response<Incoming>, StreamError> {
-    let stream = TcpStream::connect(host)
-        .await
-        .map_err(|error| StreamError::Tcp(host.to_owned(), error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the response's body.
-    tokio::spawn(connection);
-    let request = Request::post(path)
-        .header(HOST, host)
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json")
-        .body(Full::new(Bytes::from_static(br#"{"type":"SUBSCRIBE"}"#)))
-        .map_err(|_| StreamError::Address(host.to_owned()))?;
-    Ok(sender.send_request(request).await?)
 }
 
 /// Looks an agent's host name up unless it is an address; what the agent's pid told stays if that fails.
-async fn resolve(agent: &mut AgentInfo) {
+pub(super) async fn resolve(agent: &mut AgentInfo) {
     if agent.hostname.parse::<Ipv4Addr>().is_ok() {
         return;
     }
@@ -223,19 +254,30 @@ async fn resolve(agent: &mut AgentInfo) {
 
 /// Waits that double, with jitter so that a thousand nodes do not come at the same moment.
 #[derive(Debug)]
-pub(super) struct Backoff(Duration);
+pub(super) struct Backoff {
+    step: Duration,
+    longest: Duration,
+}
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self(FIRST_BACKOFF)
+        Self {
+            step: FIRST_BACKOFF,
+            longest: MAX_BACKOFF,
+        }
     }
 }
 
 impl Backoff {
+    /// Waits from `first` to `longest`.
+    pub(super) fn between(first: Duration, longest: Duration) -> Self {
+        Self { step: first, longest }
+    }
+
     /// The next wait: the current step plus up to half of it.
     pub(super) fn next(&mut self) -> Duration {
-        let step = self.0;
-        self.0 = (step * 2).min(MAX_BACKOFF);
+        let step = self.step;
+        self.step = (step * 2).min(self.longest);
         // The standard library's random hash seed is the only randomness needed here.
         let percent = u32::try_from(RandomState::new().hash_one(0) % 50).unwrap_or(0);
         step + step * percent / 100

@@ -1,5 +1,7 @@
-//! The Mesos operator API v1, in JSON.
+//! The Mesos operator API v1, in JSON and protobuf.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,11 +16,13 @@ use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use crate::master::core::{Core, record};
+use crate::master::core::{Core, Emitted, record};
 use crate::master::handle::Gone;
-use crate::mesos::encode;
+use crate::mesos::decode::Encoding;
+use crate::mesos::{encode, protobuf};
 
 const JSON: &str = "application/json";
+const PROTOBUF: &str = protobuf::CONTENT_TYPE;
 
 /// Error bodies are plain text, as Mesos has them.
 type Answer = Result<Response, (StatusCode, String)>;
@@ -27,8 +31,15 @@ fn gone(gone: Gone) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
 }
 
+/// How a request is written and how its answer shall be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Transport {
+    request: Encoding,
+    answer: Encoding,
+}
+
 /// Checks the transport's rules: method, content type, acceptable answers.
-fn check(method: &Method, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+fn check(method: &Method, headers: &HeaderMap) -> Result<Transport, (StatusCode, String)> {
     if method != Method::POST {
         return Err((
             StatusCode::METHOD_NOT_ALLOWED,
@@ -41,40 +52,59 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<(), (StatusCode, String
             "Expecting 'Content-Type' to be present".to_owned(),
         )
     })?;
-    let content = content.to_str().unwrap_or_default();
-    if content.split(';').next().map(str::trim) != Some(JSON) {
-        let text = format!("Expecting 'Content-Type' of {JSON}, not '{content}': protobuf is not carried out");
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-    }
-    let accepted = headers
+    let request = Encoding::of(content.to_str().unwrap_or_default()).ok_or_else(|| {
+        let text = format!("Expecting 'Content-Type' of {JSON} or {PROTOBUF}");
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+    })?;
+    // Of what is acceptable JSON comes first, as in Mesos, whatever the weights say.
+    let accept = headers
         .get(header::ACCEPT)
-        .is_none_or(|accept| accepts_json(accept.to_str().unwrap_or_default()));
-    if !accepted {
-        return Err((
-            StatusCode::NOT_ACCEPTABLE,
-            format!("Expecting 'Accept' to allow '{JSON}'"),
-        ));
-    }
-    Ok(())
+        .map(|accept| accept.to_str().unwrap_or_default());
+    let answer = [Encoding::Json, Encoding::Protobuf]
+        .into_iter()
+        .find(|encoding| accept.is_none_or(|accept| accepts(accept, *encoding)))
+        .ok_or_else(|| {
+            let text = format!("Expecting 'Accept' to allow '{JSON}' or '{PROTOBUF}'");
+            (StatusCode::NOT_ACCEPTABLE, text)
+        })?;
+    Ok(Transport { request, answer })
 }
 
-fn accepts_json(accept: &str) -> bool {
+fn accepts(accept: &str, encoding: Encoding) -> bool {
     accept.split(',').any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let kind = matches!(parts.next(), Some("*/*" | "application/*" | JSON | ""));
+        let kind = parts
+            .next()
+            .is_some_and(|kind| matches!(kind, "*/*" | "application/*" | "") || Encoding::of(kind) == Some(encoding));
         kind && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0"))
     })
 }
 
+/// The call in its JSON form.
+fn read(encoding: Encoding, body: &[u8]) -> Result<Value, (StatusCode, String)> {
+    let bad = |text: String| (StatusCode::BAD_REQUEST, text);
+    match encoding {
+        Encoding::Json => {
+            serde_json::from_slice(body).map_err(|error| bad(format!("Failed to parse body into JSON: {error}")))
+        }
+        Encoding::Protobuf => protobuf::to_json(&protobuf::CALL, body, &mut Vec::new())
+            .map_err(|error| bad(format!("Failed to parse body into Call protobuf: {error}"))),
+    }
+}
+
+fn answer(encoding: Encoding, value: &Value) -> Response {
+    let body = match encoding {
+        Encoding::Json => value.to_string().into_bytes(),
+        Encoding::Protobuf => protobuf::from_json(&protobuf::RESPONSE, value),
+    };
+    let kind = HeaderValue::from_static(encoding.content_type());
+    ([(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
 /// One call.
 pub(super) async fn call(State(app): State<App>, method: Method, headers: HeaderMap, body: Bytes) -> Answer {
-    check(&method, &headers)?;
-    let call: Value = serde_json::from_slice(&body).map_err(|error| {
-        (
-            StatusCode::BAD_REQUEST,
-            format!("Failed to parse body into JSON: {error}"),
-        )
-    })?;
+    let transport = check(&method, &headers)?;
+    let call = read(transport.request, &body)?;
     let Some(kind) = call.get("type").and_then(Value::as_str) else {
         return Err((
             StatusCode::BAD_REQUEST,
@@ -85,23 +115,13 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
     let (handle, name) = (&app.handle, name.as_str());
     let get = |look: fn(&Core) -> Value| async move {
         let body = handle.look(look).await.map_err(gone)?;
-        Ok(Json(json!({"type": kind, (name): body})).into_response())
+        Ok(answer(transport.answer, &json!({"type": kind, (name): body})))
     };
     match kind {
-        "SUBSCRIBE" => subscribe(&app).await,
+        "SUBSCRIBE" => subscribe(&app, transport.answer).await,
         "GET_HEALTH" => get(|_| json!({"healthy": true})).await,
         "GET_VERSION" => get(|_| json!({"version_info": version_info()})).await,
-        "GET_MASTER" => {
-            let address = app.address.clone();
-            let started = app.handle.look(|core| core.started).await.map_err(gone)?;
-            let seconds = Duration::from_millis(started.0).as_secs_f64();
-            Ok(Json(json!({"type": kind, "get_master": {
-                "master_info": {"id": address, "hostname": address, "port": app.port, "version": encode::VERSION},
-                "start_time": seconds,
-                "elected_time": seconds,
-            }}))
-            .into_response())
-        }
+        "GET_MASTER" => Ok(answer(transport.answer, &master(&app).await?)),
         "GET_STATE" => get(Core::get_state).await,
         "GET_TASKS" => get(Core::get_tasks).await,
         "GET_AGENTS" => get(Core::get_agents).await,
@@ -117,6 +137,24 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
             format!("Failed to validate master::Call: `{other}` is no call"),
         )),
     }
+}
+
+async fn master(app: &App) -> Result<Value, (StatusCode, String)> {
+    let started = app.handle.look(|core| core.started).await.map_err(gone)?;
+    let seconds = Duration::from_millis(started.0).as_secs_f64();
+    let address = &app.address;
+    // Packed as Mesos has it: the bytes in network order, read as a little-endian number.
+    let packed = match address.parse::<SocketAddr>().map(|address| address.ip()) {
+        Ok(IpAddr::V4(ip)) => u32::from_le_bytes(ip.octets()),
+        _ => 0,
+    };
+    Ok(json!({"type": "GET_MASTER", "get_master": {
+        "master_info": {
+            "id": address, "ip": packed, "hostname": address, "port": app.port, "version": encode::VERSION,
+        },
+        "start_time": seconds,
+        "elected_time": seconds,
+    }}))
 }
 
 /// Calls of the API that are known and not carried out.
@@ -162,7 +200,8 @@ pub(super) async fn version() -> Json<Value> {
 /// One subscriber's stream.
 struct Subscriber {
     first: Vec<Bytes>,
-    events: broadcast::Receiver<Bytes>,
+    encoding: Encoding,
+    events: broadcast::Receiver<Arc<Emitted>>,
     heartbeat: Interval,
     shutdown: CancellationToken,
 }
@@ -176,31 +215,34 @@ impl Subscriber {
         let bytes = tokio::select! {
             () = self.shutdown.cancelled() => return None,
             event = self.events.recv() => match event {
-                Ok(event) => event,
+                Ok(event) => event.record(self.encoding),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "a subscriber reads too slowly and is dropped");
                     return None;
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             },
-            _ = self.heartbeat.tick() => record(&encode::heartbeat()),
+            _ = self.heartbeat.tick() => record(&encode::heartbeat(), self.encoding),
         };
         Some((Ok(bytes), self))
     }
 }
 
-async fn subscribe(app: &App) -> Answer {
-    let (snapshot, events) = app.handle.look(Core::subscribe).await.map_err(gone)?;
+async fn subscribe(app: &App, encoding: Encoding) -> Answer {
+    let begin = move |core: &Core| core.subscribe(encoding);
+    let (snapshot, events) = app.handle.look(begin).await.map_err(gone)?;
     let period = Duration::from_secs_f64(encode::HEARTBEAT_SECONDS);
     let subscriber = Subscriber {
         // Taken from the end: the snapshot, then a heartbeat at once.
-        first: vec![record(&encode::heartbeat()), snapshot],
+        first: vec![record(&encode::heartbeat(), encoding), snapshot],
+        encoding,
         events,
         heartbeat: tokio::time::interval_at(tokio::time::Instant::now() + period, period),
         shutdown: app.shutdown.clone(),
     };
     let body = Body::from_stream(stream::unfold(subscriber, Subscriber::next));
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(JSON))], body).into_response())
+    let kind = HeaderValue::from_static(encoding.content_type());
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 #[cfg(test)]
@@ -216,22 +258,29 @@ mod tests {
             headers
         };
         let status = |method: &Method, content, accept| {
-            check(method, &headers(content, accept)).map_err(|refusal| refusal.0.as_u16())
+            check(method, &headers(content, accept))
+                .map(|transport| (transport.request, transport.answer))
+                .map_err(|refusal| refusal.0.as_u16())
         };
         let post = Method::POST;
+        let (json, protobuf) = (Encoding::Json, Encoding::Protobuf);
         assert_eq!(status(&Method::GET, Some(JSON), None), Err(405));
         assert_eq!(status(&post, None, None), Err(400));
-        assert_eq!(status(&post, Some("application/x-protobuf"), None), Err(415));
         assert_eq!(status(&post, Some("text/plain"), None), Err(415));
         assert_eq!(status(&post, Some(JSON), Some("text/html")), Err(406));
         assert_eq!(status(&post, Some(JSON), Some("application/json;q=0")), Err(406));
-        for accept in [
-            None,
-            Some("*/*"),
-            Some("text/html, application/json"),
-            Some("application/*;q=0.5"),
+        for (accept, answer) in [
+            (None, json),
+            (Some("*/*"), json),
+            (Some("text/html, application/json"), json),
+            (Some("application/*;q=0.5"), json),
+            (Some("application/x-protobuf"), protobuf),
+            (Some("application/x-protobuf, application/json;q=0"), protobuf),
+            (Some("application/x-protobuf, application/json;q=0.1"), json),
         ] {
-            assert_eq!(status(&post, Some(JSON), accept), Ok(()), "{accept:?}");
+            assert_eq!(status(&post, Some(JSON), accept), Ok((json, answer)), "{accept:?}");
+            let content = Some("application/x-protobuf; charset=utf-8");
+            assert_eq!(status(&post, content, accept), Ok((protobuf, answer)), "{accept:?}");
         }
     }
 }

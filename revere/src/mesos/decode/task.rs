@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{AgentId, FrameworkId, PortMapping, PortScope, Protocol, Task, TaskId, TaskPort, TaskStatus};
 use serde_json::Value;
 
-use super::{RejectKind, Rejects, get, id, list, parse_state, text};
+use super::{RejectKind, Rejects, double, flag, get, id, list, number, parse_state, text};
 
 /// Host ports of one task that are listed; far above any real task, far below what a forged range could ask for.
 const MAX_HOST_PORTS: usize = 4096;
@@ -59,7 +59,7 @@ pub(super) fn decode_task(value: &Value, rejects: &mut Rejects) -> Option<Task> 
 
 /// The status with the greatest timestamp; of equal ones the last.
 fn newest_status(task: &Value) -> Option<&Value> {
-    let time = |status: &Value| get(status, "timestamp").and_then(Value::as_f64).unwrap_or(0.0);
+    let time = |status: &Value| double(status, "timestamp").unwrap_or(0.0);
     list(task, "statuses").max_by(|a, b| time(a).total_cmp(&time(b)))
 }
 
@@ -79,12 +79,10 @@ pub(super) fn decode_status(
             _ => rejects.add(RejectKind::Address, format!("task {task}: `{address}` is no address")),
         }
     }
-    let timestamp = get(status, "timestamp")
-        .and_then(Value::as_f64)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let timestamp = double(status, "timestamp").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     TaskStatus {
         state,
-        healthy: get(status, "healthy").and_then(Value::as_bool),
+        healthy: flag(status, "healthy"),
         addresses,
         message: text(status, "message").map(str::to_owned),
         timestamp_ms: timestamp
@@ -128,7 +126,7 @@ fn discovery_ports(discovery: &Value, task: &str, rejects: &mut Rejects) -> Vec<
 
 /// One declared port; `tcp,udp` makes two, number 0 (not assigned) none.
 fn discovery_port(port: &Value, task: &str, rejects: &mut Rejects) -> Result<Vec<TaskPort>, &'static str> {
-    let number = get(port, "number").and_then(Value::as_u64).ok_or("no number")?;
+    let number = number(port, "number").ok_or("no number")?;
     let number = u16::try_from(number).map_err(|_| "the number is over 65535")?;
     if number == 0 {
         return Ok(Vec::new());
@@ -208,7 +206,7 @@ fn mappings(task: &Value, newest: Option<&Value>, id: &str, rejects: &mut Reject
 }
 
 fn port_mapping(mapping: &Value) -> Option<Vec<PortMapping>> {
-    let port = |key: &str| u16::try_from(get(mapping, key)?.as_u64()?).ok();
+    let port = |key: &str| u16::try_from(number(mapping, key)?).ok();
     let (host_port, container_port) = (port("host_port")?, port("container_port")?);
     let made = protocols(mapping).ok()?.into_iter().map(|protocol| PortMapping {
         host_port,
@@ -226,7 +224,7 @@ fn host_ports(task: &Value, id: &str, rejects: &mut Rejects) -> Vec<u16> {
         .flat_map(|resource| get(resource, "ranges"))
         .flat_map(|ranges| list(ranges, "range"))
     {
-        let end = |key: &str| u16::try_from(get(range, key)?.as_u64()?).ok();
+        let end = |key: &str| u16::try_from(number(range, key)?).ok();
         let (Some(begin), Some(end)) = (end("begin"), end("end")) else {
             rejects.add(
                 RejectKind::Resource,

@@ -109,7 +109,8 @@ fn a_broken_port_loses_only_itself() {
         json!({"name": "no number"}),
         json!({"number": 70000}),
         json!({"number": -1}),
-        json!({"number": "80"}),
+        json!({"number": "eighty"}),
+        json!({"number": 80.5}),
         json!({"number": 80, "protocol": "sctp"}),
         json!({"number": 80, "protocol": 6}),
         json!({"number": 80, "labels": {"labels": [scope("galaxy")]}}),
@@ -307,6 +308,37 @@ fn a_snapshot_is_read_and_its_bad_parts_left_out() {
     let mut kinds: Vec<RejectKind> = decoded.rejects.iter().map(|reject| reject.kind).collect();
     kinds.sort();
     assert_eq!(kinds, [RejectKind::Task, RejectKind::Agent, RejectKind::Framework]);
+}
+
+#[test]
+fn numbers_and_flags_may_be_text() {
+    let mut task = task_json();
+    task["resources"][1]["ranges"]["range"] = json!([{"begin": "31000", "end": 31001.0}]);
+    task["statuses"][0]["timestamp"] = json!("20.5");
+    task["statuses"][0]["healthy"] = json!("false");
+    task["container"]["network_infos"][0]["port_mappings"][0]["container_port"] = json!("5555");
+    task["discovery"]["ports"]["ports"][0]["number"] = json!("31000");
+    let (task, rejects) = added(&task);
+    let task = task.expect("well formed");
+    assert_eq!(rejects, []);
+    assert_eq!(task.host_ports, [31000, 31001]);
+    assert_eq!((task.status.healthy, task.status.timestamp_ms), (Some(false), 20_500));
+    assert_eq!((task.ports[0].number, task.mappings[0].container_port), (31000, 5555));
+    for odd in ["NaN", "inf", "1e999", "soon"] {
+        let state = decoded(&json!({"type": "SUBSCRIBED", "subscribed": {"heartbeat_interval_seconds": odd}}));
+        let Message::Subscribed(_, heartbeat) = state.message else {
+            panic!("{odd}");
+        };
+        assert_eq!(heartbeat, DEFAULT_HEARTBEAT, "{odd}");
+    }
+}
+
+#[test]
+fn an_unknown_type_is_counted_and_told_in_short() {
+    let decoded = decoded(&json!({"type": "N\u{e9}".repeat(10_000)}));
+    assert_eq!(decoded.rejects.len(), 1);
+    assert_eq!(decoded.rejects[0].kind, RejectKind::Event);
+    assert!(decoded.rejects[0].what.chars().count() <= MAX_TOLD);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use model::{AgentId, FrameworkId, Protocol, StateSnapshot, TaskEvent, TaskId, TaskState};
 use serde_json::json;
 
-use super::super::decode::{Message, decode};
+use super::super::decode::{Message, decode, decode_protobuf};
+use super::super::protobuf;
 use super::*;
 
 fn container_task() -> Task {
@@ -81,6 +82,9 @@ fn record() -> AgentRecord {
 fn read(json: &Value) -> Message {
     let decoded = decode(json.to_string().as_bytes()).expect("readable");
     assert!(decoded.rejects.is_empty(), "{:?}", decoded.rejects);
+    // The other encoding says the same.
+    let bytes = protobuf::from_json(&protobuf::EVENT, json);
+    assert_eq!(decode_protobuf(&bytes).expect("readable"), decoded);
     decoded.message
 }
 

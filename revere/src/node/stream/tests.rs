@@ -3,9 +3,12 @@
 use model::StateSnapshot;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::mesos::client::Access;
+use crate::mesos::protobuf;
 use crate::recordio::encode;
 
 const SUBSCRIBED: &str = r#"{"type":"SUBSCRIBED","subscribed":{"get_state":{},"heartbeat_interval_seconds":0.05}}"#;
@@ -38,13 +41,13 @@ async fn master(acts: Vec<Act>) -> (String, JoinHandle<Vec<String>>) {
         for act in acts {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut request = Vec::new();
-            while !request.ends_with(br#"{"type":"SUBSCRIBE"}"#) {
+            while !request.ends_with(br#"{"type":"SUBSCRIBE"}"#) && !request.ends_with(b"\r\n\r\n\x08\x12") {
                 assert!(
                     stream.read_buf(&mut request).await.expect("readable") > 0,
                     "a whole request"
                 );
             }
-            requests.push(String::from_utf8(request).expect("text"));
+            requests.push(String::from_utf8_lossy(&request).into_owned());
             match act {
                 Act::Say(bytes) => {
                     // In small pieces: a client must not depend on how bytes arrive.
@@ -67,10 +70,23 @@ async fn master(acts: Vec<Act>) -> (String, JoinHandle<Vec<String>>) {
 }
 
 fn follow(addrs: &[&str]) -> (mpsc::Receiver<TaskEvent>, Arc<Status>, JoinHandle<()>) {
+    let urls = addrs.iter().map(|addr| format!("http://{addr}")).collect();
+    follow_with(watch::channel(urls).1, &Access::default())
+}
+
+fn follow_with(masters: Masters, access: &Access) -> (mpsc::Receiver<TaskEvent>, Arc<Status>, JoinHandle<()>) {
     let (events, receiver) = mpsc::channel(16);
     let status = Arc::new(Status::new());
     let follower = Follower {
-        masters: addrs.iter().map(|addr| format!("http://{addr}")).collect(),
+        masters,
+        client: Client::new(access).expect("no files are named"),
+        max_record: 1024 * 1024,
+        patience: Patience {
+            heartbeats: Duration::from_millis(10)..=Duration::from_millis(500),
+            steady: Duration::ZERO,
+            record: Duration::from_secs(2),
+            ..Patience::default()
+        },
         events,
         status: Arc::clone(&status),
     };
@@ -170,9 +186,118 @@ async fn masters_in_a_circle_are_told() {
             stream.write_all(location.as_bytes()).await.expect("open");
         }
     });
-    let error = subscribe(&format!("http://{addr}")).await.expect_err("no end");
-    assert!(matches!(error, StreamError::Redirects(_)), "{error}");
+    let client = Client::new(&Access::default()).expect("no files are named");
+    let error = client.subscribe(&format!("http://{addr}")).await.expect_err("no end");
+    assert!(matches!(error, ApiError::Redirects(_)), "{error}");
     serving.abort();
+}
+
+#[tokio::test]
+async fn protobuf_is_asked_for_and_read() {
+    let record = |text: &str| protobuf::from_json(&protobuf::EVENT, &serde_json::from_str(text).expect("JSON"));
+    let mut bytes = HEAD.replace("application/json", protobuf::CONTENT_TYPE).into_bytes();
+    for text in [SUBSCRIBED, REMOVED] {
+        bytes.extend_from_slice(&encode(&record(text)));
+    }
+    let (addr, seen) = master(vec![Act::Hold(bytes)]).await;
+    let access = Access {
+        encoding: Encoding::Protobuf,
+        ..Access::default()
+    };
+    let masters = watch::channel(vec![format!("http://{addr}")]).1;
+    let (mut events, _, running) = follow_with(masters, &access);
+    assert_eq!(next(&mut events).await, empty());
+    assert_eq!(next(&mut events).await, removed());
+    let requests = seen.await.expect("served");
+    assert!(
+        requests[0].contains("accept: application/x-protobuf\r\n"),
+        "{}",
+        requests[0]
+    );
+    running.abort();
+}
+
+/// `SUBSCRIBED` with another heartbeat interval.
+fn promising(seconds: &str) -> Vec<u8> {
+    stream_of(&[&SUBSCRIBED.replace("0.05", seconds)])
+}
+
+#[tokio::test]
+async fn a_master_that_lies_about_heartbeats_is_left_all_the_same() {
+    // One promises none for thirty years, one for no time at all; both fall silent.
+    let (addr, _) = master(vec![
+        Act::Hold(promising("1e9")),
+        Act::Hold(promising("1e-9")),
+        Act::Hold(stream_of(&[SUBSCRIBED, REMOVED])),
+    ])
+    .await;
+    let (mut events, status, running) = follow(&[&addr]);
+    for _ in 0..3 {
+        assert_eq!(next(&mut events).await, empty());
+    }
+    assert_eq!(next(&mut events).await, removed());
+    assert_eq!(status.metrics.stream_failures.get(), 2);
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_record_without_end_and_one_too_large_are_refused() {
+    let mut huge = stream_of(&[SUBSCRIBED]);
+    huge.extend_from_slice(b"1073741824\n{\"type\":");
+    let (addr, _) = master(vec![Act::Say(huge), Act::Hold(stream_of(&[SUBSCRIBED, REMOVED]))]).await;
+    let (mut events, status, running) = follow(&[&addr]);
+    assert_eq!(next(&mut events).await, empty());
+    assert_eq!(next(&mut events).await, empty());
+    assert_eq!(next(&mut events).await, removed());
+    let told = status.facts().last_error.expect("told");
+    assert!(told.contains("longer than the limit of 1048576 bytes"), "{told}");
+    running.abort();
+    // A byte now and then is no sign of life for ever.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound").to_string();
+    let (mut events, status, running) = follow(&[&addr]);
+    let (mut stream, _) = listener.accept().await.expect("a connection");
+    stream.write_all(&promising("0.5")).await.expect("open");
+    stream.write_all(b"1000\n").await.expect("open");
+    let trickle = async {
+        while stream.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), trickle)
+        .await
+        .expect("given up in time");
+    assert_eq!(next(&mut events).await, empty());
+    let told = status.facts().last_error.expect("told");
+    assert!(told.contains("not whole after"), "{told}");
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_new_leader_is_followed_at_once() {
+    let (old, _) = master(vec![Act::Hold(promising("1e9"))]).await;
+    let (new, _) = master(vec![Act::Hold(stream_of(&[SUBSCRIBED, REMOVED]))]).await;
+    let (leaders, masters) = watch::channel(Vec::new());
+    let (mut events, status, running) = follow_with(masters, &Access::default());
+    leaders.send_replace(vec![format!("http://{old}")]);
+    assert_eq!(next(&mut events).await, empty());
+    leaders.send_replace(vec![format!("http://{new}"), format!("http://{old}")]);
+    assert_eq!(next(&mut events).await, empty());
+    assert_eq!(next(&mut events).await, removed());
+    assert_eq!(status.facts().master.as_deref(), Some(new.as_str()));
+    running.abort();
+}
+
+#[tokio::test]
+async fn unknown_events_are_skipped_and_counted() {
+    let odd = r#"{"type":"MOON_PHASE_CHANGED","moon_phase_changed":{"phase":7}}"#;
+    let (addr, _) = master(vec![Act::Hold(stream_of(&[SUBSCRIBED, odd, odd, REMOVED]))]).await;
+    let (mut events, status, running) = follow(&[&addr]);
+    assert_eq!(next(&mut events).await, empty());
+    assert_eq!(next(&mut events).await, removed());
+    let kind = Kind { kind: "event" };
+    assert_eq!(status.metrics.decode_rejects.get_or_create_owned(&kind).get(), 2);
+    running.abort();
 }
 
 #[test]
