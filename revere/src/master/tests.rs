@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Master, StoreKind, start};
+use crate::mesos::client::{Access, Client};
+use crate::mesos::decode::{Encoding, decode, decode_protobuf};
 use crate::recordio;
 use crate::wire::{self, AgentMessage, AgentStream, MasterMessage};
 
@@ -447,6 +449,45 @@ impl Records {
     }
 }
 
+/// A subscriber in protobuf beside one in JSON.
+struct Twin {
+    body: hyper::body::Incoming,
+    decoder: recordio::Decoder,
+}
+
+impl Twin {
+    async fn subscribe(master: &Running) -> Self {
+        let access = Access {
+            encoding: Encoding::Protobuf,
+            ..Access::default()
+        };
+        let client = Client::new(&access).expect("no files are named");
+        let url = format!("http://{}", master.address);
+        let stream = client.subscribe(&url).await.expect("a stream");
+        assert_eq!(stream.encoding, Encoding::Protobuf);
+        Self {
+            body: stream.body,
+            decoder: recordio::Decoder::new(1 << 20),
+        }
+    }
+
+    /// The next record means what `json` means.
+    async fn says_too(&mut self, json: &Value) {
+        let record = loop {
+            if let Some(record) = self.decoder.next_record().expect("RecordIO") {
+                break record;
+            }
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame())
+                .await
+                .expect("in time");
+            let data = frame.expect("open").expect("readable").into_data().expect("data");
+            self.decoder.push(&data);
+        };
+        let expected = decode(json.to_string().as_bytes()).expect("readable");
+        assert_eq!(decode_protobuf(&record).expect("readable"), expected);
+    }
+}
+
 #[tokio::test]
 async fn subscribers_hear_everything_in_order() {
     let master = Running::new(&config()).await;
@@ -461,7 +502,9 @@ async fn subscribers_hear_everything_in_order() {
         decoder: recordio::Decoder::new(1 << 20),
         waiting: Default::default(),
     };
+    let mut twin = Twin::subscribe(&master).await;
     let first = records.next().await;
+    twin.says_too(&first).await;
     assert_eq!(
         (&first["type"], &first["subscribed"]["heartbeat_interval_seconds"]),
         (&json!("SUBSCRIBED"), &json!(15.0))
@@ -474,10 +517,12 @@ async fn subscribers_hear_everything_in_order() {
     let info = &state["get_agents"]["agents"][0]["agent_info"];
     assert!(info["attributes"].to_string().contains("overlay_subnet"), "{info}");
     assert_eq!(records.next().await, json!({"type": "HEARTBEAT"}));
+    twin.says_too(&json!({"type": "HEARTBEAT"})).await;
 
     let specs = deploy(&master, &mut agent).await;
     for _ in 0..3 {
         let added = records.next().await;
+        twin.says_too(&added).await;
         assert_eq!(added["type"], "TASK_ADDED", "{added}");
         let task = &added["task_added"]["task"];
         assert_eq!(
@@ -491,6 +536,7 @@ async fn subscribers_hear_everything_in_order() {
     }
     for spec in &specs {
         let updated = records.next().await;
+        twin.says_too(&updated).await;
         assert_eq!(updated["type"], "TASK_UPDATED", "{updated}");
         let status = &updated["task_updated"]["status"];
         assert_eq!(

@@ -110,3 +110,7 @@ fn ids(state: Option<&StateSnapshot>) -> impl Iterator<Item = &AgentId> {
         .into_iter()
         .flat_map(|state| state.agents.iter().map(|agent| &agent.id))
 }
+
+#[cfg(test)]
+#[path = "poll/tests.rs"]
+mod tests;

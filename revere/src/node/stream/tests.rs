@@ -261,7 +261,7 @@ async fn a_record_without_end_and_one_too_large_are_refused() {
     stream.write_all(b"1000\n").await.expect("open");
     let trickle = async {
         while stream.write_all(b" ").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
         }
     };
     timeout(Duration::from_secs(20), trickle)
