@@ -18,9 +18,11 @@ mod node;
 mod placement;
 pub(crate) mod random;
 mod restore;
+mod rolling;
 mod service_port;
 mod settle;
 mod timers;
+mod update;
 mod view;
 
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod tests;
 pub use config::Config;
 pub use placement::Refusal;
 pub use service_port::ServicePorts;
+pub use update::Force;
 pub use view::{AgentView, DeploymentView, QueueView, Refusals};
 
 use backoff::Delay;
@@ -42,6 +45,8 @@ use timers::{Timer, Timers};
 struct Deployment {
     id: String,
     version: Timestamp,
+    /// It was seen whole once; what fails afterwards is no part of it.
+    done: bool,
 }
 
 /// An app that wants more instances than it has.
@@ -79,6 +84,8 @@ pub struct Scheduler {
     now: Timestamp,
     started: bool,
     apps: BTreeMap<AppId, App>,
+    /// Earlier versions of apps.
+    versions: BTreeMap<AppId, BTreeMap<Timestamp, App>>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
     by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
     nodes: BTreeMap<AgentId, Node>,

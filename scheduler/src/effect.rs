@@ -2,7 +2,7 @@
 
 use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskEvent, TaskId};
 
-use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord};
+use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Timestamp};
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
 /// stream may run ahead of it: its readers begin anew with a snapshot.
@@ -14,6 +14,10 @@ pub enum Record {
     PutApp(Box<App>),
     /// An app is gone.
     DeleteApp(AppId),
+    /// A version of an app that is no longer the present one.
+    PutVersion(Box<App>),
+    /// That version is forgotten.
+    DeleteVersion(AppId, Timestamp),
     /// An agent is new or changed.
     PutAgent(Box<AgentRecord>),
     /// An agent is forgotten.

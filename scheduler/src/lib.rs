@@ -14,7 +14,7 @@ mod sim;
 mod spec;
 mod time;
 
-pub use self::core::{AgentView, Config, DeploymentView, QueueView, Refusal, Refusals, Scheduler, ServicePorts};
+pub use self::core::{AgentView, Config, DeploymentView, Force, QueueView, Refusal, Refusals, Scheduler, ServicePorts};
 pub use agent::{AgentRecord, Registered, Registration, ReportedTask};
 pub use app::{
     App, AppId, AppPort, AppSpec, Backoff, Constraint, Fault, NetworkMode, Operator, PortSpec, UpgradeStrategy,

@@ -4,7 +4,7 @@ use model::TaskId;
 
 use crate::{App, AppId, AppSpec, Command, CommandError, Fault, InstanceId, Record, Reply, Timestamp};
 
-use super::{Deployment, Scheduler};
+use super::{Deployment, Force, Scheduler};
 
 impl Scheduler {
     /// Takes a user's wish, or refuses it whole.
@@ -12,7 +12,10 @@ impl Scheduler {
         self.enter(now);
         let reply = match command {
             Command::CreateApp(spec) => self.create_app(&spec),
-            Command::ScaleApp { id, instances } => self.scale_app(&id, instances),
+            Command::ScaleApp { id, instances, force } => self.scale_app(&id, instances, force),
+            Command::UpdateApp { id, spec, force } => self.update_app(&id, &spec, force),
+            Command::RestartApp { id, force } => self.restart_app(&id, force),
+            Command::RollBackApp { id, version, force } => self.roll_back_app(&id, version, force),
             Command::RemoveApp { id } => self.remove_app(&id),
             Command::KillTask { task } => self.kill_task(&task),
         };
@@ -74,17 +77,15 @@ impl Scheduler {
             .collect()
     }
 
-    fn scale_app(&mut self, id: &str, instances: i64) -> Result<Reply, CommandError> {
+    fn scale_app(&mut self, id: &str, instances: i64, force: Force) -> Result<Reply, CommandError> {
         let no_app = || CommandError::NoApp(id.to_owned());
         let app_id = self.app(id).map(|app| app.id.clone()).ok_or_else(no_app)?;
         let wanted = crate::spec::instance_count(instances).map_err(|fault| CommandError::Invalid(vec![fault]))?;
-        let version = self.next_version();
-        let app = self.apps.get_mut(&app_id).ok_or_else(no_app)?;
+        self.check_unlocked(&app_id, force)?;
+        let mut app = self.apps.get(&app_id).cloned().ok_or_else(no_app)?;
         app.instances = wanted;
-        app.version = version;
-        let record = Record::PutApp(Box::new(app.clone()));
-        self.persist(record);
-        Ok(self.deploy(app_id, version))
+        app.version = self.next_version();
+        Ok(self.put_app(app))
     }
 
     fn remove_app(&mut self, id: &str) -> Result<Reply, CommandError> {
@@ -95,12 +96,13 @@ impl Scheduler {
         self.waiting.remove(&app_id);
         self.forget_delay(&app_id);
         let version = self.next_version();
+        self.forget_versions(&app_id);
         self.persist(Record::DeleteApp(app_id.clone()));
         Ok(self.deploy(app_id, version))
     }
 
     /// A number that another app wrote itself stays taken.
-    fn free_service_ports(&mut self, app: &App) {
+    pub(super) fn free_service_ports(&mut self, app: &App) {
         self.service_ports.free(app);
         for other in self.apps.values() {
             self.service_ports.take(other);
@@ -115,16 +117,25 @@ impl Scheduler {
         let (id, app) = (instance.id.clone(), instance.app.clone());
         self.end(&id);
         let version = self.apps.get(&app).map_or(self.now, |app| app.version);
-        Ok(self.deploy(app, version))
+        match self.deployments.get(&app) {
+            // A change of the app goes on; its instances are looked at again anyway.
+            Some(running) if !running.done => Ok(Reply {
+                deployment: running.id.clone(),
+                app,
+                version,
+            }),
+            _ => Ok(self.deploy(app, version)),
+        }
     }
 
-    fn deploy(&mut self, app: AppId, version: Timestamp) -> Reply {
+    pub(super) fn deploy(&mut self, app: AppId, version: Timestamp) -> Reply {
         let id = self.random.uuid();
         self.deployments.insert(
             app.clone(),
             Deployment {
                 id: id.clone(),
                 version,
+                done: false,
             },
         );
         self.dirty.insert(app.clone());
@@ -136,7 +147,7 @@ impl Scheduler {
     }
 
     /// Versions are times and never come twice.
-    fn next_version(&mut self) -> Timestamp {
+    pub(super) fn next_version(&mut self) -> Timestamp {
         let next = Timestamp(self.last_version.0.saturating_add(1));
         self.last_version = self.now.max(next);
         self.last_version

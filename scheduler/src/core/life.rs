@@ -53,6 +53,9 @@ impl Scheduler {
         }
         instance.status = status.clone();
         let (task, unwanted) = (instance.spec.task.clone(), instance.unwanted);
+        if self.deployments.get(&instance.app).is_some_and(|change| !change.done) {
+            self.dirty.insert(instance.app.clone());
+        }
         let record = Record::PutInstance(Box::new(instance.clone()));
         if !unwanted {
             self.timers.cancel(&Timer::Repeat(id.clone()));

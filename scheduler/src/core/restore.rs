@@ -16,6 +16,7 @@ use super::{Config, Deployment, Scheduler, ServicePorts};
 struct Folded {
     framework: Option<FrameworkId>,
     apps: BTreeMap<AppId, App>,
+    versions: BTreeMap<AppId, BTreeMap<Timestamp, App>>,
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
 }
@@ -29,6 +30,17 @@ impl Folded {
             }
             Record::DeleteApp(id) => {
                 self.apps.remove(&id);
+            }
+            Record::PutVersion(app) => {
+                self.versions
+                    .entry(app.id.clone())
+                    .or_default()
+                    .insert(app.version, *app);
+            }
+            Record::DeleteVersion(id, version) => {
+                if let Some(kept) = self.versions.get_mut(&id) {
+                    kept.remove(&version);
+                }
             }
             Record::PutAgent(agent) => {
                 self.agents.insert(agent.id.clone(), *agent);
@@ -67,6 +79,7 @@ impl Scheduler {
             now: Timestamp::default(),
             started: false,
             apps: folded.apps,
+            versions: folded.versions,
             instances: BTreeMap::new(),
             by_app: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -92,6 +105,7 @@ impl Scheduler {
             let deployment = Deployment {
                 id: core.random.uuid(),
                 version: app.version,
+                done: false,
             };
             core.deployments.insert(app.id.clone(), deployment);
         }
@@ -116,6 +130,7 @@ impl Scheduler {
             let deployment = Deployment {
                 id: self.random.uuid(),
                 version: instance.version,
+                done: false,
             };
             self.deployments.insert(instance.app.clone(), deployment);
         }

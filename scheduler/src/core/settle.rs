@@ -7,18 +7,31 @@ use model::{AgentId, TaskEvent, TaskState};
 use crate::{App, AppId, InstanceId, InstanceRecord, Record};
 
 use super::placement::{self, Placement};
+use super::rolling;
 use super::view::task_of;
 use super::{Scheduler, Waiting};
 
 impl Scheduler {
-    /// Brings every app that was touched to its wanted number: surplus instances are told to end, missing ones are
-    /// launched where there is room and no delay, the rest waits.
+    /// Brings every app that was touched to its wanted number of instances of its present definition: surplus and old
+    /// ones are told to end, missing ones are launched where there is room and no delay, the rest waits.
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.dirty.pop_first() {
             match self.apps.get(&id).cloned() {
-                Some(app) => self.settle_app(&app),
+                Some(app) => {
+                    self.settle_app(&app);
+                    self.conclude(&id);
+                }
                 None => self.settle_removed(&id),
             }
+        }
+    }
+
+    /// Notes that a change has been carried out whole.
+    fn conclude(&mut self, id: &AppId) {
+        if self.is_deployed(id)
+            && let Some(deployment) = self.deployments.get_mut(id)
+        {
+            deployment.done = true;
         }
     }
 
@@ -34,18 +47,31 @@ impl Scheduler {
     }
 
     fn settle_app(&mut self, app: &App) {
-        let held = u32::try_from(self.wanted_instances(&app.id).count()).unwrap_or(u32::MAX);
+        let rolls = self
+            .wanted_instances(&app.id)
+            .any(|instance| rolling::is_old(app, instance));
+        let new = |instance: &&InstanceRecord| !rolling::is_old(app, instance);
+        let held = u32::try_from(self.wanted_instances(&app.id).filter(new).count()).unwrap_or(u32::MAX);
         if held > app.instances {
             for id in self.surplus(app, held - app.instances) {
                 self.end(&id);
             }
-            self.dirty.remove(&app.id);
         }
-        if held >= app.instances {
-            self.waiting.remove(&app.id);
-            return;
-        }
-        let mut missing = app.instances - held;
+        let missing = if rolls {
+            let step = rolling::step(app, self.instances_of(&app.id));
+            for id in &step.end {
+                self.end(id);
+            }
+            step.launch
+        } else {
+            app.instances.saturating_sub(held)
+        };
+        self.dirty.remove(&app.id);
+        self.fill(app, missing);
+    }
+
+    /// Launches so many, as far as there is room and no delay; the rest waits.
+    fn fill(&mut self, app: &App, mut missing: u32) {
         let mut refusals = super::Refusals::default();
         while missing > 0 && self.delayed_until(&app.id).is_none() {
             match self.place(app) {
@@ -65,18 +91,11 @@ impl Scheduler {
         }
     }
 
-    /// Which instances end when there are too many: those not running first, then by age as the app says.
+    /// Which instances of the present definition end when there are too many.
     fn surplus(&self, app: &App, count: u32) -> Vec<InstanceId> {
-        let mut candidates: Vec<&InstanceRecord> = self.wanted_instances(&app.id).collect();
-        let running = |instance: &InstanceRecord| instance.status.state == TaskState::Running;
-        candidates.sort_by(|a, b| {
-            let age = if app.kill_youngest_first {
-                b.staged_at.cmp(&a.staged_at)
-            } else {
-                a.staged_at.cmp(&b.staged_at)
-            };
-            running(a).cmp(&running(b)).then(age).then(a.id.cmp(&b.id))
-        });
+        let new = |instance: &&InstanceRecord| !rolling::is_old(app, instance);
+        let mut candidates: Vec<&InstanceRecord> = self.wanted_instances(&app.id).filter(new).collect();
+        rolling::sort_for_ending(app, &mut candidates);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         candidates
             .into_iter()

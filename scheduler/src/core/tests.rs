@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use model::{LaunchSpec, Resources, TaskId, TaskState, TaskStatus};
 
-use crate::{AppSpec, Command, CommandError, Registered, Registration, ReportedTask};
+use crate::{AppSpec, Command, CommandError, Registered, Registration, Reply, ReportedTask};
 
 use super::*;
 
 const T0: u64 = 1_700_000_000_000;
 
-struct Bench {
-    core: Scheduler,
-    now: u64,
-    stored: Vec<Record>,
+pub(super) struct Bench {
+    pub(super) core: Scheduler,
+    pub(super) now: u64,
+    pub(super) stored: Vec<Record>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::restored(Vec::new())
     }
 
-    fn restored(stored: Vec<Record>) -> Self {
+    pub(super) fn restored(stored: Vec<Record>) -> Self {
         let core = Scheduler::new(Config::default(), 7, stored.clone());
         Self { core, now: T0, stored }
     }
@@ -32,7 +32,7 @@ impl Bench {
     }
 
     /// All effects up to now; what is persisted is kept.
-    fn effects(&mut self) -> Vec<Effect> {
+    pub(super) fn effects(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         while let Some(effect) = self.core.poll_effect() {
             if let Effect::Persist(record) = &effect {
@@ -43,7 +43,7 @@ impl Bench {
         effects
     }
 
-    fn launches(&mut self) -> Vec<LaunchSpec> {
+    pub(super) fn launches(&mut self) -> Vec<LaunchSpec> {
         let launch = |effect| match effect {
             Effect::Launch { spec, .. } => Some(*spec),
             _ => None,
@@ -51,7 +51,7 @@ impl Bench {
         self.effects().into_iter().filter_map(launch).collect()
     }
 
-    fn kills(&mut self) -> Vec<TaskId> {
+    pub(super) fn kills(&mut self) -> Vec<TaskId> {
         let kill = |effect| match effect {
             Effect::Kill { task, .. } => Some(task),
             _ => None,
@@ -59,7 +59,7 @@ impl Bench {
         self.effects().into_iter().filter_map(kill).collect()
     }
 
-    fn register(&mut self, agent: Option<&AgentId>, tasks: Vec<ReportedTask>) -> Registered {
+    pub(super) fn register(&mut self, agent: Option<&AgentId>, tasks: Vec<ReportedTask>) -> Registered {
         let registration = Registration {
             agent: agent.cloned(),
             hostname: "10.0.0.1".to_owned(),
@@ -77,6 +77,10 @@ impl Bench {
         self.core.handle_registration(self.at(), registration)
     }
 
+    pub(super) fn command(&mut self, command: Command) -> Result<Reply, CommandError> {
+        self.core.handle_command(self.at(), command)
+    }
+
     fn create(&mut self, id: &str, instances: i64) {
         let spec = AppSpec {
             id: id.to_owned(),
@@ -90,14 +94,14 @@ impl Bench {
         reply.expect("valid");
     }
 
-    fn tell(&mut self, agent: &AgentId, task: &TaskId, state: TaskState) {
+    pub(super) fn tell(&mut self, agent: &AgentId, task: &TaskId, state: TaskState) {
         self.now += 1;
         let status = status(state, self.now);
         assert!(self.core.handle_status(self.at(), agent, task.clone(), status));
     }
 
     /// Lets time pass until the next timer.
-    fn next_timer(&mut self) -> Duration {
+    pub(super) fn next_timer(&mut self) -> Duration {
         let before = self.now;
         self.now = self.core.poll_timeout().expect("a timer").0;
         self.core.handle_timeout(self.at());
@@ -171,6 +175,7 @@ fn unanswered_launches_and_kills_are_repeated() {
     let scale = Command::ScaleApp {
         id: "//a".to_owned(),
         instances: 0,
+        force: Force::No,
     };
     bench.core.handle_command(bench.at(), scale).expect("known");
     assert_eq!(bench.kills(), std::slice::from_ref(&task));
@@ -295,6 +300,7 @@ fn commands_that_cannot_be_are_refused_and_change_nothing() {
     let scale = |id: &str, instances| Command::ScaleApp {
         id: id.to_owned(),
         instances,
+        force: Force::No,
     };
     assert_eq!(refused(scale("/x", 1)), CommandError::NoApp("/x".to_owned()));
     assert!(matches!(refused(scale("/a", -1)), CommandError::Invalid(_)));
@@ -319,6 +325,7 @@ fn scaling_down_ends_what_does_not_run_and_then_the_youngest() {
     let scale = |instances| Command::ScaleApp {
         id: "/a".to_owned(),
         instances,
+        force: Force::Yes,
     };
     bench.now += 1_000;
     bench.core.handle_command(bench.at(), scale(2)).expect("known");

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
+use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task};
 
 use crate::{AgentRecord, App, AppId, InstanceRecord, Timestamp};
 
 use super::Scheduler;
 use super::node::Link;
 use super::placement::Refusal;
+use super::rolling::is_ready;
 
 /// How often each rule refused an agent at the last attempt to place an instance, in funnel order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub struct DeploymentView {
     pub version: Timestamp,
     /// The app.
     pub app: AppId,
-    /// Whether as many instances as wanted run and are ready, and none is left that should end.
+    /// Whether there was a moment since at which as many instances as wanted ran and were ready, all of the newest
+    /// definition, and none was left that should end.
     pub finished: bool,
 }
 
@@ -120,7 +122,7 @@ impl Scheduler {
             id: deployment.id.clone(),
             version: deployment.version,
             app: app.clone(),
-            finished: self.is_deployed(app),
+            finished: deployment.done || self.is_deployed(app),
         };
         self.deployments.iter().map(view).collect()
     }
@@ -129,7 +131,10 @@ impl Scheduler {
     pub fn queue(&self) -> impl Iterator<Item = QueueView<'_>> {
         self.waiting.iter().filter_map(|(id, waiting)| {
             let app = self.apps.get(id)?;
-            let held = u32::try_from(self.wanted_instances(id).count()).unwrap_or(u32::MAX);
+            let held = self
+                .wanted_instances(id)
+                .filter(|instance| !super::rolling::is_old(app, instance));
+            let held = u32::try_from(held.count()).unwrap_or(u32::MAX);
             Some(QueueView {
                 app,
                 count: app.instances.saturating_sub(held),
@@ -159,20 +164,21 @@ impl Scheduler {
         }
     }
 
-    fn is_deployed(&self, app: &AppId) -> bool {
-        let wanted = self.apps.get(app).map_or(0, |app| app.instances);
-        let ready = self.wanted_instances(app).filter(|instance| is_ready(instance)).count();
-        u32::try_from(ready) == Ok(wanted) && self.instances_of(app).all(|instance| !instance.unwanted)
+    pub(super) fn is_deployed(&self, id: &AppId) -> bool {
+        let app = self.apps.get(id);
+        let wanted = app.map_or(0, |app| app.instances);
+        let ready = |instance: &&InstanceRecord| {
+            is_ready(instance) && !app.is_some_and(|app| super::rolling::is_old(app, instance))
+        };
+        u32::try_from(self.wanted_instances(id).filter(ready).count()) == Ok(wanted)
+            && self.wanted_instances(id).count() == usize::try_from(wanted).unwrap_or(usize::MAX)
+            && self.instances_of(id).all(|instance| !instance.unwanted)
     }
 
     /// Instances that are to stay.
     pub(super) fn wanted_instances(&self, app: &AppId) -> impl Iterator<Item = &InstanceRecord> {
         self.instances_of(app).filter(|instance| !instance.unwanted)
     }
-}
-
-fn is_ready(instance: &InstanceRecord) -> bool {
-    instance.status.state == TaskState::Running && instance.status.healthy != Some(false)
 }
 
 /// The task of an instance, as the stream tells it.

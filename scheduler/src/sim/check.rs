@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, FrameworkId, ServiceTable, TaskEvent, TaskId, TaskState, VipRange};
 
-use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Record};
+use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Record, Timestamp};
 
 use super::world::World;
 
@@ -13,6 +13,7 @@ use super::world::World;
 pub(super) struct Store {
     framework: Option<FrameworkId>,
     apps: BTreeMap<AppId, App>,
+    versions: BTreeMap<(AppId, Timestamp), App>,
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
 }
@@ -23,6 +24,13 @@ impl Store {
             Record::Framework(id) => assert!(self.framework.replace(id).is_none(), "written once"),
             Record::PutApp(app) => drop(self.apps.insert(app.id.clone(), *app)),
             Record::DeleteApp(id) => drop(self.apps.remove(&id)),
+            Record::PutVersion(app) => drop(self.versions.insert((app.id.clone(), app.version), *app)),
+            Record::DeleteVersion(id, version) => {
+                assert!(
+                    self.versions.remove(&(id, version)).is_some(),
+                    "only a kept version is forgotten"
+                );
+            }
             Record::PutAgent(agent) => drop(self.agents.insert(agent.id.clone(), *agent)),
             Record::DeleteAgent(id) => drop(self.agents.remove(&id)),
             Record::PutInstance(instance) => drop(self.instances.insert(instance.id.clone(), *instance)),
@@ -33,6 +41,12 @@ impl Store {
     pub(super) fn records(&self) -> Vec<Record> {
         let mut records: Vec<Record> = self.framework.clone().map(Record::Framework).into_iter().collect();
         records.extend(self.apps.values().cloned().map(|app| Record::PutApp(Box::new(app))));
+        records.extend(
+            self.versions
+                .values()
+                .cloned()
+                .map(|app| Record::PutVersion(Box::new(app))),
+        );
         records.extend(
             self.agents
                 .values()
@@ -74,6 +88,27 @@ impl World {
         }
     }
 
+    /// How many instances of an app there may be at once, whoever looks: never more than its upgrade strategy allows
+    /// beyond those that were there before the change.
+    pub(super) fn check_launch(&self, app: &str, before: usize) {
+        let Some(core) = &self.core else { return };
+        let Some(app) = core.app(app) else { return };
+        let wanted = f64::from(app.instances);
+        let most = (wanted * (1.0 + app.upgrade_strategy.maximum_over_capacity))
+            .floor()
+            .max(wanted)
+            + 1.0;
+        let there = core.instances_of(&app.id).count();
+        let allowed = usize::try_from(most as u64).expect("few");
+        // Replacements of what died count beside what still dies.
+        let ending = core.instances_of(&app.id).filter(|one| one.unwanted).count();
+        assert!(
+            there <= before || there - ending <= allowed,
+            "{}: {there} instances, {ending} of them ending, {allowed} allowed",
+            app.id
+        );
+    }
+
     /// Nothing that the core knows is missing in the store, or stale there.
     pub(super) fn check_store(&self) {
         let Some(core) = &self.core else { return };
@@ -110,6 +145,11 @@ impl World {
             }
             seen.insert(&task.spec.task);
             let app = task.spec.env.get("MARATHON_APP_ID").cloned().unwrap_or_default();
+            if let Some(newest) = core.app(&app)
+                && newest.command != task.spec.command
+            {
+                return Some(format!("{} still runs {:?}", task.spec.task, task.spec.command));
+            }
             *running.entry(app).or_default() += 1;
         }
         if running != self.wanted {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{TaskId, TaskState};
 
-use crate::{AppSpec, Command, PortSpec, Timestamp};
+use crate::{AppSpec, Command, Force, PortSpec, Timestamp};
 
 use super::world::{Event, World};
 
@@ -93,21 +93,33 @@ impl World {
         let count = self.random.below(MOST + 1);
         let known = self.wanted.contains_key(app);
         let task = core.instances().next().map(|instance| instance.spec.task.to_string());
+        let strategy = (self.random.below(3), self.random.below(3));
         let command = match (self.random.below(8), known, task) {
+            (2 | 3, true, _) => Command::UpdateApp {
+                id: app.to_owned(),
+                spec: Box::new(changed(app, count, self.now, strategy)),
+                force: Force::Yes,
+            },
+            (4, true, _) => Command::RestartApp {
+                id: app.to_owned(),
+                force: Force::Yes,
+            },
             (0, _, Some(task)) => Command::KillTask { task },
             (1, true, _) => Command::RemoveApp { id: app.to_owned() },
             (_, true, _) => Command::ScaleApp {
                 id: app.to_owned(),
                 instances: i64::try_from(count).expect("few"),
+                force: Force::Yes,
             },
             (_, false, _) => Command::CreateApp(Box::new(spec(app, count))),
         };
         let text = format!("{} {count}", app);
         let change = match &command {
-            Command::KillTask { .. } => None,
+            Command::KillTask { .. } | Command::RestartApp { .. } => None,
             Command::RemoveApp { .. } => Some(None),
             _ => Some(Some(u32::try_from(count).expect("few"))),
         };
+        let before = core.app(app).map_or(0, |known| core.instances_of(&known.id).count());
         let reply = core.handle_command(Timestamp(self.now), command);
         assert!(reply.is_ok(), "{app}: {reply:?}");
         match change {
@@ -120,7 +132,18 @@ impl World {
             None => {}
         }
         self.note(&text);
+        self.check_launch(app, before);
         self.carry_out();
+    }
+}
+
+/// Another command, and capacities of 0, 1/2 or 1.
+fn changed(id: &str, instances: u64, now: u64, (minimum, over): (u64, u64)) -> AppSpec {
+    let part = |n: u64| f64::from(u32::try_from(n).expect("few")) / 2.0;
+    AppSpec {
+        cmd: Some(format!("serve {now}")),
+        upgrade_strategy: Some((part(minimum), part(over))),
+        ..spec(id, instances)
     }
 }
 
