@@ -154,6 +154,63 @@ pub enum AppCommand {
         id: String,
         /// Wanted instances.
         instances: u32,
+        /// Take the place of a change that is still being carried out.
+        #[arg(long)]
+        force: bool,
+        /// Waiting.
+        #[command(flatten)]
+        wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Replace an app's definition; its instances go over to it as its upgrade strategy says.
+    Update {
+        /// For example `/my-service`.
+        id: String,
+        /// JSON with the fields that are to change; `-` reads standard input.
+        file: PathBuf,
+        /// Take the place of a change that is still being carried out.
+        #[arg(long)]
+        force: bool,
+        /// Waiting.
+        #[command(flatten)]
+        wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Replace every instance by a new one of the same definition.
+    Restart {
+        /// For example `/my-service`.
+        id: String,
+        /// Take the place of a change that is still being carried out.
+        #[arg(long)]
+        force: bool,
+        /// Waiting.
+        #[command(flatten)]
+        wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List the versions that are kept of an app, newest first.
+    Versions {
+        /// For example `/my-service`.
+        id: String,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Return to an earlier version of an app.
+    Rollback {
+        /// For example `/my-service`.
+        id: String,
+        /// One of those that `versions` lists; without it, the one before the present.
+        version: Option<String>,
+        /// Take the place of a change that is still being carried out.
+        #[arg(long)]
+        force: bool,
         /// Waiting.
         #[command(flatten)]
         wait: WaitArgs,

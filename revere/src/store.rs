@@ -188,6 +188,8 @@ fn key(record: &Record) -> String {
         Record::Framework(_) => "framework/".to_owned(),
         Record::PutApp(app) => format!("app/{}", app.id),
         Record::DeleteApp(id) => format!("app/{id}"),
+        Record::PutVersion(app) => format!("version/{}/{}", app.id, app.version.0),
+        Record::DeleteVersion(id, version) => format!("version/{id}/{}", version.0),
         Record::PutAgent(agent) => format!("agent/{}", agent.id),
         Record::DeleteAgent(id) => format!("agent/{id}"),
         Record::PutInstance(instance) => format!("instance/{}", instance.id),
@@ -199,10 +201,12 @@ fn key(record: &Record) -> String {
 fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
     match record {
         Record::Framework(id) => wire::encode(id).map(Some),
-        Record::PutApp(app) => wire::encode(app.as_ref()).map(Some),
+        Record::PutApp(app) | Record::PutVersion(app) => wire::encode(app.as_ref()).map(Some),
         Record::PutAgent(agent) => wire::encode(agent.as_ref()).map(Some),
         Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
-        Record::DeleteApp(_) | Record::DeleteAgent(_) | Record::DeleteInstance(_) => Ok(None),
+        Record::DeleteApp(_) | Record::DeleteVersion(..) | Record::DeleteAgent(_) | Record::DeleteInstance(_) => {
+            Ok(None)
+        }
     }
 }
 
@@ -210,6 +214,7 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
     match key.split('/').next() {
         Some("framework") => wire::decode(bytes).map(Record::Framework),
         Some("app") => wire::decode(bytes).map(|app| Record::PutApp(Box::new(app))),
+        Some("version") => wire::decode(bytes).map(|app| Record::PutVersion(Box::new(app))),
         Some("agent") => wire::decode(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
         Some("instance") => wire::decode(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
         _ => Err(WireError::Field {

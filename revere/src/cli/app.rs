@@ -24,14 +24,46 @@ pub async fn run(command: AppCommand) -> Result<(), ClientError> {
         AppCommand::Scale {
             id,
             instances,
+            force,
             wait,
             client,
         } => {
             let body = json!({"instances": instances}).to_string();
-            let reply = Client::new(&client.master)?
-                .call(Method::PUT, &path(&id), body.into())
-                .await?;
-            changed(&id, reply, &wait, &client).await
+            change((Method::PUT, &path(&id)), body.into(), force, (&id, &wait, &client)).await
+        }
+        AppCommand::Update {
+            id,
+            file,
+            force,
+            wait,
+            client,
+        } => {
+            let body = read(&file)?;
+            change((Method::PATCH, &path(&id)), body.into(), force, (&id, &wait, &client)).await
+        }
+        AppCommand::Restart {
+            id,
+            force,
+            wait,
+            client,
+        } => {
+            let restart = format!("{}/restart", path(&id));
+            change((Method::POST, &restart), Bytes::new(), force, (&id, &wait, &client)).await
+        }
+        AppCommand::Versions { id, client } => list::versions(&id, &client).await,
+        AppCommand::Rollback {
+            id,
+            version,
+            force,
+            wait,
+            client,
+        } => {
+            let version = match version {
+                Some(version) => version,
+                None => before_present(&id, &client).await?,
+            };
+            let body = json!({"version": version}).to_string();
+            change((Method::PUT, &path(&id)), body.into(), force, (&id, &wait, &client)).await
         }
         AppCommand::Remove { id, wait, client } => {
             let reply = Client::new(&client.master)?
@@ -40,6 +72,31 @@ pub async fn run(command: AppCommand) -> Result<(), ClientError> {
             changed(&id, reply, &wait, &client).await
         }
     }
+}
+
+/// Sends a change and waits for it.
+async fn change(
+    (method, path): (Method, &str),
+    body: Bytes,
+    force: bool,
+    (id, wait, client): (&str, &WaitArgs, &ClientArgs),
+) -> Result<(), ClientError> {
+    let path = if force {
+        format!("{path}?force=true")
+    } else {
+        path.to_owned()
+    };
+    let reply = Client::new(&client.master)?.call(method, &path, body).await?;
+    changed(id, reply, wait, client).await
+}
+
+/// The version before the present one.
+async fn before_present(id: &str, args: &ClientArgs) -> Result<String, ClientError> {
+    let known = Client::new(&args.master)?
+        .get(&format!("{}/versions", path(id)))
+        .await?;
+    let earlier = known["versions"][1].as_str().map(str::to_owned);
+    earlier.ok_or_else(|| ClientError::NoEarlierVersion(id.to_owned()))
 }
 
 /// The API path of an app.
@@ -129,7 +186,19 @@ async fn state(client: &Client, id: &str) -> Result<String, ClientError> {
         }
         Err(error) => return Err(error),
     };
-    let mut text = format!("{} of {} instances run", app["tasksRunning"], app["instances"]);
+    let changed = app["versionInfo"]["lastConfigChangeAt"].as_str().unwrap_or_default();
+    let running = app["tasks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|task| task["state"] == "TASK_RUNNING");
+    // Versions are times in one format, so their texts compare as they do.
+    let is_new = |task: &&Value| task["version"].as_str() >= Some(changed);
+    let (new, old): (Vec<&Value>, Vec<&Value>) = running.partition(is_new);
+    let mut text = format!("{} of {} instances run", new.len(), app["instances"]);
+    if !old.is_empty() {
+        text.push_str(&format!(", {} of earlier versions still do", old.len()));
+    }
     let queue = client.get("/v2/queue").await?;
     let item = queue["queue"]
         .as_array()

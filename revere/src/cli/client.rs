@@ -56,6 +56,9 @@ pub enum ClientError {
         /// The newest known reason.
         why: String,
     },
+    /// There is only one version.
+    #[error("{0} has no earlier version to return to; see `revere app versions {0}`")]
+    NoEarlierVersion(String),
     /// Standard output is closed.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

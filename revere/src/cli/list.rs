@@ -69,6 +69,17 @@ fn vips_of(app: &Value) -> String {
     }
 }
 
+/// `revere app versions`.
+pub async fn versions(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
+    if let Some(answer) = ask(&format!("{}/versions", path(id)), args).await? {
+        let mut out = std::io::stdout().lock();
+        for version in items(&answer["versions"]) {
+            writeln!(out, "{}", text(version))?;
+        }
+    }
+    Ok(())
+}
+
 /// `revere app show`.
 pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
     let Some(answer) = ask(&path(id), args).await? else {

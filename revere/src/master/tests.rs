@@ -213,6 +213,8 @@ async fn deploy(master: &Running, agent: &mut Agent) -> Vec<LaunchSpec> {
     specs
 }
 
+mod update;
+
 #[tokio::test]
 async fn an_app_goes_the_whole_way() {
     let master = Running::new(&config()).await;
@@ -352,8 +354,34 @@ async fn bad_input_gets_marathons_refusals() {
         .call(Method::PUT, "/v2/apps/my-service", r#"{"instances": 1, "cmd": "y"}"#)
         .await;
     assert_eq!(
-        (code, &body["details"][0]["path"]),
-        (StatusCode::UNPROCESSABLE_ENTITY, &json!("/cmd"))
+        (code, body["deployments"].as_array().map(Vec::len)),
+        (StatusCode::CONFLICT, Some(1)),
+        "the first deployment has no agent to run on: {body}"
+    );
+    for (sent, wanted) in [
+        (r#"{"cpus": -1}"#, "/cpus"),
+        (r#"{"healthChecks": [{"protocol": "TCP"}]}"#, "/healthChecks"),
+        ("{}", "/"),
+        (r#"{"version": 7}"#, "/version"),
+        (r#"{"instances": "two"}"#, "/instances"),
+    ] {
+        let (code, _, body) = master.call(Method::PUT, "/v2/apps/my-service?force=true", sent).await;
+        assert_eq!(
+            (code, &body["details"][0]["path"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!(wanted)),
+            "{body}"
+        );
+    }
+    let (code, _, body) = master
+        .call(
+            Method::PUT,
+            "/v2/apps/my-service?force=true",
+            r#"{"version": "2001-01-01T00:00:00.000Z"}"#,
+        )
+        .await;
+    assert!(
+        code == StatusCode::NOT_FOUND && body["message"].as_str().is_some_and(|text| text.contains("/versions")),
+        "{body}"
     );
     master.stop().await;
 }

@@ -95,7 +95,13 @@ impl From<CommandError> for Refusal {
     fn from(error: CommandError) -> Self {
         match &error {
             CommandError::Invalid(faults) => Self::invalid(faults),
-            CommandError::NoApp(_) | CommandError::NoTask(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            CommandError::NoApp(_) | CommandError::NoTask(_) | CommandError::NoVersion(..) => {
+                Self::new(StatusCode::NOT_FOUND, error.to_string())
+            }
+            CommandError::Locked(deployment) => Self {
+                status: StatusCode::CONFLICT,
+                body: json!({"message": error.to_string(), "deployments": [{"id": deployment}]}),
+            },
             CommandError::AppExists(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
         }
     }

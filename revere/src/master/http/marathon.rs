@@ -1,5 +1,7 @@
 //! Marathon's `/v2` paths.
 
+mod update;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -88,6 +90,7 @@ enum Target<'a> {
     Task(&'a str, &'a str),
     Versions(&'a str),
     Version(&'a str, &'a str),
+    Restart(&'a str),
 }
 
 fn target(path: &str) -> Target<'_> {
@@ -96,6 +99,7 @@ fn target(path: &str) -> Target<'_> {
         match last {
             "tasks" => return Target::Tasks(id),
             "versions" => return Target::Versions(id),
+            "restart" => return Target::Restart(id),
             _ => {}
         }
         match id.rsplit_once('/') {
@@ -119,7 +123,9 @@ pub(super) async fn below_apps(
     let query = query.as_deref();
     match (method, target(&path)) {
         (Method::GET, Target::App(id)) => show(&app, id).await,
-        (Method::PUT | Method::PATCH, Target::App(id)) => update(&app, id, object(&body)?).await,
+        (method @ (Method::PUT | Method::PATCH), Target::App(id)) => {
+            update::update(&app, &method, id, query, object(&body)?).await
+        }
         (Method::DELETE, Target::App(id)) => {
             let reply = app
                 .handle
@@ -141,29 +147,9 @@ pub(super) async fn below_apps(
         }
         (Method::DELETE, Target::Tasks(id)) => kill_all(&app, id, query).await,
         (Method::DELETE, Target::Task(id, task)) => kill(&app, id, task, query).await,
-        (Method::GET, Target::Versions(id)) => {
-            with_app(&app, id, |_, known| json!({"versions": [known.version.to_string()]})).await
-        }
-        (Method::GET, Target::Version(id, version)) => {
-            let version = version.to_owned();
-            let find = move |core: &Core, known: &scheduler::App| {
-                (known.version.to_string() == version)
-                    .then(|| write::definition(known))
-                    .map(|body| (core.now, body))
-            };
-            let id = id.to_owned();
-            let found = app
-                .handle
-                .look(move |core| core.scheduler.app(&id).and_then(|known| find(core, known)))
-                .await?;
-            let missing = || {
-                Refusal::new(
-                    StatusCode::NOT_FOUND,
-                    "this version is not kept: only the newest one is",
-                )
-            };
-            Ok(Json(found.ok_or_else(missing)?.1).into_response())
-        }
+        (Method::POST, Target::Restart(id)) => update::restart(&app, id, query).await,
+        (Method::GET, Target::Versions(id)) => update::versions(&app, id).await,
+        (Method::GET, Target::Version(id, version)) => update::version(&app, id, version).await,
         (method, _) => Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{method} is not carried out on /v2/apps/{path}"),
@@ -187,34 +173,6 @@ async fn show(app: &App, id: &str) -> Answer {
         |core, known| json!({"app": write::app(&core.scheduler, known, true)}),
     )
     .await
-}
-
-async fn update(app: &App, id: &str, definition: Value) -> Answer {
-    let wanted = id.to_owned();
-    let exists = app
-        .handle
-        .look(move |core| core.scheduler.app(&wanted).is_some())
-        .await?;
-    if !exists {
-        if definition.get("cmd").is_none() && definition.get("args").is_none() && definition.get("container").is_none()
-        {
-            return Err(no_app(id));
-        }
-        let mut definition = definition;
-        if let Some(fields) = definition.as_object_mut() {
-            fields.insert("id".to_owned(), json!(format!("/{}", id.trim_start_matches('/'))));
-        }
-        return create_from(app, definition).await;
-    }
-    let instances = read::scale(&definition).map_err(|faults| Refusal::invalid(&faults))?;
-    let reply = app
-        .handle
-        .command(Command::ScaleApp {
-            id: id.to_owned(),
-            instances,
-        })
-        .await??;
-    Ok(changed(StatusCode::OK, &reply, deployment(&reply)))
 }
 
 fn refuse_scale(query: Option<&str>) -> Result<(), Refusal> {
@@ -359,6 +317,7 @@ mod tests {
             ),
             ("a/versions", Target::Versions("a")),
             ("a/versions/v", Target::Version("a", "v")),
+            ("a/restart", Target::Restart("a")),
             ("tasks", Target::App("tasks")),
         ] {
             assert_eq!(target(path), wanted, "{path}");

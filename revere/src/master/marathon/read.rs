@@ -124,20 +124,13 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
 
-/// The `instances` of an update; nothing else can be changed so far.
+/// The `instances` of an update that has nothing else.
 pub(crate) fn scale(definition: &Value) -> Result<i64, Vec<Fault>> {
     let Some(object) = definition.as_object() else {
         return Err(vec![Fault::new("/", "an update must be a JSON object")]);
     };
     let mut faults = Vec::new();
     let instances = Fields::new(object, "", &mut faults).take("instances", "a whole number", Value::as_i64);
-    for (key, value) in object {
-        if key != "instances" && key != "id" && !value.is_null() {
-            let sentence = "only `instances` of an existing app can be changed in this version; \
-                            remove the app and add it anew to change anything else";
-            faults.push(Fault::new(format!("/{key}"), sentence));
-        }
-    }
     match instances {
         Some(instances) if faults.is_empty() => Ok(instances),
         None if faults.is_empty() => Err(vec![Fault::new("/instances", "is missing: write {\"instances\": 3}")]),

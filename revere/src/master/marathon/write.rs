@@ -194,10 +194,13 @@ pub(crate) fn deployments(scheduler: &Scheduler) -> Value {
         .filter(|deployment| !deployment.finished);
     open.map(|deployment| {
         let id = deployment.app.as_str();
-        let action = if scheduler.app(id).is_some() {
-            "ScaleApplication"
-        } else {
-            "StopApplication"
+        let action = match scheduler.app(id) {
+            None => "StopApplication",
+            // The change made the definition anew, and there was one before.
+            Some(app) if app.last_config_change == deployment.version && scheduler.versions(&app.id).len() > 1 => {
+                "RestartApplication"
+            }
+            Some(_) => "ScaleApplication",
         };
         json!({
             "id": deployment.id,
