@@ -106,3 +106,38 @@ async fn earlier_versions_survive_a_restart_of_the_master() {
     assert_ne!(master.get("/v2/apps/my-service").await["app"]["cmd"], "two");
     master.stop().await;
 }
+
+#[tokio::test]
+async fn wrong_updates_are_refused_at_their_paths() {
+    let master = Running::new(&config()).await;
+    assert_eq!(
+        master.call(Method::POST, "/v2/apps", NAMED_VIP).await.0,
+        StatusCode::CREATED
+    );
+    for (sent, wanted) in [
+        (r#"{"cpus": -1}"#, "/cpus"),
+        (r#"{"healthChecks": [{"protocol": "TCP"}]}"#, "/healthChecks"),
+        ("{}", "/"),
+        (r#"{"version": 7}"#, "/version"),
+        (r#"{"instances": "two"}"#, "/instances"),
+    ] {
+        let (code, _, body) = master.call(Method::PUT, "/v2/apps/my-service?force=true", sent).await;
+        assert_eq!(
+            (code, &body["details"][0]["path"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!(wanted)),
+            "{body}"
+        );
+    }
+    let (code, _, body) = master
+        .call(
+            Method::PUT,
+            "/v2/apps/my-service?force=true",
+            r#"{"version": "2001-01-01T00:00:00.000Z"}"#,
+        )
+        .await;
+    assert!(
+        code == StatusCode::NOT_FOUND && body["message"].as_str().is_some_and(|text| text.contains("/versions")),
+        "{body}"
+    );
+    master.stop().await;
+}
