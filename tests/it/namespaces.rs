@@ -34,19 +34,18 @@ fn on_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) {
 }
 
 fn start() -> Result<Cluster> {
-    let workspace = Workspace::find()?;
-    let revere = std::env::var_os("LAB_REVERE").map_or_else(|| workspace.target.join("demo/revere"), PathBuf::from);
+    // A guest of `cargo xtask vm` has no workspace, and names its program.
+    let revere = match std::env::var_os("LAB_REVERE") {
+        Some(named) => PathBuf::from(named),
+        None => Workspace::find()?.target.join("demo/revere"),
+    };
     ensure!(
         revere.is_file(),
         "{} is not there; run `cargo xtask test`, or set LAB_REVERE",
         revere.display()
     );
     let cluster = Cluster::start(&revere)?;
-    deploy(
-        &cluster,
-        "service",
-        &std::fs::read_to_string(workspace.root.join("examples/named-vip.json"))?,
-    )?;
+    deploy(&cluster, "service", include_str!("../../examples/named-vip.json"))?;
     deploy(&cluster, "client", &client_app().to_string())?;
     cluster.running("/my-service", 3)?;
     for at in At::all(&cluster)? {

@@ -4,9 +4,11 @@
 pub mod demo;
 pub mod dist;
 pub mod ebpf;
+pub mod figures;
 pub mod lab;
 pub mod setup;
 pub mod shell;
 pub mod test;
 pub mod tidy;
+pub mod vm;
 pub mod workspace;

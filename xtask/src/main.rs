@@ -28,6 +28,8 @@ enum Command {
     Test(SetupArgs),
     /// Measure the figures of SPECIFICATION.md into target/figures.
     Figures(SetupArgs),
+    /// Load, packet and namespace tests on Debian's other kernels, in QEMU.
+    Vm(xtask::vm::VmArgs),
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -62,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => return xtask::demo::run(&workspace, &args),
         Command::Test(args) => return xtask::test::run(&workspace, args.install()),
         Command::Figures(args) => return xtask::demo::figures(&workspace, args.install()),
+        Command::Vm(args) => return xtask::vm::run(&workspace, &args),
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

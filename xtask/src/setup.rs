@@ -102,6 +102,22 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<Ready> {
     })
 }
 
+/// Installs the Debian packages of programs that only some commands need: `(program, package, what it is for)`.
+pub fn programs(wanted: &[(&str, &str, &str)], install: Install) -> Result<()> {
+    let missing: Vec<(String, String)> = wanted
+        .iter()
+        .filter(|(program, _, _)| shell::find(program).is_none())
+        .map(|(program, package, why)| ((*package).to_owned(), format!("`{program}` {why}")))
+        .collect();
+    if install == Install::Nothing && !missing.is_empty() {
+        for (name, why) in &missing {
+            eprintln!("setup: missing package {name}: {why}");
+        }
+        bail!("something is missing and --no-install was given; run once without it, as root");
+    }
+    apt(&missing)
+}
+
 fn report(packages: &[(String, String)], linker: &linker::Linker) -> Result<()> {
     for (name, why) in packages {
         eprintln!("setup: missing package {name}: {why}");

@@ -138,7 +138,7 @@ fn tests(command: &mut Command) -> Result<Tally> {
 }
 
 /// `test result: ok. 12 passed; 0 failed; ...`
-fn result_line(line: &str) -> Tally {
+pub(crate) fn result_line(line: &str) -> Tally {
     let Some(rest) = line.strip_prefix("test result: ") else {
         return Tally::default();
     };
