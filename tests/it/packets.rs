@@ -3,6 +3,7 @@
 mod frame;
 mod hooks;
 mod lab;
+mod sizes;
 
 use frame::{ACK, SYN, Spec, UDP, addr, assert_sums, ethernet, ipv4, port};
 use lab::{CLIENT, LOCAL, Lab, OWN, PEER, PEER_MAC, REMOTE, STRANGER, VIP, config, snapshot};

@@ -14,7 +14,7 @@ const INIT: &str = include_str!("init.sh");
 
 /// What tests call by name and busybox does not have, or not with the flags they use.
 const PROGRAMS: &[&str] = &[
-    "ip", "tc", "bridge", "ethtool", "ss", "nsenter", "unshare", "bash", "find", "dig", "nft", "mount", "umount",
+    "sh", "ip", "tc", "bridge", "ethtool", "ss", "nsenter", "unshare", "bash", "find", "dig", "nft", "mount", "umount",
     "sysctl",
 ];
 
