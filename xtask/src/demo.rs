@@ -15,6 +15,7 @@ use crate::lab::Cluster;
 use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 
+pub(crate) use faults::signal_kill;
 pub use load::{At, Load, Report, URL, client_app};
 
 /// Flags of the demo.

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod janitor;
+pub mod net;
 mod place;
 
 use std::path::{Path, PathBuf};
@@ -94,6 +95,13 @@ impl Lab {
             dir,
             janitor,
         })
+    }
+
+    /// One more machine on the fabric, without daemon and cgroup.
+    pub fn join(&self, name: &str, address: &str) -> Result<Place> {
+        let place = Place::new(&self.janitor, name, &self.dir, None)?;
+        wire(&self.fabric, &place, address)?;
+        Ok(place)
     }
 
     /// Ends everything; an error tells what was left behind.

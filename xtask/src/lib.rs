@@ -4,6 +4,7 @@
 pub mod demo;
 pub mod dist;
 pub mod ebpf;
+pub mod fault;
 pub mod figures;
 pub mod lab;
 pub mod setup;

@@ -30,6 +30,8 @@ enum Command {
     Figures(SetupArgs),
     /// Load, packet and namespace tests on Debian's other kernels, in QEMU.
     Vm(xtask::vm::VmArgs),
+    /// Faults under load, each after the same load without it.
+    Fault(xtask::fault::FaultArgs),
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -65,6 +67,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(args) => return xtask::test::run(&workspace, args.install()),
         Command::Figures(args) => return xtask::demo::figures(&workspace, args.install()),
         Command::Vm(args) => return xtask::vm::run(&workspace, &args),
+        Command::Fault(args) => return xtask::fault::run(&workspace, &args),
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

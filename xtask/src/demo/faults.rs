@@ -260,7 +260,7 @@ fn unix_ms() -> f64 {
 }
 
 /// SIGKILL, without a program in between that would take time.
-pub(super) fn signal_kill(pid: u32) -> Result<()> {
+pub(crate) fn signal_kill(pid: u32) -> Result<()> {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw)

@@ -75,6 +75,9 @@ pub struct Failure {
     pub failed_ms: f64,
     /// How.
     pub kind: String,
+    /// The instance behind the connection, when it had answered before.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// In the system's words.
     pub detail: String,
 }

@@ -93,6 +93,12 @@ impl Cluster {
 
     /// Starts a node's daemon.
     pub fn start_node(&mut self, number: u8) -> Result<()> {
+        let revere = self.revere.clone();
+        self.start_node_of(number, &revere)
+    }
+
+    /// The same with another `revere`.
+    pub fn start_node_of(&mut self, number: u8, revere: &Path) -> Result<()> {
         let place = self.node(number);
         let cgroup = place.cgroup.as_ref().context("a node has a cgroup")?;
         let name = cgroup
@@ -107,7 +113,12 @@ impl Cluster {
             "node.cpus=4".to_owned(),
             "node.mem_mb=2048".to_owned(),
         ];
-        let mut program = vec![self.revere(), "node", "--master", "http://10.99.0.1:5050"];
+        let mut program = vec![
+            revere.to_str().unwrap_or("revere"),
+            "node",
+            "--master",
+            "http://10.99.0.1:5050",
+        ];
         for set in &sets {
             program.extend(["--set", set]);
         }
@@ -121,6 +132,12 @@ impl Cluster {
             .take()
             .with_context(|| format!("no daemon runs on node{number}"))?
             .kill()
+    }
+
+    /// The daemon of a node, while it runs.
+    pub fn daemon(&self, number: u8) -> Result<&Daemon> {
+        let daemon = self.nodes[usize::from(number) - 1].as_ref();
+        daemon.with_context(|| format!("no daemon runs on node{number}"))
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {

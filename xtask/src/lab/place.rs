@@ -222,14 +222,25 @@ impl Daemon {
 
     /// SIGKILL, to the program itself.
     pub fn kill(&mut self) -> Result<()> {
+        self.signal(rustix::process::Signal::KILL)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// A signal to the program itself.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         let pid = self
-            .pid
+            .pid()
             .and_then(|pid| i32::try_from(pid).ok())
             .and_then(rustix::process::Pid::from_raw)
             .with_context(|| format!("the program ended at once; it said: {}", self.output()))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("cannot kill the program")?;
-        self.child.wait()?;
-        Ok(())
+        rustix::process::kill_process(pid, signal).context("cannot send the program a signal")
+    }
+
+    /// The program's process, as seen from here.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// Waits for its end.

@@ -158,10 +158,8 @@ impl Reader {
 
     /// `test name ... ok`; what a test wrote itself may stand between the two halves.
     fn test(&mut self, line: &str) {
-        if let Some(rest) = line.strip_prefix("test ") {
-            if let Some((name, _)) = rest.split_once(" ... ") {
-                self.running = Some(name.to_owned());
-            }
+        if let Some((name, _)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+            self.running = Some(name.to_owned());
         }
         let Some(name) = self.running.clone() else { return };
         if line.ends_with(" ... ok") || line == "ok" {

@@ -34,6 +34,6 @@ export RUST_BACKTRACE=1 LAB_REVERE=/bin/revere
 for word in $(cat /proc/cmdline); do
     case "$word" in only=*) only="${word#only=}" ;; esac
 done
-/bin/it $only $skip --test-threads=1 --show-output 2>&1
+/bin/it $only $skip --test-threads=1 --nocapture 2>&1
 echo "vm: exit $?"
 poweroff -f

@@ -1,0 +1,168 @@
+//! `cargo xtask fault R1 R4 ...`: one fault each, under load, after the same load without it.
+
+mod bench;
+mod flood;
+mod foreign;
+mod frames;
+mod kill;
+mod leak;
+mod leave;
+mod odd;
+mod roll;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::figures::{self, Figure};
+use crate::setup::{self, Install};
+use crate::workspace::Workspace;
+use crate::{dist, ebpf};
+
+use bench::Bench;
+
+/// The faults by their names in SPECIFICATION.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum Fault {
+    /// `kill -9` and restart of daemons.
+    R1,
+    /// All daemons gone, then all stopped.
+    R2,
+    /// Another version and back.
+    R3,
+    /// Packets past the handler while it is replaced.
+    R4,
+    /// A crash loop leaves nothing behind.
+    R5,
+    /// Somebody else undoes our work.
+    R6,
+    /// One of many backends leaves.
+    R7,
+    /// One joins.
+    R8,
+    /// Rolling updates.
+    R9,
+    /// A flood of SYNs.
+    R11,
+    /// Odd packets all have a reason.
+    R13,
+}
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FaultArgs {
+    /// Which; all when none is named.
+    #[arg(value_enum, ignore_case = true)]
+    pub which: Vec<Fault>,
+    /// Seconds instead of minutes, for tests.
+    #[arg(long)]
+    pub short: bool,
+    /// Flows to hold, over all; by default what this machine's cores can serve beside everything else.
+    #[arg(long)]
+    pub flows: Option<u32>,
+    /// R3: the other version's program.
+    #[arg(long)]
+    pub old: Option<PathBuf>,
+    /// Install nothing; only report what is missing.
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// What a fault did.
+#[derive(Debug, Default)]
+pub(crate) struct Finding {
+    pub(crate) figures: Vec<Figure>,
+    /// Why it failed; empty when it did not.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Finding {
+    pub(crate) fn check(&mut self, holds: bool, why: impl FnOnce() -> String) {
+        if !holds {
+            let why = why();
+            eprintln!("!! {why}");
+            self.failures.push(why);
+        }
+    }
+}
+
+/// Runs them one after the other on one cluster each.
+pub fn run(workspace: &Workspace, args: &FaultArgs) -> Result<ExitCode> {
+    let ready = setup::run(workspace, Install::unless(args.no_install))?;
+    ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
+    let (passed, failed) = faults(workspace, args)?;
+    println!("fault: {passed} passed, {failed} failed");
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The same without setup; counts faults that were borne and that were not.
+pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
+    let revere = dist::build_revere(workspace)?;
+    let which: Vec<Fault> = if args.which.is_empty() {
+        clap::ValueEnum::value_variants().to_vec()
+    } else {
+        args.which.clone()
+    };
+    let (mut passed, mut failed) = (0, 0);
+    let mut bench = None;
+    for fault in which {
+        eprintln!("\n==== {fault:?}");
+        let mut own = match bench.take() {
+            Some(bench) => bench,
+            None => Bench::start(&revere, args)?,
+        };
+        let found = one(&mut own, fault, args);
+        let found = found.unwrap_or_else(|error| {
+            let mut finding = Finding::default();
+            finding.check(false, || format!("{error:#}"));
+            finding
+        });
+        if !found.figures.is_empty() {
+            figures::write(workspace, &format!("fault-{fault:?}"), &found.figures)?;
+        }
+        for figure in &found.figures {
+            println!(
+                "{}: {} {} (n = {}, control {})",
+                figure.id, figure.value, figure.unit, figure.n, figure.control
+            );
+        }
+        if found.failures.is_empty() {
+            passed += 1;
+            bench = Some(own);
+        } else {
+            println!("{fault:?}: FAILED: {}", found.failures.join("; "));
+            failed += 1;
+            // The next one starts on a cluster that nothing has happened to.
+            own.close()?;
+        }
+    }
+    if let Some(bench) = bench {
+        bench.close()?;
+    }
+    Ok((passed, failed))
+}
+
+fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {
+    match fault {
+        Fault::R1 => kill::restarts(bench),
+        Fault::R2 => kill::absence(bench),
+        Fault::R3 => match &args.old {
+            Some(old) if !old.is_file() => bail!("there is no program {}", old.display()),
+            old => kill::versions(bench, old.as_deref()),
+        },
+        Fault::R4 => leak::run(bench),
+        Fault::R5 => kill::crash_loop(bench),
+        Fault::R6 => foreign::run(bench),
+        Fault::R7 => leave::leaves(bench),
+        Fault::R8 => leave::joins(bench),
+        Fault::R9 => roll::run(bench),
+        Fault::R11 => flood::run(bench),
+        Fault::R13 => odd::run(bench),
+    }
+}
