@@ -23,6 +23,8 @@ pub(crate) struct Answer {
     pub(crate) answers: Vec<Record>,
     /// The SOA of a negative answer.
     pub(crate) soa: Option<Record>,
+    /// Signatures and proofs of a forwarded answer, for a client that checks them.
+    pub(crate) proofs: Vec<Record>,
     pub(crate) additionals: Vec<Record>,
     pub(crate) truncated: bool,
 }
@@ -68,6 +70,7 @@ impl Answer {
             kind,
             answers: Vec::new(),
             soa: None,
+            proofs: Vec::new(),
             additionals: Vec::new(),
             truncated: false,
         }
@@ -77,6 +80,14 @@ impl Answer {
     /// with TC set. Sizes are upper bounds, so that the OPT record always finds its place.
     pub(crate) fn fit(&mut self, question: &Name, limit: usize) {
         let mut used = self.before_answers(question);
+        // Cut as a whole: a proof with a part missing proves nothing.
+        let proofs: usize = self.proofs.iter().map(|proof| record_len(proof, question)).sum();
+        if used + proofs > limit {
+            self.proofs.clear();
+            self.truncated = true;
+        } else {
+            used += proofs;
+        }
         let kept = keep(&self.answers, &mut used, limit, question);
         if kept < self.answers.len() {
             self.answers.truncate(kept);

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::forward::{ForwardError, Forwarding};
 use crate::zones::{DIRECTORY, GLOBAL, SPARTAN};
 
 /// Smallest UDP answer every client must take, and the largest for one that says nothing (RFC 1035 section 4.2.1).
@@ -20,6 +21,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Servers that are asked about all names outside the cluster's zones. Empty: such questions are REFUSED.
     pub upstreams: Vec<SocketAddr>,
+    /// How they are asked, and which names go to other servers.
+    pub forward: Forwarding,
     /// Who may ask about names outside the cluster's zones, besides this node itself by a loopback address. Put the node's
     /// own addresses and its overlay block here.
     pub clients: Vec<IpNet>,
@@ -55,6 +58,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([198, 51, 100, 1], 53))],
             upstreams: Vec::new(),
+            forward: Forwarding::default(),
             clients: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
@@ -94,6 +98,9 @@ pub enum ConfigError {
         "the name server can't run {0} threads on each address: set 1 to {MAX_WORKERS}, or 0 to choose by the CPUs"
     )]
     Workers(usize),
+    /// Rules and servers for other names.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
 }
 
 impl Config {
@@ -112,10 +119,17 @@ impl Config {
         if self.workers > MAX_WORKERS {
             return Err(ConfigError::Workers(self.workers));
         }
-        match self.upstreams.iter().find(|upstream| self.listen.contains(upstream)) {
+        self.forward.check(&self.upstreams, &self.own_zones())?;
+        let mut upstreams = self.forward.servers(&self.upstreams);
+        match upstreams.find(|upstream| self.listen.contains(upstream)) {
             Some(upstream) => Err(ConfigError::Loop(*upstream)),
             None => Ok(()),
         }
+    }
+
+    /// The zones that no other server is asked about.
+    pub(crate) fn own_zones(&self) -> [&str; 4] {
+        [&self.domain, DIRECTORY, GLOBAL, SPARTAN]
     }
 
     /// Largest UDP answer to a client that says it takes `payload` bytes, or says nothing.

@@ -14,7 +14,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use crate::access::Client;
 use crate::answer::{Answer, answer};
 use crate::counters::{Counts, Kind};
-use crate::forward::Forwarder;
+use crate::forward::{Asked, Forwarder, Reply};
 use crate::limit::Limiter;
 use crate::{BindError, Config, Zones};
 
@@ -59,7 +59,7 @@ impl RequestHandler for Handler {
         let message = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
             meta,
             &answer.answers,
-            [],
+            &answer.proofs,
             &answer.soa,
             &answer.additionals,
         );
@@ -108,23 +108,49 @@ impl Shared {
     }
 
     /// REFUSED without an upstream server, for foreign clients and for questions that don't want recursion: a client with
-    /// several servers then asks the next at once. SERVFAIL when the upstream servers don't answer.
+    /// several servers then asks the next at once; also when too much waits and when the question goes round in circles.
+    /// SERVFAIL when the upstream servers don't answer.
     async fn forward(&self, request: &Request, query: &LowerQuery) -> (ResponseCode, Answer) {
         let forwarder = match &self.forwarder {
             Some(forwarder) if self.may_forward(request) && request.metadata.recursion_desired => forwarder,
             _ => return (ResponseCode::Refused, Answer::empty(Kind::Refused)),
         };
-        match forwarder.ask(query.original().name(), query.query_type()).await {
-            None => (ResponseCode::ServFail, Answer::empty(Kind::Failed)),
-            Some(reply) => {
-                let answer = Answer {
-                    answers: reply.answers,
-                    soa: reply.soa,
-                    ..Answer::empty(Kind::Forwarded)
-                };
-                (reply.code, answer)
-            }
+        let mut asked =
+            Asked::new(query.original().name().clone(), query.query_type()).with_edns(request.edns.as_ref());
+        asked.unchecked = request.metadata.checking_disabled;
+        match forwarder.ask(&asked).await {
+            Err(why) => (why.code(), Answer::empty(why.kind())),
+            Ok(reply) => self.forwarded(reply, query.query_type()),
         }
+    }
+
+    /// A reply from outside. Where its CNAMEs lead into a zone of ours, our own records follow, never the reply's.
+    fn forwarded(&self, reply: Reply, rtype: RecordType) -> (ResponseCode, Answer) {
+        let (mut code, mut answers, mut additionals) = (reply.code, reply.answers, Vec::new());
+        let (mut soa, proofs): (Vec<_>, Vec<_>) = reply
+            .authorities
+            .into_iter()
+            .partition(|record| record.record_type() == RecordType::SOA);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(ours) = reply
+            .rest
+            .and_then(|name| answer(&self.zones.load(), &name, rtype, turn))
+        {
+            if ours.kind == Kind::NoName {
+                code = ResponseCode::NXDomain;
+            }
+            answers.extend(ours.answers);
+            soa = ours.soa.into_iter().collect();
+            additionals = ours.additionals;
+        }
+        let answer = Answer {
+            answers,
+            soa: soa.pop(),
+            proofs,
+            additionals,
+            ..Answer::empty(Kind::Forwarded)
+        };
+        (code, answer)
     }
 
     fn may_forward(&self, request: &Request) -> bool {
@@ -148,7 +174,7 @@ impl Shared {
 impl Shared {
     pub(crate) fn new(config: Config) -> Result<Self, BindError> {
         Ok(Self {
-            forwarder: Forwarder::new(&config.upstreams)?,
+            forwarder: Forwarder::new(&config)?,
             limiter: Limiter::new(config.slip),
             config,
             zones: ArcSwap::from_pointee(Zones::default()),

@@ -31,5 +31,6 @@ pub use bind::BindError;
 pub use config::{Config, ConfigError};
 pub use counters::Counters;
 pub use desired::desired;
+pub use forward::{CaseMixing, ForwardCounters, ForwardError, ForwardZone, Forwarding, UpstreamStatus, is_own};
 pub use server::Server;
 pub use zones::{Found, Lookup, Srv, ZoneInfo, Zones};

@@ -8,10 +8,11 @@ use model::Generation;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use crate::forward::Forwarder;
 use crate::handler::Shared;
 use crate::stream::{Places, listen_tcp};
 use crate::worker::Workers;
-use crate::{BindError, Config, Counters, Zones, bind};
+use crate::{BindError, Config, Counters, ForwardCounters, UpstreamStatus, Zones, bind};
 
 /// Answers on all its addresses until [`Server::shutdown`], from the zones published last. Dropping it ends it at once.
 pub struct Server {
@@ -78,6 +79,24 @@ impl Server {
     /// Answers given so far.
     pub fn counters(&self) -> Counters {
         self.shared.counts.read()
+    }
+
+    /// What happened to forwarded questions so far.
+    pub fn forward_counters(&self) -> ForwardCounters {
+        self.shared
+            .forwarder
+            .as_ref()
+            .map(Forwarder::counters)
+            .unwrap_or_default()
+    }
+
+    /// The upstream servers as they look from here, by rule.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.shared
+            .forwarder
+            .as_ref()
+            .map(Forwarder::upstreams)
+            .unwrap_or_default()
     }
 
     /// Stops to answer and closes all sockets; waits until that is done.

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub packets: Family<Packet, Counter>,
     /// Answers of the name server by kind.
     pub dns_answers: Family<Kind, Counter>,
+    /// What happened to questions for other servers.
+    pub dns_forward: Family<Kind, Counter>,
     /// Tasks of this node by state.
     pub tasks: Family<Kind, Gauge>,
     /// Generation of the service table.
@@ -91,7 +93,7 @@ impl Metrics {
             "Packets and socket calls by hook and reason",
             metrics.packets.clone(),
         );
-        r.register("dns_answers", "Answers of the name server", metrics.dns_answers.clone());
+        register_names(r, &metrics);
         r.register("tasks", "Tasks on this node by state", metrics.tasks.clone());
         r.register(
             "generation",
@@ -171,6 +173,15 @@ pub fn copy(counter: &Counter, value: u64) {
 /// A number for a gauge.
 pub fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn register_names(r: &mut Registry, metrics: &Metrics) {
+    r.register("dns_answers", "Answers of the name server", metrics.dns_answers.clone());
+    r.register(
+        "dns_forward",
+        "What happened to questions for upstream name servers",
+        metrics.dns_forward.clone(),
+    );
 }
 
 #[cfg(test)]

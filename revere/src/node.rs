@@ -5,6 +5,7 @@
 mod config;
 mod disk;
 mod facts;
+mod forwarding;
 mod http;
 mod link;
 mod masters;
@@ -17,6 +18,7 @@ mod stream;
 mod table;
 
 pub use config::{Config, XdpMode};
+pub use forwarding::DnsForward;
 pub use masters::SourceKind;
 
 use std::ffi::OsString;
@@ -377,6 +379,7 @@ fn dns_config(settings: &Settings) -> dns::Config {
     dns::Config {
         listen: settings.dns_listen.clone(),
         upstreams: settings.dns_upstreams.clone(),
+        forward: settings.dns_forward.clone(),
         clients: own
             .into_iter()
             .chain([settings.overlay_net])

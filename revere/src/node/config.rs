@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeError;
 use super::facts;
+use super::forwarding::{DnsForward, upstreams_of};
 use super::masters::{Source, SourceKind};
 use crate::mesos::client::{Access, Client, TokenScheme};
 use crate::mesos::decode::Encoding;
@@ -67,6 +68,8 @@ pub struct Config {
     pub dns_slip: u32,
     /// Threads on each address of the name server; 0: one for each CPU, at most 4.
     pub dns_workers: usize,
+    /// Name servers for certain names, and how all are asked.
+    pub dns_forward: DnsForward,
     /// Address of the node's own API.
     pub api_listen: String,
     /// Block of VIP addresses.
@@ -141,6 +144,7 @@ impl Default for Config {
             dns_client_rate: 0,
             dns_slip: 1,
             dns_workers: 0,
+            dns_forward: DnsForward::default(),
             api_listen: "0.0.0.0:5051".to_owned(),
             vip_range: "11.0.0.0/8".to_owned(),
             overlay: "9.0.0.0/8".to_owned(),
@@ -197,6 +201,7 @@ pub(super) struct Settings {
     pub(super) dns_listen: Vec<SocketAddr>,
     pub(super) dns_upstreams: Vec<SocketAddr>,
     pub(super) dns_access: NameAccess,
+    pub(super) dns_forward: dns::Forwarding,
     pub(super) api_listen: SocketAddr,
     pub(super) vip_net: Ipv4Net,
     pub(super) overlay_net: Ipv4Net,
@@ -241,7 +246,13 @@ impl Settings {
         };
         let listen_default = vec![SocketAddr::from(([198, 51, 100, 1], 53)), SocketAddr::from((ip, 53))];
         let dns_listen = addresses("dns_listen", &config.dns_listen)?.unwrap_or(listen_default);
-        let upstreams = addresses("dns_upstreams", &config.dns_upstreams)?.unwrap_or_else(facts::system_nameservers);
+        let system = || upstreams_of(facts::system_nameservers(), &dns_listen);
+        let dns_upstreams = addresses("dns_upstreams", &config.dns_upstreams)?.unwrap_or_else(system);
+        let ports: Vec<(u16, u16)> = config
+            .ports
+            .iter()
+            .map(|text| port_range(text))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             source,
             client,
@@ -249,15 +260,9 @@ impl Settings {
             ip,
             hostname,
             resources: facts::resources(&config)?,
-            ports: config
-                .ports
-                .iter()
-                .map(|text| port_range(text))
-                .collect::<Result<_, _>>()?,
-            dns_upstreams: upstreams
-                .into_iter()
-                .filter(|addr| !dns_listen.contains(addr))
-                .collect(),
+            dns_forward: config.dns_forward.checked(&ports)?,
+            ports,
+            dns_upstreams,
             dns_listen,
             dns_access: NameAccess {
                 clients: nets("dns_clients", &config.dns_clients)?,
@@ -300,7 +305,7 @@ fn parse<T: std::str::FromStr>(key: &'static str, text: &str, want: &str) -> Res
 }
 
 /// Addresses with or without a port (53 then); `None` for an empty list.
-fn addresses(key: &'static str, texts: &[String]) -> Result<Option<Vec<SocketAddr>>, NodeError> {
+pub(super) fn addresses(key: &'static str, texts: &[String]) -> Result<Option<Vec<SocketAddr>>, NodeError> {
     let one = |text: &String| {
         let bare = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53));
         text.parse()

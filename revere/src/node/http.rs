@@ -101,6 +101,9 @@ async fn metrics(State(api): State<Api>) -> Response {
         ] {
             copy(&metrics.dns_answers.get_or_create(&Kind { kind }), count);
         }
+        for (kind, count) in dns.forward_counters().named() {
+            copy(&metrics.dns_forward.get_or_create(&Kind { kind }), count);
+        }
     }
     let mut tasks: BTreeMap<&'static str, i64> = BTreeMap::new();
     for (_, status) in api.agent.tasks() {
@@ -145,6 +148,12 @@ async fn node(State(api): State<Api>) -> Json<Value> {
         },
         "attributes": settings.config.attributes,
         "dns_listen": api.dns.as_ref().map(|server| server.local_addrs().to_vec()),
+        "dns_upstreams": api.dns.as_ref().map(|server| {
+            let upstreams = server.upstreams();
+            let shown = upstreams.iter().map(|upstream| json!({"zone": upstream.zone, "address": upstream.addr,
+                "rtt_ms": upstream.rtt.map(|rtt| rtt.as_secs_f64() * 1e3), "down": upstream.down}));
+            shown.collect::<Vec<Value>>()
+        }),
         "dataplane": settings.config.dataplane,
         "health": health_of(&facts).1,
         "tasks": tasks,
