@@ -36,6 +36,7 @@ pub fn status(service: u32, instance: u32, state: TaskState, healthy: Option<boo
             message: None,
             timestamp_ms: 2,
         },
+        mappings: Vec::new(),
     }
 }
 
@@ -57,6 +58,7 @@ fn agent(n: u8) -> AgentInfo {
         id: agent_id(n),
         hostname: ip.to_string(),
         ip: Some(ip),
+        port: None,
         subnet: None,
         attributes: BTreeMap::new(),
     }

@@ -143,16 +143,17 @@ fn snapshot() -> Snapshot {
             agent: agent(ip),
             hostname: ip.to_string(),
             ip,
+            port: None,
             subnet: None,
         };
         (agent(ip), node)
     });
     Snapshot {
         generation: Generation(1),
-        services: Arc::new(BTreeMap::from(services)),
-        tasks: Arc::new(BTreeMap::new()),
-        frameworks: Arc::new(BTreeMap::new()),
-        nodes: Arc::new(BTreeMap::from(nodes)),
+        services: services.into_iter().collect(),
+        tasks: Default::default(),
+        frameworks: Default::default(),
+        nodes: nodes.into_iter().collect(),
     }
 }
 

@@ -16,12 +16,15 @@ pub(crate) fn cluster(tasks: Vec<Task>) -> Snapshot {
         id: AgentId::new(format!("c-S{i}")),
         hostname: format!("10.0.0.{}", i + 1),
         ip: Some(Ipv4Addr::new(10, 0, 0, i + 1)),
+        port: None,
         subnet: None,
         attributes: BTreeMap::new(),
     });
     let framework = |id: &str, name: &str| FrameworkInfo {
         id: FrameworkId::new(id),
         name: name.to_owned(),
+        ip: None,
+        port: None,
     };
     let mut table = ServiceTable::new(VipRange::default());
     table.apply(TaskEvent::Snapshot(StateSnapshot {

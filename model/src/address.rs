@@ -1,9 +1,14 @@
-//! The address of a named VIP: DC/OS's hash into 11.0.0.0/8, made cluster-wide.
+//! Which address a named VIP has: DC/OS's hash into 11.0.0.0/8 and fd01:c::/64, made cluster-wide.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use sha1::{Digest as _, Sha1};
 
 use crate::VipName;
+
+pub(crate) use places::Places;
+
+mod places;
 
 /// The block that named VIPs get their IPv4 addresses from, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,40 +30,60 @@ impl Default for VipRange {
 }
 
 impl VipRange {
-    fn span(self) -> u32 {
-        u32::from(self.max).saturating_sub(u32::from(self.min))
+    /// Distance of the last address from the first.
+    pub(crate) fn span(self) -> u64 {
+        u64::from(u32::from(self.max).saturating_sub(u32::from(self.min)))
     }
 
-    fn start(self, name: &VipName) -> Ipv4Addr {
-        let span = self.span();
-        if span == 0 {
-            return self.min;
-        }
-        Ipv4Addr::from(u32::from(self.min) + phash2(name.fragment().as_bytes()) % span)
+    /// Where the hash puts `name`, as a distance from the first address.
+    pub(crate) fn home(self, name: &VipName) -> u64 {
+        u64::from(phash2(name.fragment().as_bytes())) % self.span().max(1)
     }
 
-    fn after(self, addr: Ipv4Addr) -> Ipv4Addr {
-        if addr >= self.max {
-            self.min
-        } else {
-            Ipv4Addr::from(u32::from(addr) + 1)
+    /// The address at that distance.
+    pub(crate) fn at(self, place: u64) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.min).saturating_add(u32::try_from(place).unwrap_or(u32::MAX)))
+    }
+}
+
+/// The block that named VIPs get their IPv6 addresses from, both ends included. At most 2^64 addresses are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vip6Range {
+    /// Lowest address.
+    pub min: Ipv6Addr,
+    /// Highest address; never given out by the hash itself, only by probing.
+    pub max: Ipv6Addr,
+}
+
+impl Default for Vip6Range {
+    /// DC/OS's default, `dcos_l4lb_min_named_ip6` to `dcos_l4lb_max_named_ip6`.
+    fn default() -> Self {
+        Self {
+            min: Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0, 0, 0, 0),
+            max: Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0xffff, 0xffff, 0xffff, 0xffff),
         }
     }
 }
 
-/// Chooses the address of `name`, given those already taken: the hashed one, or on collision the next free one upwards,
-/// wrapping at the end. `None` when the range is full.
-///
-/// Calling it for all names in sorted order gives the same table on every node whatever the order of events.
-pub fn named_vip_address(range: VipRange, name: &VipName, taken: &BTreeMap<Ipv4Addr, VipName>) -> Option<Ipv4Addr> {
-    let mut addr = range.start(name);
-    for _ in 0..=u64::from(range.span()) {
-        match taken.get(&addr) {
-            Some(other) if other != name => addr = range.after(addr),
-            _ => return Some(addr),
-        }
+impl Vip6Range {
+    /// Distance of the last address from the first.
+    pub(crate) fn span(self) -> u64 {
+        let span = u128::from(self.max).saturating_sub(u128::from(self.min));
+        u64::try_from(span).unwrap_or(u64::MAX)
     }
-    None
+
+    /// Where the hash puts `name`: SHA-1 as a big-endian number, modulo the span.
+    pub(crate) fn home(self, name: &VipName) -> u64 {
+        let digest: [u8; 20] = Sha1::digest(name.fragment().as_bytes()).into();
+        let span = u128::from(self.span().max(1));
+        let place = digest.iter().fold(0u128, |sum, byte| ((sum << 8) | u128::from(*byte)) % span);
+        u64::try_from(place).unwrap_or(0)
+    }
+
+    /// The address at that distance.
+    pub(crate) fn at(self, place: u64) -> Ipv6Addr {
+        Ipv6Addr::from(u128::from(self.min).saturating_add(u128::from(place)))
+    }
 }
 
 /// Erlang's `phash2` of a binary over the full 32 bits: Bob Jenkins' lookup2 with Erlang's seed. Reduce it by `%` to a
@@ -113,13 +138,6 @@ fn mix(mut a: u32, mut b: u32, mut c: u32) -> (u32, u32, u32) {
 mod tests {
     use super::*;
 
-    fn name(label: &str, framework: &str) -> VipName {
-        VipName {
-            label: label.into(),
-            framework: framework.into(),
-        }
-    }
-
     #[test]
     fn hash_equals_dcos_net_examples() {
         // Examples measured on the original daemon, by modulus.
@@ -132,23 +150,17 @@ mod tests {
     }
 
     #[test]
-    fn collisions_take_the_next_address_and_wrap() {
-        let range = VipRange {
-            min: Ipv4Addr::new(11, 0, 0, 0),
-            max: Ipv4Addr::new(11, 0, 0, 1),
+    fn ranges_are_those_of_dcos() {
+        let (v4, v6) = (VipRange::default(), Vip6Range::default());
+        assert_eq!((v4.span(), v6.span()), (16_777_215, u64::MAX));
+        assert_eq!(v6.at(5).to_string(), "fd01:c::5");
+        let name = VipName {
+            label: "web".into(),
+            framework: "marathon".into(),
         };
-        let mut taken = BTreeMap::new();
-        for n in ["a", "b"] {
-            let who = name(n, "marathon");
-            let addr = named_vip_address(range, &who, &taken).expect("free");
-            assert!(taken.insert(addr, who).is_none());
-        }
-        assert_eq!(named_vip_address(range, &name("c", "marathon"), &taken), None);
-        let known = taken
-            .iter()
-            .next()
-            .map(|(addr, who)| (*addr, who.clone()))
-            .expect("two");
-        assert_eq!(named_vip_address(range, &known.1, &taken), Some(known.0));
+        // SHA-1 of "web.marathon" modulo 2^64 - 1, computed apart from this code.
+        assert_eq!(v6.home(&name), WEB_MARATHON);
     }
+
+    const WEB_MARATHON: u64 = 0x0cb8_74fe_906b_0dee;
 }

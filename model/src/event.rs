@@ -1,9 +1,9 @@
 //! The inputs of the fold: what the Mesos operator stream says, and what this node alone knows.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use crate::{AgentId, FrameworkId, Ipv4Net, Task, TaskId, TaskStatus};
+use crate::{AgentId, FrameworkId, Ipv4Net, PortMapping, Task, TaskId, TaskStatus};
 
 /// An agent as the stream tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct AgentInfo {
     pub hostname: String,
     /// The IPv4 address `hostname` stands for, or `None` when it could not be resolved.
     pub ip: Option<Ipv4Addr>,
+    /// The port of its API, when known.
+    pub port: Option<u16>,
     /// The node's block of the overlay network, when the master gave it one (attribute `overlay_subnet`).
     pub subnet: Option<Ipv4Net>,
     /// Text attributes.
@@ -27,6 +29,10 @@ pub struct FrameworkInfo {
     pub id: FrameworkId,
     /// Its name, the `marathon` in `my-service.marathon.mesos`.
     pub name: String,
+    /// The address of its scheduler, when known.
+    pub ip: Option<IpAddr>,
+    /// The port its scheduler listens on, when known.
+    pub port: Option<u16>,
 }
 
 /// The whole state at the start of a stream.
@@ -49,7 +55,7 @@ pub enum TaskEvent {
     Snapshot(StateSnapshot),
     /// A task is new.
     TaskAdded(Task),
-    /// A task's status changed. Only the status; names and ports stay.
+    /// A task's status changed. Names and declared ports stay.
     TaskUpdated {
         /// Owning framework.
         framework: FrameworkId,
@@ -57,6 +63,8 @@ pub enum TaskEvent {
         task: TaskId,
         /// The newest status.
         status: TaskStatus,
+        /// Port mappings that this status tells; they add to those known.
+        mappings: Vec<PortMapping>,
     },
     /// An agent registered, or came back.
     AgentAdded(AgentInfo),

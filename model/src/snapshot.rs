@@ -1,11 +1,10 @@
 //! The output of the fold: one immutable picture that every plane reads.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::{AgentId, FrameworkId, FrameworkInfo, Generation, Ipv4Net, Protocol, Task, TaskId};
+use crate::{AgentId, FrameworkId, FrameworkInfo, Generation, Ipv4Net, Protocol, SharedMap, Task, TaskId};
 
 /// The name of a named VIP: label and framework, both as cleaned for DNS.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +85,8 @@ pub struct Node {
     pub hostname: String,
     /// Underlay address.
     pub ip: Ipv4Addr,
+    /// The port of its agent's API, when known.
+    pub port: Option<u16>,
     /// Overlay block, if it has one.
     pub subnet: Option<Ipv4Net>,
 }
@@ -105,13 +106,13 @@ pub struct Snapshot {
     /// Counts changes.
     pub generation: Generation,
     /// Every VIP with at least one backend, by address.
-    pub services: Arc<BTreeMap<VipAddress, Arc<Service>>>,
+    pub services: SharedMap<VipAddress, Arc<Service>>,
     /// Live tasks (not ended) whose framework and agent are known.
-    pub tasks: Arc<BTreeMap<(FrameworkId, TaskId), Arc<Task>>>,
+    pub tasks: SharedMap<(FrameworkId, TaskId), Arc<Task>>,
     /// Frameworks by id.
-    pub frameworks: Arc<BTreeMap<FrameworkId, FrameworkInfo>>,
+    pub frameworks: SharedMap<FrameworkId, FrameworkInfo>,
     /// Agents with a known address.
-    pub nodes: Arc<BTreeMap<AgentId, Node>>,
+    pub nodes: SharedMap<AgentId, Node>,
 }
 
 impl Snapshot {

@@ -1,40 +1,24 @@
 //! The fold itself: the one writer of the service picture.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::{
-    AgentId, AgentInfo, Backend, FrameworkId, FrameworkInfo, Generation, Node, PortScope, Protocol, Snapshot,
-    StateSnapshot, Task, TaskEvent, TaskId, TaskPort, VipRange, is_vip_label, parse_vip,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Generation, Node, PortMapping, SharedMap, Snapshot, StateSnapshot, Task,
+    TaskEvent, TaskId, TaskStatus, Vip6Range, VipRange,
 };
 use index::{ServiceIndex, Share};
+use reject::Rejects;
+use share::share;
 
 mod index;
+mod reject;
+mod share;
+
+pub use reject::{RejectReason, Rejected};
+pub use share::reach;
 
 type TaskKey = (FrameworkId, TaskId);
-
-/// Why one thing of the stream was left out. One malformed thing never costs its neighbours anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RejectReason {
-    /// A `VIP*` label whose value is no VIP.
-    VipLabel,
-    /// A backend without an address of a family the VIP can use.
-    NoAddress,
-    /// An agent whose host name is no address and could not be resolved.
-    UnresolvedAgent,
-    /// The range of named VIP addresses is full.
-    OutOfAddresses,
-}
-
-/// What was left out and why, for logs and counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// The class.
-    pub reason: RejectReason,
-    /// A sentence for people, naming the thing.
-    pub what: String,
-}
 
 /// Folds task events into snapshots. One owner; readers get [`Snapshot`]s.
 ///
@@ -55,17 +39,28 @@ pub struct ServiceTable {
     unconfirmed: BTreeSet<TaskKey>,
     /// Tasks this node saw end, until the stream agrees.
     dead_here: BTreeSet<TaskId>,
-    /// Tasks whose place in the picture must be looked at again.
+    /// Tasks, agents and frameworks whose place in the picture must be looked at again.
     dirty: BTreeSet<TaskKey>,
+    dirty_agents: BTreeSet<AgentId>,
+    dirty_frameworks: BTreeSet<FrameworkId>,
+    rejects: Rejects,
     index: ServiceIndex,
     snapshot: Snapshot,
 }
 
 impl ServiceTable {
-    /// An empty table whose named VIPs live in `range`.
+    /// An empty table whose named VIPs live in `range`, and have no IPv6 addresses.
     pub fn new(range: VipRange) -> Self {
         Self {
-            index: ServiceIndex::new(range),
+            index: ServiceIndex::new(range, None),
+            ..Self::default()
+        }
+    }
+
+    /// An empty table whose named VIPs also have addresses in `range6` for their IPv6 backends.
+    pub fn with_ipv6(range: VipRange, range6: Vip6Range) -> Self {
+        Self {
+            index: ServiceIndex::new(range, Some(range6)),
             ..Self::default()
         }
     }
@@ -77,15 +72,7 @@ impl ServiceTable {
 
     /// What the current picture leaves out, and why.
     pub fn rejected(&self) -> Vec<Rejected> {
-        let unresolved = self
-            .agents
-            .values()
-            .filter(|agent| agent.ip.is_none())
-            .map(|agent| Rejected {
-                reason: RejectReason::UnresolvedAgent,
-                what: format!("agent {}: host name `{}` has no IPv4 address", agent.id, agent.hostname),
-            });
-        unresolved.chain(self.index.rejected()).collect()
+        self.rejects.iter().cloned().chain(self.index.rejected()).collect()
     }
 
     /// Agents whose tasks are kept although the newest snapshot does not know them; while there are any, the driver
@@ -109,29 +96,20 @@ impl ServiceTable {
                 framework,
                 task,
                 status,
-            } => {
-                let key = (framework, task);
-                if let Some(known) = self.tasks.get(&key) {
-                    let mut next = Task::clone(known);
-                    // Mesos drops fields in later updates that still hold (addresses of a killing task).
-                    let addresses = if status.addresses.is_empty() {
-                        std::mem::take(&mut next.status.addresses)
-                    } else {
-                        status.addresses.clone()
-                    };
-                    next.status = status;
-                    next.status.addresses = addresses;
-                    self.put_task(next);
-                }
-            }
+                mappings,
+            } => self.update_task(&(framework, task), status, mappings),
             TaskEvent::AgentAdded(agent) => {
                 self.held.remove(&agent.id);
-                self.mark_agent(&agent.id);
+                if self.agents.get(&agent.id) != Some(&agent) {
+                    self.mark_agent(&agent.id);
+                }
                 self.agents.insert(agent.id.clone(), agent);
             }
             TaskEvent::AgentRemoved(id) => self.drop_agent(&id),
             TaskEvent::FrameworkAdded(framework) => {
-                self.mark_framework(&framework.id);
+                if self.frameworks.get(&framework.id) != Some(&framework) {
+                    self.mark_framework(&framework.id);
+                }
                 self.frameworks.insert(framework.id.clone(), framework);
             }
             TaskEvent::FrameworkRemoved(id) => {
@@ -141,7 +119,7 @@ impl ServiceTable {
                 self.unconfirmed.retain(|key| key.0 != id);
             }
             TaskEvent::LocalExit(task) => {
-                let known: Vec<TaskKey> = self.tasks.keys().filter(|key| key.1 == task).cloned().collect();
+                let known = self.keys_of(&task);
                 if !known.is_empty() {
                     self.dirty.extend(known);
                     self.dead_here.insert(task);
@@ -162,6 +140,11 @@ impl ServiceTable {
 
     fn begin(&mut self, state: StateSnapshot) {
         self.dirty.extend(self.tasks.keys().cloned());
+        self.dirty_agents.extend(self.agents.keys().cloned());
+        self.dirty_frameworks.extend(self.frameworks.keys().cloned());
+        self.dirty_agents.extend(state.agents.iter().map(|agent| agent.id.clone()));
+        self.dirty_frameworks
+            .extend(state.frameworks.iter().map(|framework| framework.id.clone()));
         let told: BTreeSet<AgentId> = state.agents.iter().map(|agent| agent.id.clone()).collect();
         // Agents that were serving and are not told now are held: the master may have restarted, or lost its memory.
         self.held = self.agents.keys().filter(|id| !told.contains(*id)).cloned().collect();
@@ -182,6 +165,34 @@ impl ServiceTable {
         for task in state.tasks {
             self.put_task(task);
         }
+    }
+
+    /// Addresses and mappings that an update leaves out still hold: Mesos drops them from the updates of a task that ends.
+    fn update_task(&mut self, key: &TaskKey, status: TaskStatus, mappings: Vec<PortMapping>) {
+        let Some(known) = self.tasks.get(key) else { return };
+        let mut next = Task::clone(known);
+        let addresses = if status.addresses.is_empty() {
+            std::mem::take(&mut next.status.addresses)
+        } else {
+            status.addresses.clone()
+        };
+        next.status = status;
+        next.status.addresses = addresses;
+        for mapping in mappings {
+            let same = |other: &PortMapping| {
+                other.host_port == mapping.host_port && other.protocol == mapping.protocol
+            };
+            if !next.mappings.iter().any(same) {
+                next.mappings.push(mapping);
+            }
+        }
+        self.put_task(next);
+    }
+
+    /// Tasks of that id; each framework can have one.
+    fn keys_of(&self, task: &TaskId) -> Vec<TaskKey> {
+        let keys = self.frameworks.keys().map(|framework| (framework.clone(), task.clone()));
+        keys.filter(|key| self.tasks.contains_key(key)).collect()
     }
 
     fn put_task(&mut self, task: Task) {
@@ -206,6 +217,7 @@ impl ServiceTable {
     }
 
     fn mark_agent(&mut self, id: &AgentId) {
+        self.dirty_agents.insert(id.clone());
         self.dirty.extend(
             self.tasks
                 .iter()
@@ -215,42 +227,25 @@ impl ServiceTable {
     }
 
     fn mark_framework(&mut self, id: &FrameworkId) {
+        self.dirty_frameworks.insert(id.clone());
         self.dirty.extend(self.tasks.keys().filter(|key| key.0 == *id).cloned());
     }
 
-    /// Brings the picture up to the state, looking only at dirty tasks, and counts it as a generation if it differs.
+    /// Brings the picture up to the state, looking only at what is dirty, and counts it as a generation if it differs.
     fn publish(&mut self) -> bool {
-        let nodes: BTreeMap<AgentId, Node> = self
-            .agents
-            .values()
-            .filter_map(node)
-            .map(|node| (node.agent.clone(), node))
-            .collect();
         let mut next = self.snapshot.clone();
-        let mut changed = false;
-        if *next.nodes != nodes {
-            next.nodes = Arc::new(nodes);
-            changed = true;
-        }
-        if *next.frameworks != self.frameworks {
-            next.frameworks = Arc::new(self.frameworks.clone());
-            changed = true;
+        let mut changed = self.publish_agents(&mut next);
+        for id in std::mem::take(&mut self.dirty_frameworks) {
+            changed |= set(&mut next.frameworks, &id, self.frameworks.get(&id).cloned());
         }
         let mut shares = Vec::new();
         for key in std::mem::take(&mut self.dirty) {
-            let Some((task, share)) = self.visible(&key, &next.nodes) else {
-                if next.tasks.contains_key(&key) {
-                    Arc::make_mut(&mut next.tasks).remove(&key);
-                    changed = true;
-                }
-                shares.push((key, None));
-                continue;
-            };
-            if next.tasks.get(&key) != Some(&task) {
-                Arc::make_mut(&mut next.tasks).insert(key.clone(), task);
-                changed = true;
-            }
-            shares.push((key, Some(share)));
+            let visible = self.visible(&key, &next);
+            let share = visible.as_ref().map(|(_, share)| share.clone());
+            let rejected = share.as_ref().map_or(&[][..], |share| &share.rejected);
+            self.rejects.of_task(&key, rejected);
+            changed |= set(&mut next.tasks, &key, visible.map(|(task, _)| task));
+            shares.push((key, share));
         }
         self.forget_dead();
         changed |= self.index.update(shares);
@@ -264,21 +259,49 @@ impl ServiceTable {
         true
     }
 
+    fn publish_agents(&mut self, next: &mut Snapshot) -> bool {
+        let mut changed = false;
+        for id in std::mem::take(&mut self.dirty_agents) {
+            let agent = self.agents.get(&id);
+            let unresolved = agent.filter(|agent| agent.ip.is_none()).map(|agent| Rejected {
+                reason: RejectReason::UnresolvedAgent,
+                what: format!("agent {id}: host name `{}` has no IPv4 address", agent.hostname),
+            });
+            changed |= set(&mut next.nodes, &id, agent.and_then(node));
+            self.rejects.of_agent(&id, unresolved);
+        }
+        changed
+    }
+
     /// The task and what it adds, if the picture shows it: alive, its agent and framework known.
-    fn visible(&self, key: &TaskKey, nodes: &BTreeMap<AgentId, Node>) -> Option<(Arc<Task>, Share)> {
+    fn visible(&self, key: &TaskKey, next: &Snapshot) -> Option<(Arc<Task>, Share)> {
         let task = self.tasks.get(key).filter(|_| !self.dead_here.contains(&key.1))?;
-        let node = nodes.get(&task.agent)?;
-        let framework = self.frameworks.get(&key.0)?;
+        let node = next.nodes.get(&task.agent)?;
+        let framework = next.frameworks.get(&key.0)?;
         Some((Arc::clone(task), share(task, node, framework)))
     }
 
     /// A task that the stream no longer tells needs no remembering as dead.
     fn forget_dead(&mut self) {
-        if !self.dead_here.is_empty() {
-            let told: BTreeSet<&TaskId> = self.tasks.keys().map(|key| &key.1).collect();
-            self.dead_here.retain(|id| told.contains(id));
-        }
+        let dead = std::mem::take(&mut self.dead_here);
+        self.dead_here = dead.into_iter().filter(|id| !self.keys_of(id).is_empty()).collect();
     }
+}
+
+/// Makes `map` hold exactly that for `key`; whether it did not before.
+fn set<K: Ord + std::hash::Hash + Clone, V: Clone + PartialEq>(
+    map: &mut SharedMap<K, V>,
+    key: &K,
+    value: Option<V>,
+) -> bool {
+    if map.get(key) == value.as_ref() {
+        return false;
+    }
+    match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(key),
+    };
+    true
 }
 
 fn node(agent: &AgentInfo) -> Option<Node> {
@@ -286,74 +309,9 @@ fn node(agent: &AgentInfo) -> Option<Node> {
         agent: agent.id.clone(),
         hostname: agent.hostname.clone(),
         ip: agent.ip?,
+        port: agent.port,
         subnet: agent.subnet,
     })
-}
-
-fn share(task: &Task, node: &Node, framework: &FrameworkInfo) -> Share {
-    let mut share = Share::default();
-    let Some(weight) = task.weight() else { return share };
-    let mut reject = |reason, what| share.rejected.push(Rejected { reason, what });
-    for (port, value) in vip_labels(task) {
-        match parse_vip(value, &framework.name, port.protocol) {
-            Ok(vip) => {
-                let backends = backends(task, port, node, weight);
-                if backends.is_empty() {
-                    let what = format!(
-                        "task {}: VIP `{value}` on a container port without a task address",
-                        task.id
-                    );
-                    reject(RejectReason::NoAddress, what);
-                }
-                share
-                    .backends
-                    .extend(backends.into_iter().map(|backend| (vip.clone(), backend)));
-            }
-            Err(error) => reject(RejectReason::VipLabel, format!("task {}: {error}", task.id)),
-        }
-    }
-    share
-}
-
-fn vip_labels(task: &Task) -> impl Iterator<Item = (&TaskPort, &str)> {
-    task.ports.iter().flat_map(|port| {
-        port.labels
-            .iter()
-            .filter(|(key, _)| is_vip_label(key))
-            .map(move |(_, value)| (port, value.as_str()))
-    })
-}
-
-/// Backends of one port: the agent's address for host ports, else every address of the task.
-fn backends(task: &Task, port: &TaskPort, node: &Node, weight: u16) -> Vec<Backend> {
-    let make = |addr: IpAddr, number: u16| Backend {
-        addr,
-        port: number,
-        weight,
-        agent: task.agent.clone(),
-        agent_ip: node.ip,
-        task: task.id.clone(),
-    };
-    // A mapped port is reached on the task's own address wherever there is one: no second translation on the host.
-    let mapped = container_port(task, port.number, port.protocol).filter(|_| !task.status.addresses.is_empty());
-    match (port.scope, mapped) {
-        (PortScope::Host, None) => vec![make(IpAddr::V4(node.ip), port.number)],
-        (PortScope::Host, Some(number)) => task.status.addresses.iter().map(|addr| make(*addr, number)).collect(),
-        (PortScope::Container, _) => task
-            .status
-            .addresses
-            .iter()
-            .map(|addr| make(*addr, port.number))
-            .collect(),
-    }
-}
-
-fn container_port(task: &Task, host_port: u16, protocol: Protocol) -> Option<u16> {
-    let mapping = task
-        .mappings
-        .iter()
-        .find(|m| m.host_port == host_port && m.protocol == protocol)?;
-    Some(mapping.container_port)
 }
 
 #[cfg(test)]

@@ -1,15 +1,22 @@
 //! Which task stands behind which VIP, kept so that one task's change costs that task's VIPs and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{RejectReason, Rejected, TaskKey};
-use crate::{Backend, Service, VipAddress, VipKey, VipName, VipRange, VipTarget, named_vip_address};
+use super::TaskKey;
+use super::reject::{RejectReason, Rejected};
+use crate::address::Places;
+use crate::{Backend, Service, SharedMap, Vip6Range, VipAddress, VipKey, VipName, VipRange, VipTarget};
+
+/// How a name was written: framework and label, before they were cleaned.
+pub(super) type Spelling = (String, String);
 
 /// What one task adds to the picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Share {
+    /// The names it declares, whether or not it is a backend yet: they keep their addresses over a restart.
+    pub(super) names: Vec<(VipName, Spelling)>,
     /// Each VIP it declares with one backend of it.
     pub(super) backends: Vec<(VipKey, Backend)>,
     /// What of it had to be left out.
@@ -20,65 +27,78 @@ pub(super) struct Share {
 ///
 /// # Invariants
 /// - `declared` is the union of all shares; no VIP in it is without a backend.
-/// - `addresses` is [`named_vip_address`] over the names in `declared` in sorted order.
+/// - `names` holds every name of every share; their addresses are those of [`Places`].
 /// - `services` holds, for each address, the backends of every VIP in `by_address` there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServiceIndex {
     range: VipRange,
+    range6: Option<Vip6Range>,
     shares: BTreeMap<TaskKey, Share>,
+    names: BTreeMap<VipName, BTreeMap<Spelling, usize>>,
+    clashes: BTreeSet<VipName>,
+    places: Places,
+    places6: Places,
     declared: BTreeMap<VipKey, BTreeSet<Backend>>,
-    addresses: BTreeMap<VipName, Option<Ipv4Addr>>,
+    /// Where each declared VIP listens at present.
+    listens: BTreeMap<VipKey, Vec<VipAddress>>,
     by_address: BTreeMap<VipAddress, BTreeSet<VipKey>>,
-    services: Arc<BTreeMap<VipAddress, Arc<Service>>>,
+    services: SharedMap<VipAddress, Arc<Service>>,
 }
 
 impl ServiceIndex {
-    pub(super) fn new(range: VipRange) -> Self {
+    pub(super) fn new(range: VipRange, range6: Option<Vip6Range>) -> Self {
         Self {
             range,
+            range6,
+            places: Places::new(range.span()),
+            places6: Places::new(range6.map_or(0, Vip6Range::span)),
             ..Self::default()
         }
     }
 
-    pub(super) fn services(&self) -> Arc<BTreeMap<VipAddress, Arc<Service>>> {
-        Arc::clone(&self.services)
+    pub(super) fn services(&self) -> SharedMap<VipAddress, Arc<Service>> {
+        self.services.clone()
     }
 
-    /// Everything left out at present.
+    /// What tasks together had to leave out; what one task alone had to is in its share.
     pub(super) fn rejected(&self) -> impl Iterator<Item = Rejected> {
-        let of_tasks = self.shares.values().flat_map(|share| share.rejected.iter().cloned());
-        let full = self
-            .addresses
-            .iter()
-            .filter(|(_, addr)| addr.is_none())
-            .map(|(name, _)| Rejected {
-                reason: RejectReason::OutOfAddresses,
-                what: format!(
-                    "VIP {name}: no address left from {} to {}",
-                    self.range.min, self.range.max
-                ),
-            });
-        of_tasks.chain(full)
+        let full = self.places.without().map(|name| Rejected {
+            reason: RejectReason::OutOfAddresses,
+            what: format!(
+                "VIP {name}: no address left from {} to {}",
+                self.range.min, self.range.max
+            ),
+        });
+        let clashes = self.clashes.iter().map(|name| Rejected {
+            reason: RejectReason::NameClash,
+            what: format!(
+                "VIP {name}: {:?} are written differently and are one name, so one service",
+                self.names.get(name).map(|spellings| spellings.keys().collect::<Vec<_>>())
+            ),
+        });
+        full.chain(clashes)
     }
 
     /// Replaces the shares of the given tasks (`None`: the task adds nothing any more). Returns whether any service
     /// changed.
     pub(super) fn update(&mut self, changes: Vec<(TaskKey, Option<Share>)>) -> bool {
         let mut touched: BTreeSet<VipKey> = BTreeSet::new();
+        let mut moved: BTreeSet<VipName> = BTreeSet::new();
         for (task, share) in changes {
-            let old = match share {
-                Some(share) => {
-                    for (vip, backend) in &share.backends {
-                        touched.insert(vip.clone());
-                        self.declared.entry(vip.clone()).or_default().insert(backend.clone());
-                    }
-                    let kept: BTreeSet<(VipKey, Backend)> = share.backends.iter().cloned().collect();
-                    let old = self.shares.insert(task, share).unwrap_or_default();
-                    old.backends.into_iter().filter(|pair| !kept.contains(pair)).collect()
-                }
-                None => self.shares.remove(&task).unwrap_or_default().backends,
-            };
-            for (vip, backend) in old {
+            let share = share.unwrap_or_default();
+            let old = self.shares.remove(&task).unwrap_or_default();
+            if old == share {
+                self.keep(task, share);
+                continue;
+            }
+            // The new ones first, so that a name both have never loses its address in between.
+            for (name, spelling) in &share.names {
+                self.add_name(name, spelling, &mut moved);
+            }
+            for (name, spelling) in &old.names {
+                self.remove_name(name, spelling, &mut moved);
+            }
+            for (vip, backend) in old.backends {
                 if let Some(backends) = self.declared.get_mut(&vip) {
                     backends.remove(&backend);
                     if backends.is_empty() {
@@ -87,107 +107,127 @@ impl ServiceIndex {
                 }
                 touched.insert(vip);
             }
+            for (vip, backend) in &share.backends {
+                self.declared.entry(vip.clone()).or_default().insert(backend.clone());
+                touched.insert(vip.clone());
+            }
+            self.keep(task, share);
         }
-        if touched.is_empty() {
-            return false;
+        for name in moved {
+            touched.extend(self.keys_of(&name));
         }
-        let left = self.readdress(&mut touched);
-        self.rebuild(&touched, left)
+        self.rebuild(&touched)
     }
 
-    /// Gives names their addresses again if the set of names has changed, and touches the VIPs that move. Returns the
-    /// addresses that some VIP has left.
-    fn readdress(&mut self, touched: &mut BTreeSet<VipKey>) -> BTreeSet<VipAddress> {
-        let stands = |index: &Self, name: &VipName| {
-            let from = VipKey {
-                target: VipTarget::Name(name.clone()),
-                port: 0,
-                protocol: crate::Protocol::Tcp,
-            };
-            index
-                .declared
-                .range(from..)
-                .next()
-                .is_some_and(|(key, _)| named(key) == Some(name))
+    fn keep(&mut self, task: TaskKey, share: Share) {
+        if share != Share::default() {
+            self.shares.insert(task, share);
+        }
+    }
+
+    fn add_name(&mut self, name: &VipName, spelling: &Spelling, moved: &mut BTreeSet<VipName>) {
+        let spellings = self.names.entry(name.clone()).or_default();
+        let new = spellings.is_empty();
+        *spellings.entry(spelling.clone()).or_default() += 1;
+        if spellings.len() > 1 {
+            self.clashes.insert(name.clone());
+        }
+        if new {
+            moved.extend(self.places.add(name, self.range.home(name)));
+            if let Some(range) = self.range6 {
+                moved.extend(self.places6.add(name, range.home(name)));
+            }
+        }
+    }
+
+    fn remove_name(&mut self, name: &VipName, spelling: &Spelling, moved: &mut BTreeSet<VipName>) {
+        let Some(spellings) = self.names.get_mut(name) else { return };
+        if let Some(count) = spellings.get_mut(spelling) {
+            *count -= 1;
+            if *count == 0 {
+                spellings.remove(spelling);
+            }
+        }
+        if spellings.len() < 2 {
+            self.clashes.remove(name);
+        }
+        if spellings.is_empty() {
+            self.names.remove(name);
+            moved.extend(self.places.remove(name, self.range.home(name)));
+            if let Some(range) = self.range6 {
+                moved.extend(self.places6.remove(name, range.home(name)));
+            }
+        }
+    }
+
+    /// The VIPs in use that bear this name.
+    fn keys_of(&self, name: &VipName) -> Vec<VipKey> {
+        let from = VipKey {
+            target: VipTarget::Name(name.clone()),
+            port: 0,
+            protocol: crate::Protocol::Tcp,
         };
-        let changed = touched
-            .iter()
-            .filter_map(named)
-            .any(|name| stands(self, name) != self.addresses.contains_key(name));
-        let mut left = BTreeSet::new();
-        if !changed {
-            return left;
-        }
-        let names: BTreeSet<VipName> = self.declared.keys().filter_map(named).cloned().collect();
-        let mut taken = BTreeMap::new();
-        let mut addresses = BTreeMap::new();
-        for name in names {
-            let addr = named_vip_address(self.range, &name, &taken);
-            if let Some(addr) = addr {
-                taken.insert(addr, name.clone());
-            }
-            addresses.insert(name, addr);
-        }
-        let moved = |name: &VipName| self.addresses.get(name) != addresses.get(name);
-        touched.extend(
-            self.declared
-                .keys()
-                .filter(|key| named(key).is_some_and(moved))
-                .cloned(),
-        );
-        for (at, keys) in &mut self.by_address {
-            let before = keys.len();
-            keys.retain(|key| named(key).is_none_or(|name| addresses.get(name) == Some(&ipv4(at.addr))));
-            if keys.len() < before {
-                left.insert(*at);
-            }
-        }
-        self.addresses = addresses;
-        left
+        let keys = self.declared.range(from..).map(|(key, _)| key);
+        keys.take_while(|key| named(key) == Some(name)).cloned().collect()
     }
 
-    fn rebuild(&mut self, touched: &BTreeSet<VipKey>, mut dirty: BTreeSet<VipAddress>) -> bool {
+    fn rebuild(&mut self, touched: &BTreeSet<VipKey>) -> bool {
+        let mut dirty = BTreeSet::new();
         for key in touched {
-            let Some(at) = self.address_of(key) else { continue };
-            dirty.insert(at);
-            let keys = self.by_address.entry(at).or_default();
+            for at in self.listens.remove(key).unwrap_or_default() {
+                if let Some(keys) = self.by_address.get_mut(&at) {
+                    keys.remove(key);
+                }
+                dirty.insert(at);
+            }
             if self.declared.contains_key(key) {
-                keys.insert(key.clone());
-            } else {
-                keys.remove(key);
+                let addresses = self.addresses_of(key);
+                for at in &addresses {
+                    self.by_address.entry(*at).or_default().insert(key.clone());
+                    dirty.insert(*at);
+                }
+                self.listens.insert(key.clone(), addresses);
             }
         }
         let mut changed = false;
         for at in dirty {
-            let keys = self.by_address.get(&at).cloned().unwrap_or_default();
-            if keys.is_empty() {
+            let keys = self.by_address.get(&at);
+            let service = keys.and_then(|keys| merge(at, keys, &self.declared));
+            if keys.is_some_and(BTreeSet::is_empty) {
                 self.by_address.remove(&at);
             }
-            let service = merge(at, &keys, &self.declared);
             if self.services.get(&at).map(Arc::as_ref) == service.as_ref() {
                 continue;
             }
             changed = true;
-            let services = Arc::make_mut(&mut self.services);
             match service {
-                Some(service) => services.insert(at, Arc::new(service)),
-                None => services.remove(&at),
+                Some(service) => self.services.insert(at, Arc::new(service)),
+                None => self.services.remove(&at),
             };
         }
         changed
     }
 
-    /// Where a VIP listens; `None` if it has no address (any more).
-    fn address_of(&self, key: &VipKey) -> Option<VipAddress> {
-        let addr = match &key.target {
-            VipTarget::Addr(addr) => *addr,
-            VipTarget::Name(name) => IpAddr::V4((*self.addresses.get(name)?)?),
+    /// Where a VIP listens; a name has an address of each family that has a range.
+    fn addresses_of(&self, key: &VipKey) -> Vec<VipAddress> {
+        let addrs: Vec<IpAddr> = match &key.target {
+            VipTarget::Addr(addr) => vec![*addr],
+            VipTarget::Name(name) => {
+                let place = self.places.of(name, self.range.home(name));
+                let v4 = place.map(|place| IpAddr::V4(self.range.at(place)));
+                let v6 = self.range6.and_then(|range| {
+                    let place = self.places6.of(name, range.home(name))?;
+                    Some(IpAddr::V6(range.at(place)))
+                });
+                v4.into_iter().chain(v6).collect()
+            }
         };
-        Some(VipAddress {
+        let at = |addr| VipAddress {
             addr,
             port: key.port,
             protocol: key.protocol,
-        })
+        };
+        addrs.into_iter().map(at).collect()
     }
 }
 
@@ -195,13 +235,6 @@ fn named(key: &VipKey) -> Option<&VipName> {
     match &key.target {
         VipTarget::Name(name) => Some(name),
         VipTarget::Addr(_) => None,
-    }
-}
-
-fn ipv4(addr: IpAddr) -> Option<Ipv4Addr> {
-    match addr {
-        IpAddr::V4(addr) => Some(addr),
-        IpAddr::V6(_) => None,
     }
 }
 

@@ -1,16 +1,17 @@
 //! Tests of the fold: who is a backend, what a restart of the master must not empty, order independence.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::{Ipv4Net, TaskState, TaskStatus};
+use crate::{Ipv4Net, PortScope, Protocol, TaskPort, TaskState, TaskStatus};
 
 pub(super) fn agent(n: u8) -> AgentInfo {
     AgentInfo {
         id: AgentId::new(format!("cluster-S{n}")),
         hostname: format!("10.99.0.{n}"),
         ip: Some(Ipv4Addr::new(10, 99, 0, n)),
+        port: None,
         subnet: Ipv4Net::new(Ipv4Addr::new(9, 0, n, 0), 24).ok(),
         attributes: BTreeMap::new(),
     }
@@ -20,6 +21,8 @@ pub(super) fn framework() -> FrameworkInfo {
     FrameworkInfo {
         id: FrameworkId::new("f-0"),
         name: "marathon".into(),
+        ip: None,
+        port: None,
     }
 }
 
@@ -84,6 +87,7 @@ fn update(n: u8, status: TaskStatus) -> TaskEvent {
         framework: framework().id,
         task: TaskId::new(format!("my-service.{n}")),
         status,
+        mappings: Vec::new(),
     }
 }
 

@@ -20,12 +20,13 @@ pub(crate) fn snapshot(nodes: &[(&str, [u8; 4], Option<&str>)]) -> Snapshot {
             agent: agent.clone(),
             hostname: agent.to_string(),
             ip: Ipv4Addr::from(*ip),
+            port: None,
             subnet: subnet.map(net),
         };
         (agent, node)
     });
     Snapshot {
-        nodes: Arc::new(nodes.collect()),
+        nodes: nodes.collect(),
         ..Snapshot::default()
     }
 }

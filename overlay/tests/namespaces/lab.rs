@@ -190,7 +190,7 @@ fn path(namespace: &File) -> String {
 }
 
 fn snapshot(nodes: &[(&str, Ipv4Addr, &str)]) -> Snapshot {
-    let nodes: BTreeMap<AgentId, model::Node> = nodes
+    let nodes = nodes
         .iter()
         .map(|(agent, ip, subnet)| {
             let agent = AgentId::new(*agent);
@@ -201,13 +201,14 @@ fn snapshot(nodes: &[(&str, Ipv4Addr, &str)]) -> Snapshot {
                     hostname: agent.to_string(),
                     agent,
                     ip: *ip,
+                    port: None,
                     subnet,
                 },
             )
         })
         .collect();
     Snapshot {
-        nodes: Arc::new(nodes),
+        nodes,
         ..Snapshot::default()
     }
 }

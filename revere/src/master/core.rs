@@ -85,6 +85,7 @@ impl Core {
                 framework,
                 task,
                 status,
+                ..
             } => {
                 let known = self.table.snapshot();
                 let agent = known

@@ -318,6 +318,7 @@ fn task_updated(body: &Value, rejects: &mut Rejects) -> Option<TaskEvent> {
     Some(TaskEvent::TaskUpdated {
         framework: FrameworkId::new(framework),
         status: decode_status(Some(status), state, task, rejects),
+        mappings: task::status_mappings(status, task, rejects),
         task: TaskId::new(task),
     })
 }
@@ -355,6 +356,7 @@ fn decode_agent(agent: &Value, rejects: &mut Rejects) -> Option<AgentInfo> {
             .parse()
             .ok()
             .or_else(|| text(agent, "pid").and_then(pid_address)),
+        port: get(info, "port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()),
         subnet,
         attributes,
     })
@@ -385,6 +387,9 @@ fn decode_framework(framework: &Value, rejects: &mut Rejects) -> Option<Framewor
     Some(FrameworkInfo {
         id: FrameworkId::new(id),
         name: name.to_owned(),
+        // The operator API tells a scheduler's host; its port only the old state endpoint does.
+        ip: text(info, "hostname").and_then(|host| host.parse().ok()),
+        port: None,
     })
 }
 

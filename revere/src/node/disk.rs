@@ -9,7 +9,7 @@ use model::{AgentId, AgentInfo, Snapshot, StateSnapshot};
 use crate::wire;
 
 /// Marks the file; its last byte is the version of everything before the wire codec's own version byte.
-const MAGIC: &[u8; 8] = b"RVRSNAP\x01";
+const MAGIC: &[u8; 8] = b"RVRSNAP\x02";
 
 /// Magic, as-of time, checksum.
 const HEADER: usize = 8 + 8 + 8;
@@ -56,6 +56,7 @@ pub(super) fn state_of(snapshot: &Snapshot) -> StateSnapshot {
         id: node.agent.clone(),
         hostname: node.hostname.clone(),
         ip: Some(node.ip),
+        port: node.port,
         subnet: node.subnet,
         attributes: Default::default(),
     });
@@ -154,6 +155,7 @@ mod tests {
                 id: AgentId::new("A-S0"),
                 hostname: "10.0.0.1".into(),
                 ip: Some([10, 0, 0, 1].into()),
+                port: None,
                 subnet: Some("9.0.1.0/24".parse().expect("valid")),
                 attributes: Default::default(),
             }],

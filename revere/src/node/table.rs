@@ -133,6 +133,7 @@ mod tests {
             id: AgentId::new(*id),
             hostname: (*id).to_owned(),
             ip: Some([10, 0, 0, 1].into()),
+            port: None,
             subnet: None,
             attributes: Default::default(),
         });

@@ -155,6 +155,7 @@ impl Scheduler {
             framework,
             task,
             status,
+            mappings: Vec::new(),
         });
     }
 

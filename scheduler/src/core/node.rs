@@ -55,6 +55,7 @@ impl Node {
             id: self.record.id.clone(),
             hostname: self.record.hostname.clone(),
             ip: Some(self.record.ip),
+            port: Some(self.record.http_port),
             subnet: self.record.subnet,
             attributes: self.record.attributes.clone(),
         }

@@ -75,6 +75,8 @@ impl Scheduler {
             framework: FrameworkInfo {
                 id: id.clone(),
                 name: config.framework_name.clone(),
+                ip: None,
+                port: None,
             },
             now: Timestamp::default(),
             started: false,

@@ -191,11 +191,12 @@ pub(crate) fn snapshot(backends: &[((Ipv4Addr, u16), u16)]) -> Snapshot {
             agent: agent(ip),
             hostname: ip.to_string(),
             ip,
+            port: None,
             subnet: None,
         };
         (node.agent.clone(), node)
     });
-    let mut services = BTreeMap::new();
+    let mut services = SharedMap::new();
     if !backends.is_empty() {
         services.insert(
             vip,
@@ -208,9 +209,9 @@ pub(crate) fn snapshot(backends: &[((Ipv4Addr, u16), u16)]) -> Snapshot {
     }
     Snapshot {
         generation: Generation(1),
-        services: Arc::new(services),
-        tasks: Arc::new(BTreeMap::<(FrameworkId, TaskId), Arc<Task>>::new()),
-        frameworks: Arc::new(BTreeMap::<FrameworkId, FrameworkInfo>::new()),
-        nodes: Arc::new(BTreeMap::from(nodes)),
+        services,
+        tasks: Default::default(),
+        frameworks: Default::default(),
+        nodes: nodes.into_iter().collect(),
     }
 }

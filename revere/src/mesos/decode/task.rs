@@ -15,9 +15,6 @@ const MAX_HOST_PORTS: usize = 4096;
 /// Label of a discovery port that says whose port number it carries.
 const SCOPE_LABEL: &str = "network-scope";
 
-/// Old form: task label `VIP_PORT<index>`, an index into the task's host ports.
-const VIP_PORT_LABEL: &str = "VIP_PORT";
-
 pub(super) fn decode_task(value: &Value, rejects: &mut Rejects) -> Option<Task> {
     let (Some(task), Some(framework), Some(agent)) =
         (id(value, "task_id"), id(value, "framework_id"), id(value, "agent_id"))
@@ -37,8 +34,7 @@ pub(super) fn decode_task(value: &Value, rejects: &mut Rejects) -> Option<Task> 
         .filter(|name| !name.is_empty());
     let labels: BTreeMap<_, _> = labels(value, task, rejects).into_iter().collect();
     let host_ports = host_ports(value, task, rejects);
-    let mut ports = discovery_ports(discovery.unwrap_or(&Value::Null), task, rejects);
-    vip_port_labels(&labels, &host_ports, &mut ports, task, rejects);
+    let ports = discovery_ports(discovery.unwrap_or(&Value::Null), task, rejects);
     Some(Task {
         id: TaskId::new(task),
         name: discovery_name
@@ -49,7 +45,8 @@ pub(super) fn decode_task(value: &Value, rejects: &mut Rejects) -> Option<Task> 
         agent: AgentId::new(agent),
         status: decode_status(newest, state, task, rejects),
         has_health_check: get(value, "health_check").is_some(),
-        has_discovery: discovery.is_some(),
+        // To Mesos-DNS a DiscoveryInfo without a name is none.
+        has_discovery: discovery_name.is_some(),
         ports,
         mappings: mappings(value, newest, task, rejects),
         host_ports,
@@ -192,8 +189,22 @@ fn mappings(task: &Value, newest: Option<&Value>, id: &str, rejects: &mut Reject
         let own = of_networks(container);
         if own.is_empty() { of_networks(status) } else { own }
     };
+    read_mappings(&declared, id, rejects)
+}
+
+/// The port mappings that a status of its own tells: some networks choose host ports only when the container starts.
+pub(super) fn status_mappings(status: &Value, id: &str, rejects: &mut Rejects) -> Vec<PortMapping> {
+    let container = get(status, "container_status").unwrap_or(&Value::Null);
+    let told: Vec<Value> = list(container, "network_infos")
+        .flat_map(|info| list(info, "port_mappings"))
+        .cloned()
+        .collect();
+    read_mappings(&told, id, rejects)
+}
+
+fn read_mappings(declared: &[Value], id: &str, rejects: &mut Rejects) -> Vec<PortMapping> {
     let mut out = Vec::new();
-    for mapping in &declared {
+    for mapping in declared {
         match port_mapping(mapping) {
             Some(made) => out.extend(made),
             None => rejects.add(
@@ -235,44 +246,4 @@ fn host_ports(task: &Value, id: &str, rejects: &mut Rejects) -> Vec<u16> {
         out.extend((begin..=end).take(MAX_HOST_PORTS.saturating_sub(out.len())));
     }
     out
-}
-
-/// Turns `VIP_PORT<index>=tcp://1.2.3.4:80` into a VIP label on the host port of that index.
-fn vip_port_labels(
-    labels: &BTreeMap<String, String>,
-    host_ports: &[u16],
-    ports: &mut Vec<TaskPort>,
-    task: &str,
-    rejects: &mut Rejects,
-) {
-    for (key, value) in labels {
-        let Some(index) = key.strip_prefix(VIP_PORT_LABEL) else {
-            continue;
-        };
-        let number = index
-            .parse::<usize>()
-            .ok()
-            .and_then(|index| host_ports.get(index))
-            .copied();
-        let target = value
-            .split_once("://")
-            .and_then(|(scheme, rest)| Some((Protocol::parse(scheme)?, rest.to_owned())));
-        let (Some(number), Some((protocol, target))) = (number, target) else {
-            let what = format!("task {task}: label {key}=`{value}`: want tcp://address:port on one of its host ports");
-            rejects.add(RejectKind::Label, what);
-            continue;
-        };
-        let same =
-            |port: &&mut TaskPort| port.number == number && port.protocol == protocol && port.scope == PortScope::Host;
-        match ports.iter_mut().find(same) {
-            Some(port) => port.labels.push((key.clone(), target)),
-            None => ports.push(TaskPort {
-                number,
-                name: None,
-                protocol,
-                scope: PortScope::Host,
-                labels: vec![(key.clone(), target)],
-            }),
-        }
-    }
 }

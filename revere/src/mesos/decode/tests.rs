@@ -192,26 +192,6 @@ fn docker_mappings_and_status_mappings_are_found() {
 }
 
 #[test]
-fn old_vip_port_labels_become_vips_of_host_ports() {
-    let mut task = task_json();
-    task["labels"]["labels"] = json!([
-        {"key": "VIP_PORT0", "value": "tcp://1.2.3.4:80"},
-        {"key": "VIP_PORT1", "value": "udp://1.2.3.4:53"},
-        {"key": "VIP_PORT9", "value": "tcp://1.2.3.4:80"},
-        {"key": "VIP_PORT2", "value": "1.2.3.4:80"}
-    ]);
-    let (task, rejects) = added(&task);
-    let ports = task.expect("task").ports;
-    assert_eq!(rejects, [RejectKind::Label, RejectKind::Label]);
-    assert_eq!(ports.len(), 2);
-    assert_eq!(ports[0].labels[2], ("VIP_PORT0".to_owned(), "1.2.3.4:80".to_owned()));
-    assert_eq!(
-        (ports[1].number, ports[1].protocol, ports[1].scope),
-        (31001, Protocol::Udp, PortScope::Host)
-    );
-}
-
-#[test]
 fn a_task_without_ids_is_lost_alone() {
     for missing in ["task_id", "framework_id", "agent_id"] {
         let mut task = task_json();
@@ -242,6 +222,7 @@ fn updates_prefer_the_state_of_the_event() {
             framework,
             task,
             status,
+            ..
         }) = decoded.message
         else {
             panic!("{decoded:?}");

@@ -109,6 +109,7 @@ fn a_node_reads_back_what_was_written() {
         framework,
         task: id,
         status,
+        ..
     }) = read(&update)
     else {
         panic!("no update")

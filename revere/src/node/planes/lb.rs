@@ -147,20 +147,21 @@ fn serves(snapshot: &Snapshot, task: &TaskId) -> bool {
 
 /// The picture without the backends of these tasks, and without the VIPs that then have none.
 fn without(snapshot: &Snapshot, dead: &BTreeSet<TaskId>) -> Snapshot {
-    let mut services: BTreeMap<_, Arc<Service>> = BTreeMap::new();
+    let mut services = snapshot.services.clone();
     for (vip, service) in snapshot.services.iter() {
         if !service.backends.iter().any(|backend| dead.contains(&backend.task)) {
-            services.insert(*vip, Arc::clone(service));
             continue;
         }
         let mut left = Service::clone(service);
         left.backends.retain(|backend| !dead.contains(&backend.task));
-        if !left.backends.is_empty() {
+        if left.backends.is_empty() {
+            services.remove(vip);
+        } else {
             services.insert(*vip, Arc::new(left));
         }
     }
     Snapshot {
-        services: Arc::new(services),
+        services,
         ..snapshot.clone()
     }
 }

@@ -321,6 +321,7 @@ pub struct AgentMirror {
     id: String,
     hostname: String,
     ip: Option<u32>,
+    port: Option<u16>,
     subnet: Option<(u32, u8)>,
     attributes: Map,
 }
@@ -333,6 +334,7 @@ impl Wire for AgentInfo {
             id: self.id.as_str().to_owned(),
             hostname: self.hostname.clone(),
             ip: self.ip.map(u32::from),
+            port: self.port,
             subnet: self.subnet.map(|net| net.to_mirror()),
             attributes: self.attributes.clone(),
         }
@@ -343,8 +345,40 @@ impl Wire for AgentInfo {
             id: AgentId::new(mirror.id),
             hostname: mirror.hostname,
             ip: mirror.ip.map(Into::into),
+            port: mirror.port,
             subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
             attributes: mirror.attributes,
+        })
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+pub struct FrameworkMirror {
+    id: String,
+    name: String,
+    ip: Option<String>,
+    port: Option<u16>,
+}
+
+impl Wire for FrameworkInfo {
+    type Mirror = FrameworkMirror;
+
+    fn to_mirror(&self) -> FrameworkMirror {
+        FrameworkMirror {
+            id: self.id.as_str().to_owned(),
+            name: self.name.clone(),
+            ip: self.ip.map(|ip| ip.to_string()),
+            port: self.port,
+        }
+    }
+
+    fn from_mirror(mirror: FrameworkMirror) -> Result<Self, WireError> {
+        Ok(Self {
+            id: FrameworkId::new(mirror.id),
+            name: mirror.name,
+            // Text that is no address is no reason to throw the picture away.
+            ip: mirror.ip.and_then(|ip| ip.parse().ok()),
+            port: mirror.port,
         })
     }
 }
@@ -353,7 +387,7 @@ impl Wire for AgentInfo {
 pub struct StateMirror {
     agents: Vec<AgentMirror>,
     recovered_agents: Vec<String>,
-    frameworks: Vec<(String, String)>,
+    frameworks: Vec<FrameworkMirror>,
     tasks: Vec<TaskMirror>,
 }
 
@@ -364,24 +398,16 @@ impl Wire for StateSnapshot {
         StateMirror {
             agents: list(&self.agents),
             recovered_agents: self.recovered_agents.iter().map(|id| id.as_str().to_owned()).collect(),
-            frameworks: self
-                .frameworks
-                .iter()
-                .map(|f| (f.id.as_str().to_owned(), f.name.clone()))
-                .collect(),
+            frameworks: list(&self.frameworks),
             tasks: list(&self.tasks),
         }
     }
 
     fn from_mirror(mirror: StateMirror) -> Result<Self, WireError> {
-        let framework = |(id, name): (String, String)| FrameworkInfo {
-            id: FrameworkId::new(id),
-            name,
-        };
         Ok(Self {
             agents: unlist(mirror.agents)?,
             recovered_agents: mirror.recovered_agents.into_iter().map(AgentId::new).collect(),
-            frameworks: mirror.frameworks.into_iter().map(framework).collect(),
+            frameworks: unlist(mirror.frameworks)?,
             tasks: unlist(mirror.tasks)?,
         })
     }

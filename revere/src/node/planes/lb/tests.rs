@@ -33,7 +33,7 @@ fn snapshot(services: &[(u16, &[(&str, u16)])]) -> Snapshot {
         (vip, Arc::new(service))
     });
     Snapshot {
-        services: Arc::new(services.collect()),
+        services: services.collect(),
         ..Snapshot::default()
     }
 }
