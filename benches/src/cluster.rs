@@ -19,6 +19,8 @@ pub fn state(services: u32, instances: u32) -> StateSnapshot {
         frameworks: vec![FrameworkInfo {
             id: framework(),
             name: "marathon".into(),
+            ip: None,
+            port: None,
         }],
         tasks: tasks.collect(),
     }

@@ -1,6 +1,5 @@
 //! A node in network and mount namespaces of its own, with one VIP for each way a packet can go.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

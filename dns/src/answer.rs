@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, NS, PTR, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 
@@ -48,8 +48,12 @@ pub(crate) fn answer(zones: &Zones, name: &Name, rtype: RecordType, turn: usize)
             RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new())),
         )],
         RecordType::SRV => services(&found, name),
+        RecordType::PTR => other_name(found.ptr, name, ttl, |target| RData::PTR(PTR(target))),
         _ => addresses(&found, name, rtype),
     };
+    if answers.is_empty() {
+        answers = other_name(found.cname, name, ttl, |target| RData::CNAME(CNAME(target)));
+    }
     if answers.is_empty() {
         return Some(negative(zones, found.zone, name, Kind::NoData));
     }
@@ -154,6 +158,12 @@ fn addresses(found: &Found<'_>, name: &Name, rtype: RecordType) -> Vec<Record> {
         .collect()
 }
 
+fn other_name(target: Option<&str>, name: &Name, ttl: u32, data: impl Fn(Name) -> RData) -> Vec<Record> {
+    let target = target.and_then(fqdn);
+    let record = target.map(|target| Record::from_rdata(name.clone(), ttl, data(target)));
+    record.into_iter().collect()
+}
+
 fn services(found: &Found<'_>, name: &Name) -> Vec<Record> {
     // Every target was checked when the zones were built; one that still is no name is left out.
     let targets = found.srvs.iter().filter_map(|srv| Some((fqdn(&srv.target)?, srv.port)));
@@ -188,8 +198,8 @@ fn additionals(zones: &Zones, answers: &[Record]) -> Vec<Record> {
 }
 
 fn negative(zones: &Zones, zone: &ZoneInfo, name: &Name, kind: Kind) -> Answer {
-    // The zone as the client spelled it, which may be an alias of ours with as many labels or its own case.
-    let labels = zone.apex.split('.').count();
+    // The zone as the client spelled it, which may be an alias of ours or in its own case.
+    let labels = zones.zone_labels(&key(name), zone);
     let mut soa = soa(zones, zone, &name.trim_to(labels));
     soa.ttl = zone.negative_ttl;
     Answer {

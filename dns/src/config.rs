@@ -1,11 +1,22 @@
 //! What an operator can set about a node's name server.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use crate::forward::{ForwardError, Forwarding};
-use crate::zones::{DIRECTORY, GLOBAL, SPARTAN};
+use crate::own::OwnRecord;
+
+mod zones;
+
+/// Where the addresses of a task's plain name come from; the first that has any is used whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpSource {
+    /// Its agent's address.
+    Host,
+    /// The addresses that its newest status tells.
+    Netinfo,
+}
 
 /// Smallest UDP answer every client must take, and the largest for one that says nothing (RFC 1035 section 4.2.1).
 pub(crate) const PLAIN_UDP: u16 = 512;
@@ -40,14 +51,30 @@ pub struct Config {
     pub workers: usize,
     /// The zone of task names, `mesos` in `my-service.marathon.mesos`.
     pub domain: String,
+    /// The parent of the cluster's other zones, `thisdcos.directory` in `my-service.marathon.l4lb.thisdcos.directory`.
+    pub directory: String,
+    /// Other names of [`Config::directory`].
+    pub directory_aliases: Vec<String>,
+    /// The z-base-32 form of the cluster's public key: `<id>.dcos.directory` is then one more name of the parent.
+    pub crypto_id: Option<String>,
+    /// Further zones that are ours and hold nothing but declared records.
+    pub zones: Vec<String>,
+    /// Declared records. Each lies in one of our zones.
+    pub records: Vec<OwnRecord>,
+    /// Blocks of addresses whose reverse names are ours. Others' are asked for upstream.
+    pub reverse: Vec<IpNet>,
+    /// Where a task's plain name gets its addresses from.
+    pub ip_sources: Vec<IpSource>,
+    /// This node's public addresses, for `public.thisnode`.
+    pub public_addrs: Vec<IpAddr>,
     /// Seconds that VIP names and the names of this node may be cached.
     pub vip_ttl: u32,
     /// Seconds that names in the `mesos` zone may be cached.
     pub mesos_ttl: u32,
     /// Seconds that "no such name" may be cached in any zone: short, since names appear while people wait for them.
     pub negative_ttl: u32,
-    /// Addresses of the masters, the leader first.
-    pub masters: Vec<Ipv4Addr>,
+    /// Addresses of the masters, in the order of their numbers. Until told otherwise the first is the leader.
+    pub masters: Vec<SocketAddr>,
     /// Largest UDP answer sent, whatever more the client would take: 1232 bytes pass every path unfragmented.
     pub max_udp_payload: u16,
 }
@@ -67,6 +94,14 @@ impl Default for Config {
             slip: 1,
             workers: 0,
             domain: "mesos".to_owned(),
+            directory: "thisdcos.directory".to_owned(),
+            directory_aliases: vec!["thisdcos.global".to_owned()],
+            crypto_id: None,
+            zones: Vec::new(),
+            records: Vec::new(),
+            reverse: default_reverse(),
+            ip_sources: vec![IpSource::Netinfo, IpSource::Host],
+            public_addrs: Vec::new(),
             vip_ttl: 5,
             mesos_ttl: 60,
             negative_ttl: 5,
@@ -82,14 +117,23 @@ pub enum ConfigError {
     /// Nothing to listen on.
     #[error("the name server has no address to listen on: set at least one, for example 198.51.100.1:53")]
     NoListen,
-    /// The task domain is not a lower-case domain name.
-    #[error("`{0}` can't be the zone of task names: write a lower-case domain name such as mesos")]
+    /// A zone is not a lower-case domain name, or too long.
+    #[error("`{0}` can't be a zone: write a lower-case domain name such as mesos, at most 39 characters long")]
     Domain(String),
-    /// The task domain lies in a zone that has another use.
+    /// A zone lies in another that has its own use.
+    #[error("`{0}` can't be a zone of its own: it overlaps with `{1}`; choose another, such as mesos")]
+    DomainTaken(String, String),
+    /// A block of addresses with host bits, or of all addresses.
     #[error(
-        "`{0}` can't be the zone of task names: it overlaps with a zone of fixed meaning; choose another, such as mesos"
+        "`{0}` can't be a block with reverse names: write its first address and a length from 1, such as 11.0.0.0/8"
     )]
-    DomainTaken(String),
+    Reverse(IpNet),
+    /// A declared record in nobody's zone.
+    #[error("the record `{0}` lies in none of our zones; declare its zone too")]
+    Outside(OwnRecord),
+    /// An alias beside other records of the name, at a zone's own name, or in a circle.
+    #[error("the record `{0}`: {1}")]
+    Alias(OwnRecord, &'static str),
     /// A question would go round in circles.
     #[error("upstream name server {0} is this server itself: questions would never end; name another server or none")]
     Loop(SocketAddr),
@@ -109,13 +153,8 @@ impl Config {
         if self.listen.is_empty() {
             return Err(ConfigError::NoListen);
         }
-        if self.domain.is_empty() || model::domain_frag(&self.domain) != self.domain {
-            return Err(ConfigError::Domain(self.domain.clone()));
-        }
-        let overlaps = |zone: &str| within(&self.domain, zone) || within(zone, &self.domain);
-        if [DIRECTORY, GLOBAL, SPARTAN].into_iter().any(overlaps) {
-            return Err(ConfigError::DomainTaken(self.domain.clone()));
-        }
+        self.check_zones()?;
+        self.check_records()?;
         if self.workers > MAX_WORKERS {
             return Err(ConfigError::Workers(self.workers));
         }
@@ -146,8 +185,10 @@ impl Config {
     }
 }
 
-fn within(name: &str, zone: &str) -> bool {
-    name == zone || name.strip_suffix(zone).is_some_and(|rest| rest.ends_with('.'))
+/// DC/OS's blocks of VIPs and of the overlay.
+fn default_reverse() -> Vec<IpNet> {
+    let block = |first: u8| ipnet::Ipv4Net::new_assert([first, 0, 0, 0].into(), 8);
+    vec![block(11).into(), block(9).into()]
 }
 
 #[cfg(test)]
@@ -164,20 +205,6 @@ mod tests {
         };
         assert_eq!(with(|c| c.listen.clear()), Err(ConfigError::NoListen));
         assert_eq!(with(|c| c.workers = 65), Err(ConfigError::Workers(65)));
-        for bad in ["", "Mesos", ".mesos", "a_b", "mesos."] {
-            let config = Config {
-                domain: bad.to_owned(),
-                ..Config::default()
-            };
-            assert_eq!(config.check(), Err(ConfigError::Domain(bad.to_owned())));
-        }
-        for bad in ["thisdcos.directory", "directory", "x.thisdcos.directory", "spartan"] {
-            let config = Config {
-                domain: bad.to_owned(),
-                ..Config::default()
-            };
-            assert_eq!(config.check(), Err(ConfigError::DomainTaken(bad.to_owned())));
-        }
         assert!(matches!(
             with(|c| c.upstreams = c.listen.clone()),
             Err(ConfigError::Loop(_))

@@ -1,211 +1,184 @@
-//! From a snapshot to the zones a node serves.
+//! Who claims which name: each task, service, agent and framework by itself, so that one can change without the others.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-use model::{FrameworkInfo, Node, NodeView, PortScope, Protocol, Snapshot, Task, TaskPort};
-use sha1::{Digest as _, Sha1};
+use model::{FrameworkInfo, Node, NodeView, Service, Snapshot};
 
-use crate::Config;
-use crate::zones::{DIRECTORY, L4LB, SPARTAN, THISNODE, ZoneInfo, Zones};
+use crate::own::OwnData;
+use crate::reverse::reverse_name;
+use crate::zones::SPARTAN;
+use crate::{Config, Names, Zones};
 
-/// Longest DNS label.
-const MAX_LABEL: usize = 63;
-/// Longest part of an agent id kept in canonical names; Mesos's own (`s0`) are far shorter.
-const MAX_TAIL: usize = 20;
+mod task;
 
-/// All names that a node shall answer for. Depends on nothing but its arguments.
-///
-/// Names of VIPs exist while the service has a backend; task names while the task runs and its health allows.
+pub(crate) use task::task;
+
+/// All names that a node shall answer for, made anew. Depends on nothing but its arguments.
 pub fn desired(snapshot: &Snapshot, view: &NodeView, config: &Config) -> Zones {
-    let zone = |apex: &str, ttl: u32| ZoneInfo {
-        apex: apex.to_owned(),
-        ttl,
-        negative_ttl: config.negative_ttl,
-    };
-    let mut zones = Zones::new(
-        snapshot.generation,
-        vec![
-            zone(DIRECTORY, config.vip_ttl),
-            zone(L4LB, config.vip_ttl),
-            zone(THISNODE, config.vip_ttl),
-            zone(SPARTAN, config.vip_ttl),
-            zone(&config.domain, config.mesos_ttl),
-        ],
-    );
-    zones.add_addr(THISNODE, IpAddr::V4(view.ip));
-    zones.add_addr(&format!("ready.{SPARTAN}"), IpAddr::V4(Ipv4Addr::LOCALHOST));
-    zones.add_addr(&format!("ns.{SPARTAN}"), IpAddr::V4(view.ip));
-    add_vips(&mut zones, snapshot);
-    add_machines(&mut zones, snapshot, config);
-    for task in snapshot.tasks.values() {
-        let Some(names) = TaskNames::new(snapshot, task, &config.domain) else {
-            continue;
+    Names::new(config.clone()).update(snapshot, view)
+}
+
+/// Who has a name that several claim: the first of these. Claims of one rank share the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rank {
+    /// The operator's word.
+    Declared,
+    /// Names with a fixed meaning: masters, agents, this node.
+    Fixed,
+    /// Named VIPs and their reverse names.
+    Service,
+    /// A framework's own name.
+    Framework,
+    /// Names of tasks by their agent, `.slave.`.
+    OnAgent,
+    /// Names of tasks.
+    Task,
+    /// Tasks that are not ready, for services that ask for them when no other is left.
+    Fallback,
+}
+
+impl Rank {
+    /// Whether a name of rank `best` is claimed by something else in `self`. A service's own fallback is nothing else.
+    pub(crate) fn conflicts_with(self, best: Self) -> bool {
+        self != best && self != Self::Fallback
+    }
+}
+
+/// What is claimed for a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Record {
+    Addr(IpAddr),
+    Srv(Arc<str>, u16),
+    Alias(Arc<str>),
+    Reverse(Arc<str>),
+}
+
+/// One record for one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) name: String,
+    pub(crate) rank: Rank,
+    /// Tells apart whose it is, among claims of one rank for one name; 0 where that is no question.
+    pub(crate) origin: u64,
+    pub(crate) record: Record,
+}
+
+impl Claim {
+    pub(crate) fn new(name: impl Into<String>, rank: Rank, record: Record) -> Self {
+        Self {
+            name: name.into(),
+            rank,
+            origin: 0,
+            record,
+        }
+    }
+}
+
+/// Names that need no cluster: this node, the masters, what the operator declared.
+pub(crate) fn fixed(config: &Config, view: &NodeView, leader: Option<SocketAddr>) -> Vec<Claim> {
+    let (domain, directory) = (&config.domain, &config.directory);
+    let own = IpAddr::V4(view.ip);
+    let mut out = Vec::new();
+    let mut add = |name: &str, record| out.push(Claim::new(name, Rank::Fixed, record));
+    add(&format!("thisnode.{directory}"), Record::Addr(own));
+    for addr in &config.public_addrs {
+        add(&format!("public.thisnode.{directory}"), Record::Addr(*addr));
+    }
+    add(&format!("ready.{SPARTAN}"), Record::Addr(Ipv4Addr::LOCALHOST.into()));
+    add(&format!("ns.{SPARTAN}"), Record::Addr(own));
+    add("localhost", Record::Addr(Ipv4Addr::LOCALHOST.into()));
+    add("localhost", Record::Addr(Ipv6Addr::LOCALHOST.into()));
+    let mut masters = config.masters.clone();
+    if let Some(leader) = leader {
+        if !masters.contains(&leader) {
+            masters.push(leader);
+        }
+        add(&format!("leader.{domain}"), Record::Addr(leader.ip()));
+        add(&format!("leader.dcos.{directory}"), Record::Addr(leader.ip()));
+        let target: Arc<str> = Arc::from(format!("leader.{domain}"));
+        for protocol in ["tcp", "udp"] {
+            let record = Record::Srv(Arc::clone(&target), leader.port());
+            add(&format!("_leader._{protocol}.{domain}"), record);
+        }
+    }
+    for (index, master) in masters.iter().enumerate() {
+        add(&format!("master.{domain}"), Record::Addr(master.ip()));
+        add(&format!("master.dcos.{directory}"), Record::Addr(master.ip()));
+        add(&format!("master{index}.{domain}"), Record::Addr(master.ip()));
+    }
+    for (index, master) in masters.iter().cycle().take(ZK_NAMES).enumerate() {
+        add(&format!("zk-{}.zk", index + 1), Record::Addr(master.ip()));
+    }
+    out.extend(config.records.iter().map(|own| {
+        let record = match &own.data {
+            OwnData::Addr(addr) => Record::Addr(*addr),
+            OwnData::Alias(target) => Record::Alias(Arc::from(target.as_str())),
+            OwnData::Service { port, target } => Record::Srv(Arc::from(target.as_str()), *port),
         };
-        names.add_addrs(&mut zones);
-        names.add_host_ports(&mut zones);
-        names.add_discovery(&mut zones);
-    }
-    zones.finish()
+        Claim::new(own.name.as_str(), Rank::Declared, record)
+    }));
+    out
 }
 
-fn add_vips(zones: &mut Zones, snapshot: &Snapshot) {
-    let mut owner = String::new();
-    for (name, service) in snapshot.named_services() {
-        if !service.backends.is_empty() {
-            owner.clear();
-            // Writing to a String cannot fail.
-            let _ = write!(owner, "{}.{}.{L4LB}", name.label, name.framework);
-            zones.add_addr(&owner, service.vip.addr);
-        }
+/// DC/OS gave ZooKeeper on the masters these many names, however many masters there were.
+const ZK_NAMES: usize = 5;
+
+/// The names of an agent.
+pub(crate) fn agent(node: &Node, config: &Config) -> Vec<Claim> {
+    let slave = format!("slave.{}", config.domain);
+    let mut out = vec![Claim::new(
+        slave.as_str(),
+        Rank::Fixed,
+        Record::Addr(IpAddr::V4(node.ip)),
+    )];
+    if let Some(port) = node.port {
+        let record = Record::Srv(Arc::from(slave), port);
+        out.push(Claim::new(
+            format!("_slave._tcp.{}", config.domain),
+            Rank::Fixed,
+            record,
+        ));
     }
+    out
 }
 
-fn add_machines(zones: &mut Zones, snapshot: &Snapshot, config: &Config) {
-    let domain = &config.domain;
-    let slave = format!("slave.{domain}");
-    for node in snapshot.nodes.values() {
-        zones.add_addr(&slave, IpAddr::V4(node.ip));
-    }
-    for (index, master) in config.masters.iter().enumerate() {
-        let addr = IpAddr::V4(*master);
-        zones.add_addr(&format!("master.{domain}"), addr);
-        zones.add_addr(&format!("master{index}.{domain}"), addr);
-    }
-    if let Some(leader) = config.masters.first() {
-        zones.add_addr(&format!("leader.{domain}"), IpAddr::V4(*leader));
-    }
-}
-
-/// The names of one task that is ready.
-struct TaskNames<'a> {
-    task: &'a Task,
-    node: &'a Node,
-    /// `my-service`.
-    label: String,
-    /// `my-service-iffe9-s0`.
-    canonical: String,
-    /// `marathon.mesos`.
-    suffix: String,
-    /// `marathon.slave.mesos`.
-    slave_suffix: String,
-}
-
-impl<'a> TaskNames<'a> {
-    /// `None` for a task that has no names: not ready, on an unknown agent, or with nothing left of a name once cleaned.
-    fn new(snapshot: &'a Snapshot, task: &'a Task, domain: &str) -> Option<Self> {
-        if task.weight() != Some(1) {
-            return None;
-        }
-        let node = snapshot.nodes.get(&task.agent)?;
-        let framework: &FrameworkInfo = snapshot.frameworks.get(&task.framework)?;
-        let framework = model::domain_frag(&framework.name);
-        let label = model::label(&task.name);
-        if label.is_empty() || framework.is_empty() {
-            return None;
-        }
-        Some(Self {
-            task,
-            node,
-            canonical: canonical(&label, task),
-            label,
-            suffix: format!("{framework}.{domain}"),
-            slave_suffix: format!("{framework}.slave.{domain}"),
-        })
-    }
-
-    fn add_addrs(&self, zones: &mut Zones) {
-        for first in [&self.label, &self.canonical] {
-            let name = format!("{first}.{}", self.suffix);
-            for addr in &self.task.status.addresses {
-                zones.add_addr(&name, *addr);
-            }
-            if self.task.status.addresses.is_empty() {
-                zones.add_addr(&name, IpAddr::V4(self.node.ip));
-            }
-            zones.add_addr(&format!("{first}.{}", self.slave_suffix), IpAddr::V4(self.node.ip));
-        }
-    }
-
-    /// SRV of the agent's ports: always under `slave`, and in the task's own place when it declares no ports itself.
-    fn add_host_ports(&self, zones: &mut Zones) {
-        let target = self.on_agent();
-        for port in &self.task.host_ports {
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
-                let service = format!("_{}._{protocol}", self.service());
-                zones.add_srv(&format!("{service}.{}", self.slave_suffix), &target, *port);
-                if !self.task.has_discovery {
-                    zones.add_srv(&format!("{service}.{}", self.suffix), &target, *port);
-                }
-            }
-        }
-    }
-
-    /// SRV of the ports that the task declares, by task name and by port name.
-    fn add_discovery(&self, zones: &mut Zones) {
-        for port in &self.task.ports {
-            let (target, number) = self.reach(port);
-            let service = format!("_{}._{}.{}", self.service(), port.protocol, self.suffix);
-            zones.add_srv(&service, &target, number);
-            let port_name = port.name.as_deref().map(model::label).unwrap_or_default();
-            if !port_name.is_empty() {
-                let port_name = cut(&port_name, MAX_LABEL - 1);
-                zones.add_srv(&format!("_{port_name}.{service}"), &target, number);
-            }
-        }
-    }
-
-    /// Target and port by which a client reaches a declared port: the rule by which backends of VIPs are chosen, so
-    /// that SRV and VIP lead to the same place. Mesos-DNS paired the task's address with the agent's port here.
-    fn reach(&self, port: &TaskPort) -> (String, u16) {
-        let own = &self.task.status.addresses;
-        let on_task = || format!("{}.{}", self.canonical, self.suffix);
-        match port.scope {
-            PortScope::Container => (on_task(), port.number),
-            PortScope::Host if own.is_empty() || own[..] == [IpAddr::V4(self.node.ip)] => (on_task(), port.number),
-            PortScope::Host => {
-                let mapping = self
-                    .task
-                    .mappings
-                    .iter()
-                    .find(|m| m.host_port == port.number && m.protocol == port.protocol);
-                match mapping {
-                    Some(mapping) => (on_task(), mapping.container_port),
-                    None => (self.on_agent(), port.number),
-                }
-            }
-        }
-    }
-
-    /// The task's label where an underscore stands before it, which counts towards a label's length.
-    fn service(&self) -> &str {
-        cut(&self.label, MAX_LABEL - 1)
-    }
-
-    fn on_agent(&self) -> String {
-        format!("{}.{}", self.canonical, self.slave_suffix)
-    }
-}
-
-/// `<task>-<hash of the task id>-<tail of the agent id>`, at most one label long; Mesos-DNS let it grow past that and made
-/// names nobody could resolve.
-fn canonical(label: &str, task: &Task) -> String {
-    let digest: [u8; 20] = Sha1::digest(task.id.as_str().as_bytes()).into();
-    let hash = model::task_hash(&digest);
-    let agent = task.agent.as_str();
-    let tail = model::label(agent.rsplit('-').next().unwrap_or(agent));
-    let tail = cut(&tail, MAX_TAIL);
-    let end = if tail.is_empty() {
-        format!("-{hash}")
-    } else {
-        format!("-{hash}-{tail}")
+/// The names of a framework whose scheduler's address is known.
+pub(crate) fn framework(info: &FrameworkInfo, config: &Config) -> Vec<Claim> {
+    let fragment = model::framework_frag(&info.name);
+    let (Some(ip), false) = (info.ip, fragment.is_empty()) else {
+        return Vec::new();
     };
-    format!("{}{end}", cut(label, MAX_LABEL - end.len()))
+    let name = format!("{fragment}.{}", config.domain);
+    let mut out = vec![Claim::new(name.as_str(), Rank::Framework, Record::Addr(ip))];
+    // Port 0 leads nowhere; Mesos-DNS published it.
+    if let Some(port) = info.port.filter(|port| *port != 0) {
+        let owner = format!("_framework._tcp.{name}");
+        out.push(Claim::new(owner, Rank::Framework, Record::Srv(Arc::from(name), port)));
+    }
+    out
 }
 
-/// The first `max` bytes of a cleaned label, not ending in `-`.
-fn cut(label: &str, max: usize) -> &str {
-    label.get(..max).unwrap_or(label).trim_end_matches('-')
+/// The names of a VIP that has a name and a backend.
+pub(crate) fn service(service: &Service, config: &Config) -> Vec<Claim> {
+    let Some(name) = service.name.as_ref().filter(|_| !service.backends.is_empty()) else {
+        return Vec::new();
+    };
+    let mut owner = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(owner, "{}.{}.l4lb.{}", name.label, name.framework, config.directory);
+    let addr = service.vip.addr;
+    let mut out = reverse(addr, &owner, Rank::Service, config);
+    out.push(Claim::new(owner, Rank::Service, Record::Addr(addr)));
+    out
+}
+
+/// The reverse name of an address in one of our own blocks.
+fn reverse(addr: IpAddr, name: &str, rank: Rank, config: &Config) -> Vec<Claim> {
+    let ours = config.reverse.iter().any(|block| block.contains(&addr));
+    let claim = || Claim::new(reverse_name(addr), rank, Record::Reverse(Arc::from(name)));
+    ours.then(claim).into_iter().collect()
 }
 
 #[cfg(test)]

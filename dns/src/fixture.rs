@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use model::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, NodeView, PortMapping, PortScope, Protocol, ServiceTable, Snapshot,
-    StateSnapshot, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus, VipRange,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Ipv4Net, NodeView, PortMapping, PortScope, Protocol, ServiceTable,
+    Snapshot, StateSnapshot, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus, VipRange,
 };
 
 /// Agents `c-S0` to `c-S2` on 10.0.0.1 to 10.0.0.3, framework `marathon`, these tasks.
@@ -17,7 +17,7 @@ pub(crate) fn cluster(tasks: Vec<Task>) -> Snapshot {
         hostname: format!("10.0.0.{}", i + 1),
         ip: Some(Ipv4Addr::new(10, 0, 0, i + 1)),
         port: None,
-        subnet: None,
+        subnet: Ipv4Net::new(Ipv4Addr::new(9, 0, i + 1, 0), 24).ok(),
         attributes: BTreeMap::new(),
     });
     let framework = |id: &str, name: &str| FrameworkInfo {

@@ -7,6 +7,7 @@
 //! messages, and all that come by streams, go by `respond` to `handler`.
 
 mod access;
+mod alias;
 mod answer;
 mod bind;
 mod config;
@@ -19,18 +20,24 @@ mod forward;
 mod handler;
 mod limit;
 mod mmsg;
+mod names;
+mod own;
 mod respond;
+mod reverse;
 mod server;
 mod stream;
 mod template;
+mod trie;
 mod wire;
 mod worker;
 mod zones;
 
 pub use bind::BindError;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, IpSource};
 pub use counters::Counters;
 pub use desired::desired;
 pub use forward::{CaseMixing, ForwardCounters, ForwardError, ForwardZone, Forwarding, UpstreamStatus, is_own};
+pub use names::Names;
+pub use own::{OwnData, OwnRecord, OwnRecordError};
 pub use server::Server;
-pub use zones::{Found, Lookup, Srv, ZoneInfo, Zones};
+pub use zones::{Found, Lookup, Srv, ZoneCounts, ZoneInfo, Zones};

@@ -1,39 +1,38 @@
-//! An immutable set of zones: which names exist, with which addresses and services.
+//! An immutable set of zones: which names exist, with which addresses, services, aliases and reverse names.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use model::Generation;
 
-/// Parent of the cluster's own zones; nothing below it is ever forwarded.
-pub(crate) const DIRECTORY: &str = "thisdcos.directory";
-/// Older name of [`DIRECTORY`]; everything below it means the same name there.
-pub(crate) const GLOBAL: &str = "thisdcos.global";
-/// Names of VIPs.
-pub(crate) const L4LB: &str = "l4lb.thisdcos.directory";
-/// Older name of [`L4LB`].
-pub(crate) const DCLB: &str = "dclb.thisdcos.directory";
-/// The node that answers.
-pub(crate) const THISNODE: &str = "thisnode.thisdcos.directory";
+use crate::alias::Aliases;
+use crate::trie::Trie;
+
 /// The name server itself.
 pub(crate) const SPARTAN: &str = "spartan";
 /// Longest name in text form without the final dot, RFC 1035 section 2.3.4.
-const MAX_NAME: usize = 253;
+pub(crate) const MAX_NAME: usize = 253;
 
 /// One service of a name: a target and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Srv {
-    /// Lower-case name without final dot, in one of our zones.
-    pub target: String,
+    /// Lower-case name without final dot.
+    pub target: Arc<str>,
     /// Port at the target.
     pub port: u16,
 }
 
-/// What one name holds; both empty for a name that only has names below it.
+/// What one name holds; all empty for a name that only has names below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Node {
-    addrs: Vec<IpAddr>,
-    srvs: Vec<Srv>,
+pub(crate) struct Held {
+    /// Index into the zones.
+    pub(crate) zone: usize,
+    pub(crate) addrs: Vec<IpAddr>,
+    pub(crate) srvs: Vec<Srv>,
+    pub(crate) cname: Option<Arc<str>>,
+    pub(crate) ptr: Option<Arc<str>>,
+    /// A reverse name that several tasks claim, so that none has it.
+    pub(crate) ambiguous: bool,
 }
 
 /// A zone's settings.
@@ -69,31 +68,36 @@ pub struct Found<'a> {
     pub addrs: &'a [IpAddr],
     /// Its services, sorted.
     pub srvs: &'a [Srv],
+    /// The name it is another word for; it then has nothing else. The target may lie in no zone of ours.
+    pub cname: Option<&'a str>,
+    /// The name of the address that this name of `in-addr.arpa` or `ip6.arpa` stands for.
+    pub ptr: Option<&'a str>,
 }
 
-/// All zones of one generation. Built once by [`crate::desired`], then only read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the zones had to leave out; a picture of now, not a sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZoneCounts {
+    /// Records left out because a name in them is longer than DNS allows.
+    pub too_long: usize,
+    /// Names that two things claim: the one of higher rank has it, or those of one rank share it.
+    pub conflicts: usize,
+    /// Addresses that several tasks have, and that therefore have no reverse name.
+    pub ambiguous: usize,
+}
+
+/// All zones of one generation, only read. Two versions share what they have in common, so a clone is cheap and so is
+/// the next version.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Zones {
-    generation: Generation,
+    pub(crate) generation: Generation,
     /// Longest apex first, so that the first match is the innermost zone.
-    zones: Vec<ZoneInfo>,
-    names: BTreeMap<String, Node>,
-    left_out: usize,
+    pub(crate) zones: Arc<[ZoneInfo]>,
+    pub(crate) names: Trie<Arc<Held>>,
+    pub(crate) aliases: Arc<Aliases>,
+    pub(crate) counts: ZoneCounts,
 }
 
 impl Zones {
-    /// No names yet; `zones` in any order.
-    pub(crate) fn new(generation: Generation, mut zones: Vec<ZoneInfo>) -> Self {
-        zones.sort_by(|a, b| b.apex.len().cmp(&a.apex.len()).then_with(|| a.apex.cmp(&b.apex)));
-        let names = zones.iter().map(|zone| (zone.apex.clone(), Node::default())).collect();
-        Self {
-            generation,
-            zones,
-            names,
-            left_out: 0,
-        }
-    }
-
     /// The generation of the snapshot these zones were made from.
     pub fn generation(&self) -> Generation {
         self.generation
@@ -106,103 +110,76 @@ impl Zones {
 
     /// Whether there is no name at all: true only for [`Zones::default`].
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.len() == 0
     }
 
-    /// How many names were left out because they are longer than DNS allows.
-    pub fn left_out(&self) -> usize {
-        self.left_out
+    /// What had to be left out.
+    pub fn counts(&self) -> ZoneCounts {
+        self.counts
+    }
+
+    /// All zones, the innermost before those around it.
+    pub fn zones(&self) -> &[ZoneInfo] {
+        &self.zones
     }
 
     /// Looks a name up: lower case, no final dot. Aliases of our zones are followed.
     pub fn lookup(&self, name: &str) -> Lookup<'_> {
-        match rename(name) {
-            Some(real) => self.find(&real),
-            None => self.find(name),
+        // Most questions are for a name that exists under its own name: one hash and done.
+        if let Some(held) = self.names.get(name) {
+            return Lookup::Name(self.found(name, held));
+        }
+        match self.aliases.real_name(name) {
+            Some(real) => match self.names.get(&real) {
+                Some(held) => Lookup::Name(self.found(&real, held)),
+                None => self.missing(&real),
+            },
+            None => self.missing(name),
         }
     }
 
-    fn find(&self, name: &str) -> Lookup<'_> {
-        let Some(zone) = self.zones.iter().find(|zone| is_within(name, &zone.apex)) else {
-            return Lookup::NotOurs;
-        };
-        match self.names.get(name) {
-            None => Lookup::NoName(zone),
-            Some(node) => Lookup::Name(Found {
-                zone,
-                is_apex: name.len() == zone.apex.len(),
-                addrs: &node.addrs,
-                srvs: &node.srvs,
-            }),
+    /// How many labels at the end of `name` are its zone's, counted in the name as asked, which may be an alias with more
+    /// or fewer labels than the zone's own name.
+    pub fn zone_labels(&self, name: &str, zone: &ZoneInfo) -> usize {
+        let labels = |text: &str| text.split('.').count();
+        let real = self.aliases.real_name(name).map_or(labels(name), |real| labels(&real));
+        (labels(name) + labels(&zone.apex)).saturating_sub(real)
+    }
+
+    /// Every name with what it has, in the order of their text.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Found<'_>)> {
+        let mut all = self.names.entries();
+        all.sort_unstable_by_key(|(name, _)| *name);
+        all.into_iter().map(|(name, held)| (&**name, self.found(name, held)))
+    }
+
+    fn found<'a>(&'a self, name: &str, held: &'a Held) -> Found<'a> {
+        let zone = &self.zones[held.zone];
+        Found {
+            zone,
+            is_apex: name.len() == zone.apex.len(),
+            addrs: &held.addrs,
+            srvs: &held.srvs,
+            cname: held.cname.as_deref(),
+            ptr: held.ptr.as_deref(),
         }
     }
 
-    pub(crate) fn add_addr(&mut self, name: &str, addr: IpAddr) {
-        if let Some(node) = self.node(name) {
-            node.addrs.push(addr);
+    fn missing(&self, name: &str) -> Lookup<'_> {
+        match zone_of(&self.zones, name) {
+            Some(index) => Lookup::NoName(&self.zones[index]),
+            None => Lookup::NotOurs,
         }
-    }
-
-    pub(crate) fn add_srv(&mut self, name: &str, target: &str, port: u16) {
-        if target.len() > MAX_NAME {
-            self.left_out += 1;
-        } else if let Some(node) = self.node(name) {
-            let target = target.to_owned();
-            node.srvs.push(Srv { target, port });
-        }
-    }
-
-    /// Sorts every name's records and drops duplicates; called once when all are in.
-    pub(crate) fn finish(mut self) -> Self {
-        for node in self.names.values_mut() {
-            node.addrs.sort_unstable();
-            node.addrs.dedup();
-            node.srvs.sort_unstable();
-            node.srvs.dedup();
-        }
-        self
-    }
-
-    /// The node of a name, made with all names between it and its zone if it is new.
-    fn node(&mut self, name: &str) -> Option<&mut Node> {
-        if name.len() > MAX_NAME {
-            self.left_out += 1;
-            return None;
-        }
-        if !self.names.contains_key(name) {
-            let mut parent = name;
-            while let Some((_, rest)) = parent.split_once('.') {
-                parent = rest;
-                // Whatever exists has all its parents already; the apex of each zone exists from the start.
-                if self.names.contains_key(parent) || !self.zones.iter().any(|zone| is_within(parent, &zone.apex)) {
-                    break;
-                }
-                self.names.insert(parent.to_owned(), Node::default());
-            }
-        }
-        Some(self.names.entry(name.to_owned()).or_default())
     }
 }
 
-/// The real name behind an alias of one of our zones.
-fn rename(name: &str) -> Option<String> {
-    let swap = |from: &str, to: &str| {
-        is_within(name, from).then(|| {
-            let rest = name.strip_suffix(from).unwrap_or_default();
-            format!("{rest}{to}")
-        })
-    };
-    let directory = swap(GLOBAL, DIRECTORY);
-    let name = directory.as_deref().unwrap_or(name);
-    if is_within(name, DCLB) {
-        let rest = name.strip_suffix(DCLB).unwrap_or_default();
-        return Some(format!("{rest}{L4LB}"));
-    }
-    directory
+/// The innermost of `zones` that holds `name`; they are sorted by length, the longest first.
+pub(crate) fn zone_of(zones: &[ZoneInfo], name: &str) -> Option<usize> {
+    zones.iter().position(|zone| is_within(name, &zone.apex))
 }
 
 /// Whether `name` is `zone` or below it.
-fn is_within(name: &str, zone: &str) -> bool {
+pub(crate) fn is_within(name: &str, zone: &str) -> bool {
     name.strip_suffix(zone)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -76,7 +76,9 @@ impl Vip6Range {
     pub(crate) fn home(self, name: &VipName) -> u64 {
         let digest: [u8; 20] = Sha1::digest(name.fragment().as_bytes()).into();
         let span = u128::from(self.span().max(1));
-        let place = digest.iter().fold(0u128, |sum, byte| ((sum << 8) | u128::from(*byte)) % span);
+        let place = digest
+            .iter()
+            .fold(0u128, |sum, byte| ((sum << 8) | u128::from(*byte)) % span);
         u64::try_from(place).unwrap_or(0)
     }
 

@@ -87,7 +87,9 @@ pub fn task_hash(task: &str) -> String {
 /// The first twelve characters of a digest's z-base-32 form.
 fn zbase32(digest: &[u8; 20]) -> impl Iterator<Item = char> {
     const ALPHABET: &[u8; 32] = b"ybndrfg8ejkmcpqxot1uwisza345h769";
-    let bits = digest[..8].iter().fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
+    let bits = digest[..8]
+        .iter()
+        .fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
     (0..12u32).map(move |i| {
         let index = (bits >> (59 - 5 * i)) & 31;
         char::from(ALPHABET[usize::try_from(index).unwrap_or(0)])
@@ -124,7 +126,10 @@ mod tests {
 
     #[test]
     fn long_labels_keep_apart_by_a_hash() {
-        let (a, b) = (label(&format!("{}a", "x".repeat(63))), label(&format!("{}b", "x".repeat(63))));
+        let (a, b) = (
+            label(&format!("{}a", "x".repeat(63))),
+            label(&format!("{}b", "x".repeat(63))),
+        );
         assert_ne!(a, b);
         for long in [&a, &b] {
             assert_eq!(long.len(), 63, "{long}");

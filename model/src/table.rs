@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::{
-    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Generation, Node, PortMapping, SharedMap, Snapshot, StateSnapshot, Task,
-    TaskEvent, TaskId, TaskStatus, Vip6Range, VipRange,
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Generation, Node, PortMapping, SharedMap, Snapshot, StateSnapshot,
+    Task, TaskEvent, TaskId, TaskStatus, Vip6Range, VipRange,
 };
 use index::{ServiceIndex, Share};
 use reject::Rejects;
@@ -142,7 +142,8 @@ impl ServiceTable {
         self.dirty.extend(self.tasks.keys().cloned());
         self.dirty_agents.extend(self.agents.keys().cloned());
         self.dirty_frameworks.extend(self.frameworks.keys().cloned());
-        self.dirty_agents.extend(state.agents.iter().map(|agent| agent.id.clone()));
+        self.dirty_agents
+            .extend(state.agents.iter().map(|agent| agent.id.clone()));
         self.dirty_frameworks
             .extend(state.frameworks.iter().map(|framework| framework.id.clone()));
         let told: BTreeSet<AgentId> = state.agents.iter().map(|agent| agent.id.clone()).collect();
@@ -179,9 +180,7 @@ impl ServiceTable {
         next.status = status;
         next.status.addresses = addresses;
         for mapping in mappings {
-            let same = |other: &PortMapping| {
-                other.host_port == mapping.host_port && other.protocol == mapping.protocol
-            };
+            let same = |other: &PortMapping| other.host_port == mapping.host_port && other.protocol == mapping.protocol;
             if !next.mappings.iter().any(same) {
                 next.mappings.push(mapping);
             }
@@ -191,7 +190,10 @@ impl ServiceTable {
 
     /// Tasks of that id; each framework can have one.
     fn keys_of(&self, task: &TaskId) -> Vec<TaskKey> {
-        let keys = self.frameworks.keys().map(|framework| (framework.clone(), task.clone()));
+        let keys = self
+            .frameworks
+            .keys()
+            .map(|framework| (framework.clone(), task.clone()));
         keys.filter(|key| self.tasks.contains_key(key)).collect()
     }
 

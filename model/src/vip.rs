@@ -156,11 +156,20 @@ mod tests {
     #[test]
     fn faults_are_refused_with_their_reason() {
         assert_eq!(named("/x"), Err(VipLabelError::NoPort("/x".into())));
-        for bad in ["/x:0", "/x:70000", "/x:-1", "/x: 80", "/x:0x50", "/x:", "/x:++80", "/x:+"] {
+        for bad in [
+            "/x:0", "/x:70000", "/x:-1", "/x: 80", "/x:0x50", "/x:", "/x:++80", "/x:+",
+        ] {
             assert_eq!(named(bad), Err(VipLabelError::BadPort(bad.into())), "{bad}");
         }
         assert_eq!(named("/:80"), Err(VipLabelError::EmptyName("/:80".into())));
-        for bad in ["127.0.0.1:80", "0.0.0.0:80", "::1:80", "224.0.0.1:80", "[fe80::1]:80", "::ffff:127.0.0.1:80"] {
+        for bad in [
+            "127.0.0.1:80",
+            "0.0.0.0:80",
+            "::1:80",
+            "224.0.0.1:80",
+            "[fe80::1]:80",
+            "::ffff:127.0.0.1:80",
+        ] {
             assert_eq!(named(bad), Err(VipLabelError::BadAddress(bad.into())), "{bad}");
         }
     }
@@ -181,7 +190,10 @@ mod tests {
             assert!(is_vip_port_label(key), "{key}");
         }
         assert!(!is_vip_port_label("VIP_0") && !is_vip_port_label("MY_VIP_PORT0"));
-        assert_eq!(split_vip_port("vip_port1", "udp://a:53"), Ok((1, Protocol::Udp, "a:53")));
+        assert_eq!(
+            split_vip_port("vip_port1", "udp://a:53"),
+            Ok((1, Protocol::Udp, "a:53"))
+        );
         for (key, value) in [
             ("VIP_PORT", "tcp://a:1"),
             ("VIP_PORT-1", "tcp://a:1"),
@@ -190,7 +202,10 @@ mod tests {
             ("VIP_PORT0", "TCP://a:1"),
             ("VIP_PORT99999999999999999999", "tcp://a:1"),
         ] {
-            assert!(matches!(split_vip_port(key, value), Err(VipLabelError::TaskLabel(..))), "{key}={value}");
+            assert!(
+                matches!(split_vip_port(key, value), Err(VipLabelError::TaskLabel(..))),
+                "{key}={value}"
+            );
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Metrics {
     pub decode_rejects: Family<Kind, Counter>,
     /// Things of the current picture that are left out.
     pub table_rejects: Family<Kind, Gauge>,
+    /// Names served, and what of the zones is left out or in conflict.
+    pub zones: Family<Kind, Gauge>,
     /// Services of the current picture.
     pub services: Gauge,
     /// Seconds since the picture was last known to be true.
@@ -135,6 +137,11 @@ impl Metrics {
             "table_rejects",
             "Things left out of the current picture",
             metrics.table_rejects.clone(),
+        );
+        r.register(
+            "zones",
+            "Names served, records left out, names in conflict, addresses without a reverse name",
+            metrics.zones.clone(),
         );
         r.register("services", "VIPs in the current picture", metrics.services.clone());
         r.register(

@@ -339,10 +339,7 @@ async fn open_planes(settings: &Settings, status: &Arc<Status>, parts: &mut Part
     if settings.config.dns {
         let config = dns_config(settings);
         let server = dns::Server::bind(config.clone()).await?;
-        opened.names = Some(NamePlane {
-            server: Arc::new(server),
-            config,
-        });
+        opened.names = Some(NamePlane::new(server, config));
     }
     Ok(opened)
 }
@@ -383,7 +380,7 @@ fn dns_config(settings: &Settings) -> dns::Config {
         clients: own
             .into_iter()
             .chain([settings.overlay_net])
-            .filter_map(|net| ipnet::IpNet::new(net.network().into(), net.prefix()).ok())
+            .filter_map(ip_net)
             .chain(settings.dns_access.clients.clone())
             .collect(),
         allow: settings.dns_access.allow.clone(),
@@ -398,13 +395,26 @@ fn dns_config(settings: &Settings) -> dns::Config {
             .iter()
             .filter_map(|url| master_address(url))
             .collect(),
+        reverse: [settings.vip_net, settings.overlay_net]
+            .into_iter()
+            .filter_map(ip_net)
+            .collect(),
         ..dns::Config::default()
     }
 }
 
+fn ip_net(net: model::Ipv4Net) -> Option<ipnet::IpNet> {
+    ipnet::IpNet::new(net.network().into(), net.prefix()).ok()
+}
+
+/// Mesos's port, for a master whose URL tells none.
+const MASTER_PORT: u16 = 5050;
+
 /// The address in a master's URL, if it is one.
-fn master_address(url: &str) -> Option<Ipv4Addr> {
-    url.parse::<hyper::Uri>().ok()?.host()?.parse().ok()
+fn master_address(url: &str) -> Option<SocketAddr> {
+    let url = url.parse::<hyper::Uri>().ok()?;
+    let ip = url.host()?.trim_matches(['[', ']']).parse().ok()?;
+    Some(SocketAddr::new(ip, url.port_u16().unwrap_or(MASTER_PORT)))
 }
 
 /// The service table as it was when an earlier daemon last wrote it down, or an empty one.

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::fixture::{cluster, port, task, view, web};
-use crate::zones::Lookup;
-use model::{FrameworkId, TaskState};
+use crate::zones::{Lookup, ZoneCounts};
+use model::{FrameworkId, Task, TaskState};
 
 fn zones(tasks: Vec<Task>) -> Zones {
     let config = Config {
-        masters: vec![Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 8)],
+        masters: vec![([10, 0, 0, 9], 5050).into(), ([10, 0, 0, 8], 5050).into()],
         ..Config::default()
     };
     desired(&cluster(tasks), &view(), &config)
@@ -33,8 +33,7 @@ fn check(zones: &Zones, table: &[(&str, &str)]) {
 }
 
 fn hash(id: &str) -> String {
-    let digest: [u8; 20] = Sha1::digest(id.as_bytes()).into();
-    model::task_hash(&digest)
+    model::task_hash(id)
 }
 
 #[test]
@@ -189,24 +188,26 @@ fn odd_names_stay_resolvable() {
     huge.ports[0].labels[0].1 = format!("{}:80", [long.as_str(); 4].join("."));
     tasks.push(huge);
     let zones = zones(tasks);
-    let label = "x".repeat(63);
-    let canonical = format!("{}-{}-s0", "x".repeat(54), hash("l"));
-    assert_eq!(canonical.len(), 63);
+    let (label, service) = (model::label(&long), model::label_within(&long, 62));
+    let canonical = format!("{}-{}-s0", &label[..54], hash("l"));
+    assert_eq!((canonical.len(), label.len(), service.len()), (63, 63, 62));
     let target = format!("{canonical}.marathon.slave.mesos:31000");
     check(
         &zones,
         &[
             (&format!("{label}.marathon.mesos"), "10.0.0.1"),
             (&format!("{canonical}.marathon.mesos"), "10.0.0.1"),
-            (&format!("_{}._tcp.marathon.mesos", "x".repeat(62)), &target),
+            (&format!("_{service}._tcp.marathon.mesos"), &target),
             (".marathon.mesos", "-"),
             ("b.c.marathon.l4lb.thisdcos.directory", ""),
             ("c.marathon.l4lb.thisdcos.directory", ""),
             ("d.c.marathon.l4lb.thisdcos.directory", "-"),
         ],
     );
+    let huge = model::vip_frag(&[long.as_str(); 4].join("."));
+    assert_ne!(show(&zones, &format!("{huge}.marathon.l4lb.thisdcos.directory")), "-");
     assert_ne!(show(&zones, "a.b.c.marathon.l4lb.thisdcos.directory"), "-");
-    assert_eq!(zones.left_out(), 1);
+    assert_eq!(zones.counts(), ZoneCounts::default());
 }
 
 #[test]

@@ -25,7 +25,14 @@ fn local() -> Config {
 }
 
 async fn serve(config: Config, backends: u8) -> Server {
-    let tasks = (0..backends).map(|i| web(&format!("t{i}"), usize::from(i % 3), Ipv4Addr::new(9, 0, 1, i), 31000));
+    let tasks = (0..backends).map(|i| {
+        web(
+            &format!("t{i}"),
+            usize::from(i % 3),
+            Ipv4Addr::new(9, 0, 1 + i % 3, i),
+            31000,
+        )
+    });
     let zones = crate::desired(&cluster(tasks.collect()), &view(), &config);
     let server = Server::bind(config).await.expect("a free port");
     server.publish(zones);
@@ -173,7 +180,7 @@ async fn malformed_messages_get_formerr_and_the_server_lives() {
 async fn other_names_come_from_upstream() {
     let above = Config {
         domain: "up.example".to_owned(),
-        masters: vec![Ipv4Addr::new(192, 0, 2, 1)],
+        masters: vec![([192, 0, 2, 1], 5050).into()],
         ..local()
     };
     let above = serve(above, 200).await;

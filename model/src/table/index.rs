@@ -73,7 +73,9 @@ impl ServiceIndex {
             reason: RejectReason::NameClash,
             what: format!(
                 "VIP {name}: {:?} are written differently and are one name, so one service",
-                self.names.get(name).map(|spellings| spellings.keys().collect::<Vec<_>>())
+                self.names
+                    .get(name)
+                    .map(|spellings| spellings.keys().collect::<Vec<_>>())
             ),
         });
         full.chain(clashes)
@@ -141,7 +143,9 @@ impl ServiceIndex {
     }
 
     fn remove_name(&mut self, name: &VipName, spelling: &Spelling, moved: &mut BTreeSet<VipName>) {
-        let Some(spellings) = self.names.get_mut(name) else { return };
+        let Some(spellings) = self.names.get_mut(name) else {
+            return;
+        };
         if let Some(count) = spellings.get_mut(spelling) {
             *count -= 1;
             if *count == 0 {

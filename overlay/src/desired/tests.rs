@@ -1,7 +1,5 @@
 //! What the snapshot makes of a node, checked without a kernel.
 
-use std::sync::Arc;
-
 use super::*;
 
 pub(crate) fn config() -> Config {

@@ -1,12 +1,10 @@
 //! Network namespaces for tests: each belongs to one thread and is gone with it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{AgentId, NodeView, Snapshot};

@@ -356,7 +356,9 @@ fn decode_agent(agent: &Value, rejects: &mut Rejects) -> Option<AgentInfo> {
             .parse()
             .ok()
             .or_else(|| text(agent, "pid").and_then(pid_address)),
-        port: get(info, "port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()),
+        port: get(info, "port")
+            .and_then(Value::as_u64)
+            .and_then(|port| u16::try_from(port).ok()),
         subnet,
         attributes,
     })

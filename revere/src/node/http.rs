@@ -69,6 +69,7 @@ fn health_of(facts: &Facts) -> (bool, Value) {
         "snapshot_age_ms": Status::age_ms(facts),
         "snapshot_from_disk": facts.from_disk,
         "planes": planes,
+        "left_out": facts.left_out,
         "last_error": facts.last_error,
     });
     (healthy, body)

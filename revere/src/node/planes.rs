@@ -1,5 +1,6 @@
 //! The three planes of a node behind the steps of a pass.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -19,7 +20,36 @@ pub(super) use overlay::OverlayPlane;
 #[derive(Debug)]
 pub(super) struct NamePlane {
     pub(super) server: Arc<dns::Server>,
-    pub(super) config: dns::Config,
+    pub(super) zones: dns::Names,
+    /// Names in conflict that were told already.
+    pub(super) told: BTreeSet<String>,
+}
+
+impl NamePlane {
+    pub(super) fn new(server: dns::Server, config: dns::Config) -> Self {
+        Self {
+            server: Arc::new(server),
+            zones: dns::Names::new(config),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Serves what differs from the picture before; the rest of the zones is shared with the version served until now.
+    fn publish(&mut self, target: &Target, status: &Status) {
+        let leader = status.facts().master.as_deref().and_then(super::master_address);
+        if leader.is_some() {
+            self.zones.set_leader(leader);
+        }
+        let zones = self.zones.update(&target.snapshot, &target.view);
+        status.zones(&zones);
+        self.server.publish(zones);
+        let conflicts: BTreeSet<String> = self.zones.conflicts().map(str::to_owned).collect();
+        for name in conflicts.difference(&self.told) {
+            tracing::warn!(name, "two things claim one name; the docs on names say who has it");
+        }
+        self.told = conflicts;
+        status.plane(PlaneName::Dns, target.snapshot.generation, Vec::new());
+    }
 }
 
 /// All planes this node runs.
@@ -92,11 +122,8 @@ impl Planes for NodePlanes {
                 }
             }
             Step::Names => {
-                if let Some(names) = &self.names {
-                    names
-                        .server
-                        .publish(dns::desired(&target.snapshot, &target.view, &names.config));
-                    self.status.plane(PlaneName::Dns, generation, Vec::new());
+                if let Some(names) = &mut self.names {
+                    names.publish(target, &self.status);
                 }
             }
             Step::LbRemoves => {

@@ -6,7 +6,7 @@ use model::{AgentId, Generation, Ipv4Net};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::metrics::{Metrics, Plane, whole};
+use crate::metrics::{Kind, Metrics, Plane, whole};
 
 /// Unix time in milliseconds.
 pub(super) fn unix_ms() -> u64 {
@@ -91,6 +91,8 @@ pub(super) struct Facts {
     pub(super) from_disk: bool,
     /// By plane, in the order of [`PlaneName::ALL`].
     pub(super) planes: [PlaneState; 3],
+    /// What the picture leaves out, a sentence each; the first few.
+    pub(super) left_out: Vec<String>,
     /// The last error of the stream or the agent's connection.
     pub(super) last_error: Option<String>,
 }
@@ -166,6 +168,20 @@ impl Status {
             facts.agent_connected = false;
             facts.last_error = Some(error.to_owned());
         });
+    }
+
+    /// New zones are served.
+    pub(super) fn zones(&self, zones: &dns::Zones) {
+        let counts = zones.counts();
+        for (kind, count) in [
+            ("names", zones.len()),
+            ("too_long", counts.too_long),
+            ("conflicts", counts.conflicts),
+            ("ambiguous", counts.ambiguous),
+        ] {
+            let count = whole(u64::try_from(count).unwrap_or(u64::MAX));
+            self.metrics.zones.get_or_create_owned(&Kind { kind }).set(count);
+        }
     }
 
     /// A plane finished a pass.

@@ -1,5 +1,6 @@
 //! The one owner of the service table: takes events, gives pictures.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,9 @@ use crate::metrics::{Kind, whole};
 
 /// Events on their way to the table: more than a burst of changes, few enough that a stuck table is noticed at once.
 pub(super) const EVENTS: usize = 1024;
+
+/// Sentences about what is left out that `/health` shows; the metrics count all.
+const REJECTS_TOLD: usize = 20;
 
 /// What readers see: nothing until a master or the disk has said something.
 pub(super) type Picture = Option<Arc<Snapshot>>;
@@ -95,30 +99,20 @@ impl Table {
     /// Counts what the picture leaves out and logs what is new among it.
     fn note_rejects(&mut self) {
         let now = self.table.rejected();
-        for reason in [
-            RejectReason::VipLabel,
-            RejectReason::NoAddress,
-            RejectReason::UnresolvedAgent,
-            RejectReason::OutOfAddresses,
-        ] {
+        for reason in RejectReason::ALL {
             let count = now.iter().filter(|rejected| rejected.reason == reason).count();
-            let kind = Kind { kind: word(reason) };
+            let kind = Kind { kind: reason.as_str() };
             let gauge = self.status.metrics.table_rejects.get_or_create_owned(&kind);
             gauge.set(whole(u64::try_from(count).unwrap_or(u64::MAX)));
         }
-        for new in now.iter().filter(|rejected| !self.rejected.contains(rejected)) {
-            tracing::warn!(reason = word(new.reason), "left out: {}", new.what);
+        let told: BTreeSet<&str> = self.rejected.iter().map(|rejected| rejected.what.as_str()).collect();
+        for new in now.iter().filter(|rejected| !told.contains(rejected.what.as_str())) {
+            tracing::warn!(reason = new.reason.as_str(), "left out: {}", new.what);
         }
+        let sentences = now.iter().map(|rejected| rejected.what.clone()).take(REJECTS_TOLD);
+        let sentences = sentences.collect();
+        self.status.change(|facts| facts.left_out = sentences);
         self.rejected = now;
-    }
-}
-
-fn word(reason: RejectReason) -> &'static str {
-    match reason {
-        RejectReason::VipLabel => "vip_label",
-        RejectReason::NoAddress => "no_address",
-        RejectReason::UnresolvedAgent => "unresolved_agent",
-        RejectReason::OutOfAddresses => "out_of_addresses",
     }
 }
 

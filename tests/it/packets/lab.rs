@@ -1,16 +1,13 @@
 //! A node in network and mount namespaces of its own, for the thread that runs the test.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use lb_userspace::{Config, EgressHook, Lb, PacketRun, Reason, apply, desired, observe, plan};
-use model::{
-    AgentId, Backend, FrameworkId, FrameworkInfo, Generation, Node, NodeView, Protocol, Service, Snapshot, Task,
-    TaskId, VipAddress,
-};
+use model::{AgentId, Backend, Generation, Node, NodeView, Protocol, Service, SharedMap, Snapshot, TaskId, VipAddress};
 use nix::sched::{CloneFlags, unshare};
 
 pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);

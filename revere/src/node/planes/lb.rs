@@ -1,6 +1,6 @@
 //! The load balancer as a plane of the node, with a short cut for tasks that ended here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lb_userspace::{Actual, ActualBackend, Desired, Lb, Op, Plan, Reason, apply, desired, observe, plan};
