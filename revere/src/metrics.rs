@@ -138,11 +138,7 @@ impl Metrics {
             "Things left out of the current picture",
             metrics.table_rejects.clone(),
         );
-        r.register(
-            "zones",
-            "Names served, records left out, names in conflict, addresses without a reverse name",
-            metrics.zones.clone(),
-        );
+        metrics.register_zones(r);
         r.register("services", "VIPs in the current picture", metrics.services.clone());
         r.register(
             "snapshot_age_seconds",
@@ -161,6 +157,14 @@ impl Metrics {
         );
         metrics.registry = registry;
         metrics
+    }
+
+    fn register_zones(&self, registry: &mut Registry) {
+        registry.register(
+            "zones",
+            "Names served, records left out, names in conflict, addresses without a reverse name",
+            self.zones.clone(),
+        );
     }
 
     /// The text of `/metrics`.
