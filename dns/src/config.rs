@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::forward::{ForwardError, Forwarding};
 use crate::own::OwnRecord;
+use crate::zones::SPARTAN;
 
 mod zones;
 
@@ -167,8 +168,12 @@ impl Config {
     }
 
     /// The zones that no other server is asked about.
-    pub(crate) fn own_zones(&self) -> [&str; 4] {
-        [&self.domain, DIRECTORY, GLOBAL, SPARTAN]
+    pub(crate) fn own_zones(&self) -> Vec<&str> {
+        let set = [&self.domain, &self.directory]
+            .into_iter()
+            .chain(&self.directory_aliases);
+        let set = set.chain(&self.zones).map(String::as_str);
+        set.chain([SPARTAN, "localhost", "zk"]).collect()
     }
 
     /// Largest UDP answer to a client that says it takes `payload` bytes, or says nothing.
