@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
 
 use crate::ConfigError;
 
@@ -65,6 +65,12 @@ pub enum BindError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Certificate and key.
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
+    /// A socket that is open cannot be used.
+    #[error("name server: can't use an open socket: {0}; raise the limit of open files (LimitNOFILE= in the unit)")]
+    Socket(io::Error),
     /// The threads that answer UDP.
     #[error("name server: can't start a thread: {0}; raise the limit of tasks (TasksMax= in the unit)")]
     Thread(io::Error),
@@ -96,28 +102,68 @@ impl BindError {
     }
 }
 
+/// Open sockets of an earlier daemon that another process kept, so that no question in between is lost.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    udp: Vec<UdpSocket>,
+    listeners: Vec<std::net::TcpListener>,
+}
+
+impl Inherited {
+    /// What of `sockets` can be used; the rest is closed.
+    pub fn new(sockets: Vec<OwnedFd>) -> Self {
+        let mut inherited = Self::default();
+        for socket in sockets.into_iter().map(Socket::from) {
+            match socket.r#type() {
+                Ok(Type::DGRAM) => inherited.udp.push(socket.into()),
+                Ok(Type::STREAM) => inherited.listeners.push(socket.into()),
+                _ => {}
+            }
+        }
+        inherited
+    }
+
+    /// All UDP sockets bound to `addr`.
+    fn udp(&mut self, addr: SocketAddr) -> Vec<UdpSocket> {
+        let bound = |socket: &UdpSocket| socket.local_addr().is_ok_and(|local| local == addr);
+        let (found, rest) = std::mem::take(&mut self.udp).into_iter().partition(bound);
+        self.udp = rest;
+        found
+    }
+
+    fn listener(&mut self, addr: SocketAddr) -> Option<std::net::TcpListener> {
+        let bound = |socket: &std::net::TcpListener| socket.local_addr().is_ok_and(|local| local == addr);
+        let index = self.listeners.iter().position(bound)?;
+        Some(self.listeners.swap_remove(index))
+    }
+}
+
 /// Sockets of one address.
 pub(crate) struct Sockets {
     pub(crate) addr: SocketAddr,
     /// One for each thread; the kernel spreads clients over them.
     pub(crate) udp: Vec<UdpSocket>,
-    pub(crate) tcp: TcpListener,
+    pub(crate) tcp: std::net::TcpListener,
 }
 
-/// Opens `threads` UDP sockets and one for TCP on the same address and port.
-pub(crate) fn open(addr: SocketAddr, threads: usize) -> Result<Sockets, BindError> {
+/// Opens `threads` UDP sockets and one for TCP on the same address and port, as far as they are not inherited.
+pub(crate) fn open(addr: SocketAddr, threads: usize, inherited: &mut Inherited) -> Result<Sockets, BindError> {
+    let udp_error = |source| BindError::new("UDP", addr, source);
     let mut tries = PORT_TRIES;
     loop {
-        // Sockets that share a port let in any other program of the same user; one that does not share finds out whether
-        // somebody is there.
-        let probe = socket(addr, Sharing::No).map_err(|source| BindError::new("UDP", addr, source))?;
-        let chosen = probe
-            .local_addr()
-            .map_err(|source| BindError::new("UDP", addr, source))?;
-        drop(probe);
-        let udp: io::Result<Vec<UdpSocket>> = (0..threads).map(|_| socket(chosen, Sharing::Yes)).collect();
-        let udp = udp.map_err(|source| BindError::new("UDP", chosen, source))?;
-        match listener(chosen) {
+        let mut udp = inherited.udp(addr);
+        let mut chosen = addr;
+        if udp.is_empty() {
+            // Sockets that share a port let in any other program of the same user; one that does not share finds out
+            // whether somebody is there.
+            let probe = socket(addr, Sharing::No).map_err(udp_error)?;
+            chosen = probe.local_addr().map_err(udp_error)?;
+        }
+        while udp.len() < threads {
+            udp.push(socket(chosen, Sharing::Yes).map_err(udp_error)?);
+        }
+        let tcp = inherited.listener(chosen).map_or_else(|| listen(chosen), Ok);
+        match tcp {
             Ok(tcp) => {
                 return Ok(Sockets { addr: chosen, udp, tcp });
             }
@@ -126,6 +172,12 @@ pub(crate) fn open(addr: SocketAddr, threads: usize) -> Result<Sockets, BindErro
             Err(source) => return Err(BindError::new("TCP", chosen, source)),
         }
     }
+}
+
+/// A listener without UDP beside it.
+pub(crate) fn open_stream(addr: SocketAddr, inherited: &mut Inherited) -> Result<std::net::TcpListener, BindError> {
+    let tcp = inherited.listener(addr).map_or_else(|| listen(addr), Ok);
+    tcp.map_err(|source| BindError::new("TCP", addr, source))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,8 +199,7 @@ fn socket(addr: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A listener for streams, to be used inside a tokio runtime.
-pub(crate) fn listener(addr: SocketAddr) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -158,5 +209,5 @@ pub(crate) fn listener(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }

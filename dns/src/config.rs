@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::TlsFiles;
 use crate::forward::{ForwardError, Forwarding};
 use crate::own::OwnRecord;
 use crate::zones::SPARTAN;
@@ -31,6 +32,12 @@ const MAX_WORKERS: usize = 64;
 pub struct Config {
     /// Addresses to answer on, each by UDP and TCP. Port 0 lets the kernel choose one (the same for both).
     pub listen: Vec<SocketAddr>,
+    /// Addresses for DNS over TLS, usually port 853; they need `tls`.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Addresses for DNS over HTTPS, usually port 443; they need `tls`. The path is `/dns-query`.
+    pub listen_https: Vec<SocketAddr>,
+    /// Certificate and key of both; read again when they change.
+    pub tls: Option<TlsFiles>,
     /// Servers that are asked about all names outside the cluster's zones. Empty: such questions are REFUSED.
     pub upstreams: Vec<SocketAddr>,
     /// How they are asked, and which names go to other servers.
@@ -85,6 +92,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([198, 51, 100, 1], 53))],
+            listen_tls: Vec::new(),
+            listen_https: Vec::new(),
+            tls: None,
             upstreams: Vec::new(),
             forward: Forwarding::default(),
             clients: Vec::new(),
@@ -138,6 +148,11 @@ pub enum ConfigError {
     /// A question would go round in circles.
     #[error("upstream name server {0} is this server itself: questions would never end; name another server or none")]
     Loop(SocketAddr),
+    /// Encrypted transports without a certificate.
+    #[error(
+        "the name server can't listen for TLS without a certificate: set certificate and key, or no address for TLS and HTTPS"
+    )]
+    NoCertificate,
     /// More threads than make sense.
     #[error(
         "the name server can't run {0} threads on each address: set 1 to {MAX_WORKERS}, or 0 to choose by the CPUs"
@@ -156,6 +171,9 @@ impl Config {
         }
         self.check_zones()?;
         self.check_records()?;
+        if self.tls.is_none() && !(self.listen_tls.is_empty() && self.listen_https.is_empty()) {
+            return Err(ConfigError::NoCertificate);
+        }
         if self.workers > MAX_WORKERS {
             return Err(ConfigError::Workers(self.workers));
         }
@@ -209,6 +227,10 @@ mod tests {
             config.check()
         };
         assert_eq!(with(|c| c.listen.clear()), Err(ConfigError::NoListen));
+        assert_eq!(
+            with(|c| c.listen_tls = c.listen.clone()),
+            Err(ConfigError::NoCertificate)
+        );
         assert_eq!(with(|c| c.workers = 65), Err(ConfigError::Workers(65)));
         assert!(matches!(
             with(|c| c.upstreams = c.listen.clone()),

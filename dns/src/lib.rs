@@ -18,6 +18,7 @@ mod fast;
 mod fixture;
 mod forward;
 mod handler;
+mod https;
 mod limit;
 mod mmsg;
 mod names;
@@ -27,12 +28,13 @@ mod reverse;
 mod server;
 mod stream;
 mod template;
+mod tls;
 mod trie;
 mod wire;
 mod worker;
 mod zones;
 
-pub use bind::BindError;
+pub use bind::{BindError, Inherited};
 pub use config::{Config, ConfigError, IpSource};
 pub use counters::Counters;
 pub use desired::desired;
@@ -40,4 +42,5 @@ pub use forward::{CaseMixing, ForwardCounters, ForwardError, ForwardZone, Forwar
 pub use names::Names;
 pub use own::{OwnData, OwnRecord, OwnRecordError};
 pub use server::Server;
+pub use tls::{TlsError, TlsFiles};
 pub use zones::{Found, Lookup, Srv, ZoneCounts, ZoneInfo, Zones};

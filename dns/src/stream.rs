@@ -12,8 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::handler::Shared;
+use crate::https;
 use crate::respond::{Transport, respond};
 use crate::wire::MAX_MESSAGE;
 
@@ -24,7 +26,7 @@ const ANSWERS_WAITING: usize = 32;
 /// Connections at once on all addresses, well below the files a process may open. More wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
 /// Connections at once from one address; more are closed at once, so that one client cannot shut out the others.
-const MAX_OF_ONE: usize = 128;
+pub(crate) const MAX_OF_ONE: usize = 128;
 /// Pause after an accept that failed for want of something, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -91,20 +93,43 @@ impl Drop for Place {
     }
 }
 
-/// Serves plain TCP until it is dropped.
-pub(crate) async fn listen_tcp(shared: Arc<Shared>, listener: TcpListener, places: Arc<Places>) {
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub(crate) enum Speech {
+    /// Messages on bare TCP.
+    Tcp,
+    /// Messages in TLS (RFC 7858).
+    Tls(TlsAcceptor),
+    /// HTTP in TLS (RFC 8484).
+    Https(TlsAcceptor),
+}
+
+/// Serves one listener until it is dropped.
+pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, speech: Speech, places: Arc<Places>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         if let Some((stream, from, place)) = places.accept(&listener).await {
             // Answers are short and whole: waiting for more would only delay them.
             let _ = stream.set_nodelay(true);
-            let shared = Arc::clone(&shared);
+            let (shared, speech) = (Arc::clone(&shared), speech.clone());
             connections.spawn(async move {
-                serve(&shared, stream, from).await;
+                speak(&shared, stream, from, speech).await;
                 drop(place);
             });
         }
+    }
+}
+
+async fn speak(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr, speech: Speech) {
+    let (Speech::Tls(tls) | Speech::Https(tls)) = &speech else {
+        return serve(shared, stream, from).await;
+    };
+    match timeout(IDLE, tls.accept(stream)).await {
+        Ok(Ok(stream)) if matches!(speech, Speech::Https(_)) => https::serve(shared, stream, from).await,
+        Ok(Ok(stream)) => serve(shared, stream, from).await,
+        Ok(Err(error)) => tracing::debug!(%error, client = %from, "no TLS with this client"),
+        Err(_) => tracing::debug!(client = %from, "this client did not end its TLS handshake in time"),
     }
 }
 

@@ -64,7 +64,7 @@ async fn tcp(server: &Server, message: &Message) -> Message {
         stream.write_all(&bytes).await?;
         let mut answer = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut answer).await?;
-        std::io::Result::Ok(answer)
+        io::Result::Ok(answer)
     };
     let answer = timeout(DEADLINE, exchange).await.expect("in time").expect("exchanged");
     Message::from_vec(&answer).expect("parses")
