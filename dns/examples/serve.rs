@@ -38,6 +38,7 @@ fn cluster(count: u32) -> Snapshot {
             id: AgentId::new("c-S0"),
             hostname: agent.to_string(),
             ip: Some(agent),
+            port: None,
             subnet: None,
             attributes: BTreeMap::new(),
         }],
@@ -45,6 +46,8 @@ fn cluster(count: u32) -> Snapshot {
         frameworks: vec![FrameworkInfo {
             id: FrameworkId::new("f"),
             name: "marathon".to_owned(),
+            ip: None,
+            port: None,
         }],
         tasks: tasks.collect(),
     }));

@@ -16,6 +16,9 @@ const RECORD_SIZE: usize = 10;
 /// An owner that repeats the one before it is a pointer.
 const POINTER_SIZE: usize = 2;
 
+/// Aliases that lead one to the next; more is a mistake, or a circle.
+const MAX_CHAIN: usize = 8;
+
 /// Sections of an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -51,8 +54,10 @@ pub(crate) fn answer(zones: &Zones, name: &Name, rtype: RecordType, turn: usize)
         RecordType::PTR => other_name(found.ptr, name, ttl, |target| RData::PTR(PTR(target))),
         _ => addresses(&found, name, rtype),
     };
-    if answers.is_empty() {
-        answers = other_name(found.cname, name, ttl, |target| RData::CNAME(CNAME(target)));
+    if answers.is_empty()
+        && let [alias] = &other_name(found.cname, name, ttl, |target| RData::CNAME(CNAME(target)))[..]
+    {
+        return Some(follow(zones, alias.clone(), rtype, turn));
     }
     if answers.is_empty() {
         return Some(negative(zones, found.zone, name, Kind::NoData));
@@ -65,6 +70,33 @@ pub(crate) fn answer(zones: &Zones, name: &Name, rtype: RecordType, turn: usize)
         additionals,
         ..Answer::empty(Kind::Answered)
     })
+}
+
+/// The answer that begins with `alias`: on from name to name within our zones, to the records of the last (RFC 1034 section
+/// 3.6.2). What comes of the last name is what comes of the question (RFC 6604). A chain that leaves our zones, or is longer
+/// than it should be, is told as far as it goes.
+fn follow(zones: &Zones, alias: Record, rtype: RecordType, turn: usize) -> Answer {
+    let mut chain = vec![alias];
+    let mut last = Answer::empty(Kind::Answered);
+    while chain.len() < MAX_CHAIN && rtype != RecordType::CNAME {
+        let Some(RData::CNAME(target)) = chain.last().map(|record| &record.data) else {
+            break;
+        };
+        let target = target.0.clone();
+        let next = match zones.lookup(&key(&target)) {
+            Lookup::Name(found) => found.cname.map(|_| found.zone.ttl).zip(found.cname.and_then(fqdn)),
+            _ => None,
+        };
+        if let Some((ttl, next)) = next {
+            chain.push(Record::from_rdata(target, ttl, RData::CNAME(CNAME(next))));
+        } else {
+            last = answer(zones, &target, rtype, turn).unwrap_or(last);
+            break;
+        }
+    }
+    chain.append(&mut last.answers);
+    last.answers = chain;
+    last
 }
 
 impl Answer {

@@ -1,6 +1,6 @@
 //! An answer made once and sent often: its sections in wire form, to follow any spelling of the question's name.
 
-use hickory_proto::rr::{Name, Record};
+use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable as _, BinEncoder, NameEncoding};
 
 use crate::answer::Answer;
@@ -32,7 +32,7 @@ pub(crate) struct Template {
     code: Code,
     /// Records in answer, authority and additional section.
     counts: [u16; 3],
-    /// Where each answer record begins in `body`, and where the last one ends.
+    /// Where each answer record that may change places begins in `body`, and where the last one ends. Never empty.
     starts: Box<[u16]>,
     body: Box<[u8]>,
 }
@@ -53,6 +53,10 @@ impl Template {
         }
         for record in answer.soa.iter().chain(&answer.additionals) {
             emit(record, &question, &mut body)?;
+        }
+        // An alias stands before what it leads to.
+        if matches!(answer.answers.first().map(|record| &record.data), Some(RData::CNAME(_))) {
+            starts = vec![0, *starts.last()?];
         }
         let count = |number: usize| u16::try_from(number).ok();
         Some(Self {
@@ -95,9 +99,10 @@ impl Template {
             out.extend(count.to_be_bytes());
         }
         out.extend_from_slice(question.question());
-        let turn = manner.turn.checked_rem(usize::from(answers)).unwrap_or(0);
+        let movable = self.starts.len() - 1;
+        let turn = manner.turn.checked_rem(movable).unwrap_or(0);
         let place = |index: usize| self.starts.get(index).map_or(0, |start| usize::from(*start));
-        let (first, end) = (place(turn), place(usize::from(answers)));
+        let (first, end) = (place(turn), place(movable));
         for part in [first..end, 0..first, end..self.body.len()] {
             out.extend_from_slice(self.body.get(part).unwrap_or_default());
         }

@@ -375,6 +375,12 @@ fn dns_config(settings: &Settings) -> dns::Config {
     let own = model::Ipv4Net::new(settings.ip, 32);
     dns::Config {
         listen: settings.dns_listen.clone(),
+        listen_tls: settings.dns_tls_listen.clone(),
+        listen_https: settings.dns_https_listen.clone(),
+        tls: (!settings.config.dns_certificate.as_os_str().is_empty()).then(|| dns::TlsFiles {
+            certificate: settings.config.dns_certificate.clone(),
+            key: settings.config.dns_key.clone(),
+        }),
         upstreams: settings.dns_upstreams.clone(),
         forward: settings.dns_forward.clone(),
         clients: own

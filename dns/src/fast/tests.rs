@@ -13,7 +13,7 @@ use crate::respond::{Transport, respond};
 /// Questions compared; both ways and two decodings each.
 const QUESTIONS: u32 = 100_000;
 
-fn shared(config: Config) -> Arc<Shared> {
+fn shared(mut config: Config) -> Arc<Shared> {
     let mut tasks: Vec<_> = (0..24u8)
         .map(|i| {
             web(
@@ -27,6 +27,13 @@ fn shared(config: Config) -> Arc<Shared> {
     tasks.push(task("h", "host-task", 1));
     tasks.push(web("one", 0, Ipv4Addr::new(9, 0, 0, 99), 31999));
     tasks.last_mut().expect("there").name = "single".to_owned();
+    let aliases = [
+        "short.mesos CNAME shorter.mesos",
+        "shorter.mesos CNAME my-service.marathon.mesos",
+        "gone.mesos CNAME nobody.mesos",
+        "away.mesos CNAME www.example.com",
+    ];
+    config.records = aliases.iter().map(|text| text.parse().expect("a record")).collect();
     let zones = crate::desired(&cluster(tasks), &view(), &config);
     let shared = Shared::new(config).expect("no system state involved");
     shared.zones.store(Arc::new(zones));
@@ -72,6 +79,9 @@ const NAMES: &[&str] = &[
     "ns.spartan",
     "thisdcos.directory",
     "nobody.mesos",
+    "short.mesos",
+    "gone.mesos",
+    "away.mesos",
     "example.com",
     "",
 ];

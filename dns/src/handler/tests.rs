@@ -209,6 +209,65 @@ async fn the_size_limit_holds_for_every_number_of_backends() {
     }
 }
 
+#[tokio::test]
+async fn aliases_lead_to_their_records() {
+    let records = [
+        "short.mesos CNAME shorter.mesos",
+        "shorter.mesos CNAME My-Service.marathon.mesos",
+        "gone.mesos CNAME nobody.mesos",
+        "away.mesos CNAME www.example.com",
+        "round.mesos CNAME about.mesos",
+        "about.mesos CNAME round.mesos",
+    ];
+    let config = Config {
+        records: records.iter().map(|text| text.parse().expect("a record")).collect(),
+        ..Config::default()
+    };
+    let handler = handler(config, 3);
+    for (name, rtype, wanted, code, authorities) in [
+        (
+            "short.mesos.",
+            RecordType::A,
+            "CNAME CNAME A A A",
+            ResponseCode::NoError,
+            0,
+        ),
+        ("Shorter.mesos.", RecordType::A, "CNAME A A A", ResponseCode::NoError, 0),
+        (
+            "short.mesos.",
+            RecordType::AAAA,
+            "CNAME CNAME",
+            ResponseCode::NoError,
+            1,
+        ),
+        ("short.mesos.", RecordType::CNAME, "CNAME", ResponseCode::NoError, 0),
+        ("gone.mesos.", RecordType::A, "CNAME", ResponseCode::NXDomain, 1),
+        ("away.mesos.", RecordType::A, "CNAME", ResponseCode::NoError, 0),
+        (
+            "round.mesos.",
+            RecordType::A,
+            &["CNAME"; 8].join(" "),
+            ResponseCode::NoError,
+            0,
+        ),
+    ] {
+        for _ in 0..3 {
+            let answer = ask(&handler, &question(name, rtype, Some(1232)), LOCAL).await;
+            let types: Vec<String> = answer
+                .answers
+                .iter()
+                .map(|record| record.record_type().to_string())
+                .collect();
+            assert_eq!(types.join(" "), wanted, "{name} {rtype}");
+            assert_eq!(
+                (answer.metadata.response_code, answer.authorities.len()),
+                (code, authorities),
+                "{name} {rtype}"
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -52,6 +52,14 @@ pub struct Config {
     pub dns: bool,
     /// Addresses of the name server; by default 198.51.100.1 and `ip`, port 53.
     pub dns_listen: Vec<String>,
+    /// Addresses for DNS over TLS; port 853 unless told.
+    pub dns_tls_listen: Vec<String>,
+    /// Addresses for DNS over HTTPS, path /dns-query; port 443 unless told.
+    pub dns_https_listen: Vec<String>,
+    /// PEM file with the certificate of both, and those that lead to its authority.
+    pub dns_certificate: PathBuf,
+    /// PEM file with its key.
+    pub dns_key: PathBuf,
     /// Name servers for all other names; by default those of /etc/resolv.conf.
     pub dns_upstreams: Vec<String>,
     /// Networks, besides this node and its overlay block, that may ask the name server about all names.
@@ -136,6 +144,10 @@ impl Default for Config {
             xdp: XdpMode::Auto,
             dns: true,
             dns_listen: Vec::new(),
+            dns_tls_listen: Vec::new(),
+            dns_https_listen: Vec::new(),
+            dns_certificate: PathBuf::new(),
+            dns_key: PathBuf::new(),
             dns_upstreams: Vec::new(),
             dns_clients: Vec::new(),
             dns_allow: Vec::new(),
@@ -200,6 +212,8 @@ pub(super) struct Settings {
     pub(super) ports: Vec<(u16, u16)>,
     pub(super) dns_listen: Vec<SocketAddr>,
     pub(super) dns_upstreams: Vec<SocketAddr>,
+    pub(super) dns_tls_listen: Vec<SocketAddr>,
+    pub(super) dns_https_listen: Vec<SocketAddr>,
     pub(super) dns_access: NameAccess,
     pub(super) dns_forward: dns::Forwarding,
     pub(super) api_listen: SocketAddr,
@@ -264,6 +278,8 @@ impl Settings {
             ports,
             dns_upstreams,
             dns_listen,
+            dns_tls_listen: ported("dns_tls_listen", &config.dns_tls_listen, 853)?,
+            dns_https_listen: ported("dns_https_listen", &config.dns_https_listen, 443)?,
             dns_access: NameAccess {
                 clients: nets("dns_clients", &config.dns_clients)?,
                 allow: nets("dns_allow", &config.dns_allow)?,
@@ -315,6 +331,16 @@ pub(super) fn addresses(key: &'static str, texts: &[String]) -> Result<Option<Ve
     };
     let all: Vec<SocketAddr> = texts.iter().map(one).collect::<Result<_, _>>()?;
     Ok((!all.is_empty()).then_some(all))
+}
+
+/// Addresses with or without a port.
+fn ported(key: &'static str, texts: &[String], port: u16) -> Result<Vec<SocketAddr>, NodeError> {
+    let one = |text: &String| {
+        let bare = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port));
+        let addr = text.parse().ok().or_else(bare);
+        addr.ok_or_else(|| wrong(key, text, "write address or address:port"))
+    };
+    texts.iter().map(one).collect()
 }
 
 /// Prefixes, or single addresses.
