@@ -91,6 +91,54 @@ fn one_address(bytes: &[u8]) {
     assert_eq!(answer.answers[0].data.to_string(), "9.0.1.2");
 }
 
+/// Right and wrong requests by HTTP/2.
+async fn http2(doh: SocketAddr, trusted: &rustls::pki_types::CertificateDer<'static>, message: &[u8]) {
+    let stream = TokioIo::new(tls(doh, trusted, b"h2").await.expect("TLS"));
+    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .expect("HTTP/2");
+    let driver = tokio::spawn(connection);
+    let ask = |method: &str, uri: String, kind: &str, body: Vec<u8>| {
+        Request::builder()
+            .method(method)
+            .uri(format!("https://127.0.0.1{uri}"))
+            .header("content-type", kind)
+            .body(Full::new(Bytes::from(body)))
+            .expect("a request")
+    };
+    let dns = "application/dns-message";
+    let encoded = BASE64URL_NOPAD.encode(message);
+    for (request, status) in [
+        (ask("POST", "/dns-query".into(), dns, message.to_vec()), 200),
+        (ask("GET", format!("/dns-query?dns={encoded}"), "", Vec::new()), 200),
+        (ask("GET", "/dns-query?dns=!".into(), "", Vec::new()), 400),
+        (ask("GET", "/dns-query".into(), "", Vec::new()), 400),
+        (ask("POST", "/dns-query".into(), dns, vec![1, 2]), 400),
+        (ask("POST", "/other".into(), dns, message.to_vec()), 404),
+        (ask("PUT", "/dns-query".into(), dns, message.to_vec()), 405),
+        (ask("POST", "/dns-query".into(), dns, vec![0; 5000]), 413),
+        (ask("POST", "/dns-query".into(), "text/plain", message.to_vec()), 415),
+    ] {
+        let told = format!("{} {}", request.method(), request.uri());
+        let answer = timeout(DEADLINE, client.send_request(request))
+            .await
+            .expect("in time")
+            .expect("an answer");
+        assert_eq!(
+            answer.status(),
+            StatusCode::from_u16(status).expect("a status"),
+            "{told}"
+        );
+        if status == 200 {
+            assert_eq!(answer.headers()["cache-control"], "max-age=60");
+            assert_eq!(answer.headers()["content-type"], dns);
+            one_address(&answer.into_body().collect().await.expect("a body").to_bytes());
+        }
+    }
+    drop(client);
+    driver.abort();
+}
+
 #[tokio::test]
 async fn names_are_served_over_tls_and_https() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -117,51 +165,9 @@ async fn names_are_served_over_tls_and_https() {
         one_address(&answer);
     }
 
-    let stream = TokioIo::new(tls(doh, &trusted, b"h2").await.expect("TLS"));
-    let (mut client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
-        .await
-        .expect("HTTP/2");
-    let driver = tokio::spawn(connection);
-    let ask = |method: &str, uri: String, kind: &str, body: Vec<u8>| {
-        Request::builder()
-            .method(method)
-            .uri(format!("https://127.0.0.1{uri}"))
-            .header("content-type", kind)
-            .body(Full::new(Bytes::from(body)))
-            .expect("a request")
-    };
-    let dns = "application/dns-message";
-    let encoded = BASE64URL_NOPAD.encode(&message);
-    for (request, status) in [
-        (ask("POST", "/dns-query".into(), dns, message.clone()), 200),
-        (ask("GET", format!("/dns-query?dns={encoded}"), "", Vec::new()), 200),
-        (ask("GET", "/dns-query?dns=!".into(), "", Vec::new()), 400),
-        (ask("GET", "/dns-query".into(), "", Vec::new()), 400),
-        (ask("POST", "/dns-query".into(), dns, vec![1, 2]), 400),
-        (ask("POST", "/other".into(), dns, message.clone()), 404),
-        (ask("PUT", "/dns-query".into(), dns, message.clone()), 405),
-        (ask("POST", "/dns-query".into(), dns, vec![0; 5000]), 413),
-        (ask("POST", "/dns-query".into(), "text/plain", message.clone()), 415),
-    ] {
-        let told = format!("{} {}", request.method(), request.uri());
-        let answer = timeout(DEADLINE, client.send_request(request))
-            .await
-            .expect("in time")
-            .expect("an answer");
-        assert_eq!(
-            answer.status(),
-            StatusCode::from_u16(status).expect("a status"),
-            "{told}"
-        );
-        if status == 200 {
-            assert_eq!(answer.headers()["cache-control"], "max-age=60");
-            assert_eq!(answer.headers()["content-type"], dns);
-            one_address(&answer.into_body().collect().await.expect("a body").to_bytes());
-        }
-    }
-    drop(client);
-    driver.abort();
+    http2(doh, &trusted, &message).await;
 
+    let encoded = BASE64URL_NOPAD.encode(&message);
     let mut stream = tls(doh, &trusted, b"http/1.1").await.expect("TLS");
     let request = format!("GET /dns-query?dns={encoded} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
