@@ -12,6 +12,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::tape::record::RecordArgs;
+use crate::tape::replay::ReplayArgs;
+
 /// Scheduler, L4 load balancer, DNS and overlay network for a cluster of Linux machines, in one program.
 #[derive(Debug, Parser)]
 #[command(
@@ -44,6 +47,10 @@ pub enum Command {
     Vip(VipCommand),
     /// The cluster at a glance.
     Status(ClientArgs),
+    /// Write a master's task stream into a file.
+    Record(RecordArgs),
+    /// Tell what a recorded task stream means, or serve it to nodes as a master would.
+    Replay(ReplayArgs),
     /// Print the configuration in effect.
     Config(ConfigArgs),
     /// Print the completion script for a shell.

@@ -10,4 +10,5 @@ pub mod node;
 pub mod process;
 pub mod recordio;
 mod store;
+pub mod tape;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use revere::cli::{self, Cli, ClientError, Command, ConfigArgs, MasterArgs, NodeArgs, NodeCommand, VipCommand};
-use revere::{config, demo, master, node, process};
+use revere::{config, demo, master, node, process, tape};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -52,6 +52,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::App(command) => cli::app::run(command).await?,
         Command::Vip(VipCommand::List(client)) => cli::list::vips(&client).await?,
         Command::Status(client) => cli::list::status(&client).await?,
+        Command::Record(args) => run_record(&args).await?,
+        Command::Replay(args) => {
+            process::start_logs();
+            tape::replay::run(&args).await?;
+        }
         Command::Config(args) => {
             let text = config::to_toml(&config::load(&args, &[])?)?;
             std::io::stdout()
@@ -95,6 +100,14 @@ async fn run_master(args: &MasterArgs) -> anyhow::Result<()> {
     let master = master::start(&config.master, shutdown).await?;
     process::tell_ready();
     Ok(master.wait().await?)
+}
+
+async fn run_record(args: &tape::record::RecordArgs) -> anyhow::Result<()> {
+    let flags: Vec<(&str, String)> = args.master.iter().map(|url| ("node.master", url.clone())).collect();
+    let config = config::load(&args.config, &flags)?;
+    process::start_logs();
+    let shutdown = process::shutdown_on_signal()?;
+    Ok(tape::record::run(args, config.node, shutdown).await?)
 }
 
 fn man(dir: &Path) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 mod config;
 mod disk;
 mod facts;
+mod feed;
 mod forwarding;
 mod http;
 mod link;
@@ -18,6 +19,7 @@ mod stream;
 mod table;
 
 pub use config::{Config, XdpMode};
+pub use feed::Feed;
 pub use forwarding::DnsForward;
 pub use masters::SourceKind;
 

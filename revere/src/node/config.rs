@@ -179,7 +179,7 @@ impl Default for Config {
 
 impl Config {
     /// How masters and agents are spoken to.
-    fn access(&self) -> Access {
+    pub(super) fn access(&self) -> Access {
         Access {
             encoding: self.master_encoding,
             ca: self.master_ca.clone(),
@@ -270,7 +270,7 @@ impl Settings {
         Ok(Self {
             source,
             client,
-            max_record: max_record(config.max_record_mb)?,
+            max_record: checked_max_record(config.max_record_mb)?,
             ip,
             hostname,
             resources: facts::resources(&config)?,
@@ -354,7 +354,7 @@ fn nets(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, NodeError> {
 }
 
 /// At least one MiB, and no more than memory could hold many times over once decoded.
-fn max_record(mb: u64) -> Result<usize, NodeError> {
+pub(super) fn checked_max_record(mb: u64) -> Result<usize, NodeError> {
     let bytes = usize::try_from(mb).ok().filter(|mb| (1..=1024).contains(mb));
     bytes
         .map(|mb| mb * 1024 * 1024)
