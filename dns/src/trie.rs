@@ -97,6 +97,55 @@ impl<V: Clone> Trie<V> {
     }
 }
 
+impl<V: Clone + PartialEq> Trie<V> {
+    /// Names that another version holds differently, or only one of both holds; in no order, perhaps twice.
+    pub(crate) fn changed(&self, old: &Self) -> Vec<Arc<str>> {
+        let mut out = Vec::new();
+        self.root.changed(&old.root, &mut out);
+        out
+    }
+}
+
+impl<V: Clone + PartialEq> Branch<V> {
+    fn changed(&self, old: &Self, out: &mut Vec<Arc<str>>) {
+        if Arc::ptr_eq(&self.slots, &old.slots) {
+            return;
+        }
+        for low in 0..(1u64 << BITS) {
+            let (ours, theirs) = (self.slot(low), old.slot(low));
+            if let (Some(Slot::More(ours)), Some(Slot::More(theirs))) = (ours, theirs) {
+                ours.changed(theirs, out);
+                continue;
+            }
+            let (ours, theirs) = (entries_of(ours), entries_of(theirs));
+            let differs = |(key, value): &(&Arc<str>, &V), others: &[(&Arc<str>, &V)]| {
+                !others.iter().any(|(other, held)| other == key && held == value)
+            };
+            let new = ours.iter().filter(|entry| differs(entry, &theirs));
+            let gone = theirs.iter().filter(|entry| differs(entry, &ours));
+            out.extend(new.chain(gone).map(|(key, _)| Arc::clone(key)));
+        }
+    }
+
+    fn slot(&self, low: u64) -> Option<&Slot<V>> {
+        let (bit, index) = self.place(low);
+        (self.bitmap & bit != 0).then(|| &self.slots[index])
+    }
+}
+
+/// Everything in a slot. Only where one version has a branch and the other has none is this more than one name, and such
+/// a branch is a small one.
+fn entries_of<V: Clone>(slot: Option<&Slot<V>>) -> Vec<(&Arc<str>, &V)> {
+    let mut out = Vec::new();
+    match slot {
+        None => {}
+        Some(Slot::One(key, value)) => out.push((key, value)),
+        Some(Slot::More(below)) => below.collect(&mut out),
+        Some(Slot::Same(all)) => out.extend(all.iter().map(|(key, value)| (key, value))),
+    }
+    out
+}
+
 impl<V: Clone> Branch<V> {
     /// The bit of the slot that a hash leads to, and the slot's index.
     fn place(&self, rest: u64) -> (u32, usize) {

@@ -9,6 +9,7 @@ mod feed;
 mod forwarding;
 mod http;
 mod link;
+mod listen;
 mod masters;
 mod planes;
 mod poll;
@@ -32,13 +33,13 @@ use std::time::Duration;
 use agent::{Agent, AgentEvent};
 use model::{NodeView, TaskEvent};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use config::Settings;
+use listen::Listeners;
 use planes::{LbPlane, NamePlane, NodePlanes, OverlayPlane};
 use status::{Status, unix_ms};
 use table::{Picture, Table};
@@ -82,8 +83,10 @@ pub enum NodeError {
     #[error("the state directory {0} is in use: another revere node runs with it; end that one, or set node.state_dir")]
     InUse(PathBuf),
     /// The API's port.
-    #[error("cannot listen on node.api_listen = {address}: {source}; end what uses it, or set another address")]
+    #[error("cannot listen on node.{key} = {address}: {source}; end what uses it, or set another address")]
     Listen {
+        /// Which setting.
+        key: &'static str,
         /// Where.
         address: SocketAddr,
         /// The system's error.
@@ -136,12 +139,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
             source,
         })?
         .ok_or_else(|| NodeError::InUse(state_dir.clone()))?;
-    let api = TcpListener::bind(settings.api_listen)
-        .await
-        .map_err(|source| NodeError::Listen {
-            address: settings.api_listen,
-            source,
-        })?;
+    let listeners = Listeners::bind(&settings).await?;
     let status = Arc::new(Status::new());
     let mut parts = Parts::default();
     let opened = open_planes(&settings, &status, &mut parts).await?;
@@ -153,7 +151,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         &agent,
         agent_events,
         opened,
-        api,
+        listeners,
         &shutdown,
     );
     tracing::info!(ip = %settings.ip, hostname = settings.hostname, source = ?settings.source.told(), "node runs");
@@ -176,7 +174,7 @@ fn start_parts(
     agent: &Agent,
     agent_events: mpsc::Receiver<AgentEvent>,
     opened: Opened,
-    api: TcpListener,
+    listeners: Listeners,
     shutdown: &CancellationToken,
 ) -> watch::Receiver<Picture> {
     let (table, pictures) = recall(settings, status);
@@ -191,14 +189,14 @@ fn start_parts(
         ip: settings.ip,
         agent: id.clone(),
     });
-    let routes = http::routes(http::Api {
+    let shown = listen::view(parts, settings, status, pictures.clone(), opened.names.as_ref());
+    let api = http::Api {
         settings: Arc::clone(settings),
         status: Arc::clone(status),
-        pictures: pictures.clone(),
         agent: agent.clone(),
         lb: opened.lb.clone(),
         dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
-    });
+    };
     let (masters, watcher) = settings.source.masters(settings.config.scheme());
     if let Some(watcher) = watcher {
         parts.add("leader watch", watcher);
@@ -237,7 +235,7 @@ fn start_parts(
         parts.add("agent connection", link.run());
     }
     parts.add("agent", run_agent(agent.clone()));
-    parts.add("API", serve(api, routes));
+    listeners.serve(parts, api, shown);
     pictures
 }
 
@@ -290,12 +288,6 @@ impl Parts {
 
 async fn run_agent(agent: Agent) {
     agent.run().await;
-}
-
-async fn serve(listener: TcpListener, routes: axum::Router) {
-    if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!("the node's API ended: {error}");
-    }
 }
 
 async fn trace(lb: Arc<Mutex<LbPlane>>) {

@@ -80,6 +80,10 @@ pub struct Config {
     pub dns_forward: DnsForward,
     /// Address of the node's own API.
     pub api_listen: String,
+    /// Address of Mesos-DNS's HTTP API; empty for none.
+    pub mesos_dns_listen: String,
+    /// Address of dcos-net's REST API; empty for none.
+    pub dcos_net_listen: String,
     /// Block of VIP addresses.
     pub vip_range: String,
     /// Block that node subnets are cut from.
@@ -158,6 +162,8 @@ impl Default for Config {
             dns_workers: 0,
             dns_forward: DnsForward::default(),
             api_listen: "0.0.0.0:5051".to_owned(),
+            mesos_dns_listen: "127.0.0.1:8123".to_owned(),
+            dcos_net_listen: "127.0.0.1:62080".to_owned(),
             vip_range: "11.0.0.0/8".to_owned(),
             overlay: "9.0.0.0/8".to_owned(),
             dataplane: true,
@@ -217,6 +223,8 @@ pub(super) struct Settings {
     pub(super) dns_access: NameAccess,
     pub(super) dns_forward: dns::Forwarding,
     pub(super) api_listen: SocketAddr,
+    pub(super) mesos_dns_listen: Option<SocketAddr>,
+    pub(super) dcos_net_listen: Option<SocketAddr>,
     pub(super) vip_net: Ipv4Net,
     pub(super) overlay_net: Ipv4Net,
     pub(super) hold: Duration,
@@ -286,6 +294,8 @@ impl Settings {
                 deny: nets("dns_deny", &config.dns_deny)?,
             },
             api_listen: parse("api_listen", &config.api_listen, "write address:port")?,
+            mesos_dns_listen: optional("mesos_dns_listen", &config.mesos_dns_listen)?,
+            dcos_net_listen: optional("dcos_net_listen", &config.dcos_net_listen)?,
             vip_net: parse(
                 "vip_range",
                 &config.vip_range,
@@ -318,6 +328,12 @@ pub(super) fn wrong(key: &'static str, value: &str, want: &str) -> NodeError {
 
 fn parse<T: std::str::FromStr>(key: &'static str, text: &str, want: &str) -> Result<T, NodeError> {
     text.parse().map_err(|_| wrong(key, text, want))
+}
+
+/// An address, or nothing for an empty text.
+fn optional(key: &'static str, text: &str) -> Result<Option<SocketAddr>, NodeError> {
+    let given = (!text.is_empty()).then(|| parse(key, text, "write address:port, or nothing to have none"));
+    given.transpose()
 }
 
 /// Addresses with or without a port (53 then); `None` for an empty list.

@@ -7,37 +7,94 @@ use agent::Agent;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::config::Settings;
 use super::planes::LbPlane;
 use super::status::{Facts, PlaneName, Status};
-use super::table::Picture;
+use table::{Answer, Route};
+
 use crate::metrics::{CONTENT_TYPE, Kind, Packet, copy, whole};
+
+mod changes;
+pub(super) mod dcos_net;
+pub(super) mod mesos_dns;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub(super) use changes::Hub;
+pub(super) use view::{Names, View};
+
+/// Paths of the node's own API beside those that it shares with dcos-net's.
+const OWN: &[Route<View>] = &[
+    Route {
+        path: "/v1/openapi.json",
+        about: "This document",
+        answer: Answer::Json("{}"),
+        handler: || get(async || Json(document())),
+    },
+];
+
+/// The paths of [`Api`], told for the document: they read more than a [`View`].
+const TOLD: &[Route<View>] = &[
+    Route {
+        path: "/health",
+        about: "200 while a master confirms the picture and every plane holds it, else 503; the age of the picture",
+        answer: Answer::Json(
+            r#"{"healthy": true, "master_connected": true, "master": "10.0.0.1:5050", "agent_connected": true,
+                "generation": 7, "snapshot_age_ms": 120, "snapshot_from_disk": false, "planes": {}, "last_error": null}"#,
+        ),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/metrics",
+        about: "OpenMetrics",
+        answer: Answer::Text(CONTENT_TYPE),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/revere/v1/node",
+        about: "What this node is and runs",
+        answer: Answer::Json(r#"{"version": "0.1.0", "agent": "a-S0", "hostname": "a", "ip": "10.0.0.1", "tasks": []}"#),
+        handler: MethodRouter::new,
+    },
+];
+
+/// The OpenAPI document of this listener.
+fn document() -> Value {
+    const TITLE: &str = "A Revere node";
+    let mut whole = table::document(TITLE, OWN);
+    for more in [table::document(TITLE, TOLD), table::document(TITLE, dcos_net::SHARED)] {
+        if let (Some(paths), Some(more)) = (whole["paths"].as_object_mut(), more["paths"].as_object()) {
+            paths.extend(more.clone());
+        }
+    }
+    whole
+}
 
 /// What the handlers read.
 #[derive(Clone, Debug)]
 pub(super) struct Api {
     pub(super) settings: Arc<Settings>,
     pub(super) status: Arc<Status>,
-    pub(super) pictures: watch::Receiver<Picture>,
     pub(super) agent: Agent,
     pub(super) lb: Option<Arc<Mutex<LbPlane>>>,
     pub(super) dns: Option<Arc<dns::Server>>,
 }
 
 /// All routes.
-pub(super) fn routes(api: Api) -> Router {
+pub(super) fn routes(api: Api, view: View) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/revere/v1/node", get(node))
-        .route("/v1/vips", get(vips))
         .with_state(api)
+        .merge(table::router(OWN).merge(table::router(dcos_net::SHARED)).with_state(view))
 }
 
 /// 200 while the picture is confirmed by a master and every plane holds it.
@@ -159,31 +216,6 @@ async fn node(State(api): State<Api>) -> Json<Value> {
         "health": health_of(&facts).1,
         "tasks": tasks,
     }))
-}
-
-/// dcos-net's shape: an array of name or address with port, protocol, and backends.
-async fn vips(State(api): State<Api>) -> Json<Value> {
-    let picture = api.pictures.borrow().clone();
-    let Some(snapshot) = picture else {
-        return Json(json!([]));
-    };
-    let one = |service: &model::Service| {
-        let target = match &service.name {
-            Some(name) => name.to_string(),
-            None => service.vip.addr.to_string(),
-        };
-        let backends: Vec<Value> = service
-            .backends
-            .iter()
-            .map(|backend| json!({"ip": backend.addr, "port": backend.port}))
-            .collect();
-        json!({
-            "vip": format!("{target}:{}", service.vip.port),
-            "protocol": service.vip.protocol.as_str(),
-            "backend": backends,
-        })
-    };
-    Json(snapshot.services.values().map(|service| one(service)).collect())
 }
 
 #[cfg(test)]

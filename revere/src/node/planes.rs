@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use model::{NodeView, Snapshot};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::reconcile::{Planes, Step, Target};
 use super::status::{PlaneName, Status};
@@ -21,6 +22,9 @@ pub(super) use overlay::OverlayPlane;
 pub(super) struct NamePlane {
     pub(super) server: Arc<dns::Server>,
     pub(super) zones: dns::Names,
+    pub(super) config: Arc<dns::Config>,
+    /// Tells each version to the HTTP API.
+    pub(super) published: watch::Sender<Arc<dns::Zones>>,
     /// Names in conflict that were told already.
     pub(super) told: BTreeSet<String>,
 }
@@ -29,7 +33,9 @@ impl NamePlane {
     pub(super) fn new(server: dns::Server, config: dns::Config) -> Self {
         Self {
             server: Arc::new(server),
+            config: Arc::new(config.clone()),
             zones: dns::Names::new(config),
+            published: watch::Sender::default(),
             told: BTreeSet::new(),
         }
     }
@@ -42,6 +48,7 @@ impl NamePlane {
         }
         let zones = self.zones.update(&target.snapshot, &target.view);
         status.zones(&zones);
+        self.published.send_replace(Arc::new(zones.clone()));
         self.server.publish(zones);
         let conflicts: BTreeSet<String> = self.zones.conflicts().map(str::to_owned).collect();
         for name in conflicts.difference(&self.told) {
