@@ -24,7 +24,7 @@ pub(super) mod dcos_net;
 pub(super) mod mesos_dns;
 mod table;
 #[cfg(test)]
-mod tests;
+mod shapes;
 mod view;
 
 pub(super) use changes::Hub;
