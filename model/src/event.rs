@@ -76,6 +76,8 @@ pub enum TaskEvent {
     FrameworkRemoved(FrameworkId),
     /// The agent on this node saw its own task end: known dead here before the master says so.
     LocalExit(TaskId),
+    /// An agent that came back after a new snapshot has had time to tell its tasks: those it did not are gone.
+    AgentSettled(AgentId),
     /// The hold on tasks that a new snapshot did not confirm is over; drop those still unconfirmed.
     HoldExpired,
 }

@@ -125,6 +125,7 @@ impl ServiceTable {
                     self.dead_here.insert(task);
                 }
             }
+            TaskEvent::AgentSettled(id) => self.settle(&id),
             TaskEvent::HoldExpired => {
                 for id in std::mem::take(&mut self.held) {
                     self.drop_agent(&id);
@@ -165,6 +166,20 @@ impl ServiceTable {
         );
         for task in state.tasks {
             self.put_task(task);
+        }
+    }
+
+    /// An agent that is still held has not come back, so nothing of it is settled.
+    fn settle(&mut self, id: &AgentId) {
+        if self.held.contains(id) {
+            return;
+        }
+        let of_agent = |key: &&TaskKey| self.tasks.get(*key).is_some_and(|task| task.agent == *id);
+        let gone: Vec<TaskKey> = self.unconfirmed.iter().filter(of_agent).cloned().collect();
+        for key in gone {
+            self.unconfirmed.remove(&key);
+            self.tasks.remove(&key);
+            self.dirty.insert(key);
         }
     }
 

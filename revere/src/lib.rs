@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod hold;
 pub mod master;
 pub mod mesos;
 pub mod metrics;

@@ -130,7 +130,10 @@ impl Tape {
             .ok_or_else(|| TapeError::Header("it is empty".to_owned()))?;
         let header: Header = serde_json::from_slice(&first).map_err(|error| TapeError::Header(error.to_string()))?;
         if header.revere_stream != VERSION {
-            let text = format!("it is of version {}, this release reads {VERSION}", header.revere_stream);
+            let text = format!(
+                "it is of version {}, this release reads {VERSION}",
+                header.revere_stream
+            );
             return Err(TapeError::Header(text));
         }
         let mut said: Vec<Said> = Vec::new();
@@ -162,7 +165,11 @@ impl Tape {
 }
 
 fn parse_said(record: &Bytes) -> Option<Said> {
-    let digits = record.iter().take(MAX_TIME + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = record
+        .iter()
+        .take(MAX_TIME + 1)
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     if record.get(digits) != Some(&b'\n') {
         return None;
     }

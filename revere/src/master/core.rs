@@ -103,7 +103,9 @@ impl Core {
                 encode::framework_removed(framework.as_str(), name)
             }
             // Inputs of a node's own table; a master never tells them.
-            TaskEvent::Snapshot(_) | TaskEvent::LocalExit(_) | TaskEvent::HoldExpired => return None,
+            TaskEvent::Snapshot(_) | TaskEvent::LocalExit(_) | TaskEvent::AgentSettled(_) | TaskEvent::HoldExpired => {
+                return None;
+            }
         })
     }
 

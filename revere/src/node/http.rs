@@ -22,23 +22,21 @@ use crate::metrics::{CONTENT_TYPE, Kind, Packet, copy, whole};
 mod changes;
 pub(super) mod dcos_net;
 pub(super) mod mesos_dns;
-mod table;
 #[cfg(test)]
 mod shapes;
+mod table;
 mod view;
 
 pub(super) use changes::Hub;
 pub(super) use view::{Names, View};
 
 /// Paths of the node's own API beside those that it shares with dcos-net's.
-const OWN: &[Route<View>] = &[
-    Route {
-        path: "/v1/openapi.json",
-        about: "This document",
-        answer: Answer::Json("{}"),
-        handler: || get(async || Json(document())),
-    },
-];
+const OWN: &[Route<View>] = &[Route {
+    path: "/v1/openapi.json",
+    about: "This document",
+    answer: Answer::Json("{}"),
+    handler: || get(async || Json(document())),
+}];
 
 /// The paths of [`Api`], told for the document: they read more than a [`View`].
 const TOLD: &[Route<View>] = &[
@@ -60,7 +58,9 @@ const TOLD: &[Route<View>] = &[
     Route {
         path: "/revere/v1/node",
         about: "What this node is and runs",
-        answer: Answer::Json(r#"{"version": "0.1.0", "agent": "a-S0", "hostname": "a", "ip": "10.0.0.1", "tasks": []}"#),
+        answer: Answer::Json(
+            r#"{"version": "0.1.0", "agent": "a-S0", "hostname": "a", "ip": "10.0.0.1", "tasks": []}"#,
+        ),
         handler: MethodRouter::new,
     },
 ];
@@ -94,7 +94,11 @@ pub(super) fn routes(api: Api, view: View) -> Router {
         .route("/metrics", get(metrics))
         .route("/revere/v1/node", get(node))
         .with_state(api)
-        .merge(table::router(OWN).merge(table::router(dcos_net::SHARED)).with_state(view))
+        .merge(
+            table::router(OWN)
+                .merge(table::router(dcos_net::SHARED))
+                .with_state(view),
+        )
 }
 
 /// 200 while the picture is confirmed by a master and every plane holds it.

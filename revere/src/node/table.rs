@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::status::Status;
+use crate::hold::Hold;
 use crate::metrics::{Kind, whole};
 
 /// Events on their way to the table: more than a burst of changes, few enough that a stuck table is noticed at once.
@@ -24,8 +25,9 @@ pub(super) type Picture = Option<Arc<Snapshot>>;
 #[derive(Debug)]
 pub(super) struct Table {
     table: ServiceTable,
-    hold: Duration,
-    hold_ends: Option<Instant>,
+    hold: Hold,
+    /// What the hold's moments are counted from.
+    began: Instant,
     rejected: Vec<Rejected>,
     pictures: watch::Sender<Picture>,
     status: Arc<Status>,
@@ -36,8 +38,8 @@ impl Table {
         let (pictures, receiver) = watch::channel(None);
         let table = Self {
             table: ServiceTable::new(range),
-            hold,
-            hold_ends: None,
+            hold: Hold::new(hold),
+            began: Instant::now(),
             rejected: Vec::new(),
             pictures,
             status,
@@ -48,10 +50,10 @@ impl Table {
     /// Runs until all senders are gone.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<TaskEvent>) {
         loop {
-            let hold_ends = self.hold_ends;
+            let due = self.hold.due().map(|due| self.began + due);
             let held = async {
-                match hold_ends {
-                    Some(end) => sleep_until(end).await,
+                match due {
+                    Some(due) => sleep_until(due).await,
                     None => pending().await,
                 }
             };
@@ -60,11 +62,15 @@ impl Table {
                     Some(event) => self.apply(event),
                     None => return,
                 },
-                () = held => {
-                    tracing::warn!("dropping what the master's state has not confirmed within {:?}", self.hold);
-                    self.apply(TaskEvent::HoldExpired);
-                }
+                () = held => self.drop_unconfirmed(),
             }
+        }
+    }
+
+    fn drop_unconfirmed(&mut self) {
+        while let Some(event) = self.hold.next(self.began.elapsed()) {
+            tracing::warn!(?event, "dropping what the new master's state has not confirmed in time");
+            self.apply(event);
         }
     }
 
@@ -72,12 +78,7 @@ impl Table {
     pub(super) fn apply(&mut self, event: TaskEvent) {
         let restart = matches!(event, TaskEvent::Snapshot(_));
         let exit = matches!(event, TaskEvent::LocalExit(_));
-        let changed = self.table.apply(event);
-        if !self.table.is_holding() {
-            self.hold_ends = None;
-        } else if restart || self.hold_ends.is_none() {
-            self.hold_ends = Some(Instant::now() + self.hold);
-        }
+        let changed = self.hold.apply(self.began.elapsed(), &mut self.table, event);
         let first = restart && self.pictures.borrow().is_none();
         if !changed && !first {
             return;
@@ -121,6 +122,10 @@ mod tests {
     use model::{AgentId, AgentInfo, StateSnapshot};
 
     use super::*;
+    use crate::mesos::decode::{Message, decode};
+    use crate::tape::Tape;
+
+    const FAILOVER: &[u8] = include_bytes!("../tape/testdata/failover.stream");
 
     fn state(agents: &[&str]) -> TaskEvent {
         let agents = agents.iter().map(|id| AgentInfo {
@@ -155,6 +160,45 @@ mod tests {
             .map(|snapshot| snapshot.nodes.len());
         assert_eq!(nodes, Some(0));
         assert!(began.elapsed() >= hold, "dropped after {:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_agent_does_not_tell_when_it_is_back_goes_soon() {
+        let (mut table, _) = Table::new(VipRange::default(), Duration::from_secs(600), Arc::new(Status::new()));
+        let tape = Tape::parse(FAILOVER).expect("a recorded stream");
+        let said: Vec<_> = tape
+            .said
+            .iter()
+            .map(|one| decode(&one.record).expect("a record").message)
+            .collect();
+        for message in said.iter().take_while(|message| !ends(message)) {
+            apply(&mut table, message);
+        }
+        // What follows is a new leader's stream. It knows no task, and not yet of the one that ended.
+        let rest = said.iter().skip_while(|message| !ends(message));
+        for message in rest.take_while(|message| !matches!(message, Message::Heartbeat)) {
+            apply(&mut table, message);
+            table.drop_unconfirmed();
+            assert!(!table.table.snapshot().services.is_empty(), "{message:?}");
+        }
+        assert_eq!(table.table.snapshot().tasks.len(), 3);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        table.drop_unconfirmed();
+        assert_eq!(table.table.snapshot().tasks.len(), 2);
+        assert_eq!(table.hold.due(), None);
+    }
+
+    /// The second `SUBSCRIBED` is the one that tells agents which have not come back.
+    fn ends(message: &Message) -> bool {
+        matches!(message, Message::Subscribed(state, _) if !state.recovered_agents.is_empty())
+    }
+
+    fn apply(table: &mut Table, message: &Message) {
+        match message {
+            Message::Subscribed(state, _) => table.apply(TaskEvent::Snapshot(state.clone())),
+            Message::Event(event) => table.apply(event.clone()),
+            Message::Heartbeat | Message::Other(_) => {}
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{ServiceTable, Snapshot, TaskEvent, VipRange};
 
 use super::{Said, Tape};
+use crate::hold::Hold;
 use crate::mesos::decode::{Decoded, Message, decode_as};
 
 /// What came of a stream.
@@ -33,35 +34,34 @@ pub fn fold(
 ) -> Outcome {
     let mut out = Outcome::default();
     let mut table = ServiceTable::new(range);
-    let mut hold_ends: Option<Duration> = None;
-    let mut apply = |table: &mut ServiceTable, hold_ends: &mut Option<Duration>, at: Duration, event: TaskEvent| {
-        let restart = matches!(event, TaskEvent::Snapshot(_));
-        let changed = table.apply(event);
-        if !table.is_holding() {
-            *hold_ends = None;
-        } else if restart || hold_ends.is_none() {
-            *hold_ends = Some(at + hold);
-        }
-        if changed {
+    let mut hold = Hold::new(hold);
+    let mut apply = |table: &mut ServiceTable, hold: &mut Hold, at: Duration, event: TaskEvent| {
+        if hold.apply(at, table, event) {
             watch(at, &table.snapshot());
         }
     };
-    for Said { at, record } in tape.said.iter().take_while(|one| one.at <= until) {
-        if let Some(end) = hold_ends.filter(|end| end <= at) {
-            apply(&mut table, &mut hold_ends, end, TaskEvent::HoldExpired);
+    let due = |table: &mut ServiceTable, hold: &mut Hold, now: Duration, apply: &mut dyn FnMut(_, _, _, _)| {
+        while let Some(at) = hold.due().filter(|due| *due <= now) {
+            if let Some(event) = hold.next(at) {
+                apply(table, hold, at, event);
+            }
         }
+    };
+    for Said { at, record } in tape.said.iter().take_while(|one| one.at <= until) {
+        due(&mut table, &mut hold, *at, &mut apply);
         match decode_as(tape.header.encoding, record) {
             Ok(decoded) => {
                 *out.records.entry(word(&decoded.message).to_owned()).or_default() += 1;
                 if let Some(event) = event(decoded, &mut out.rejects) {
-                    apply(&mut table, &mut hold_ends, *at, event);
+                    apply(&mut table, &mut hold, *at, event);
                 }
             }
             Err(error) => out.unreadable.push(format!("{} s: {error}", at.as_secs_f64())),
         }
     }
-    if let Some(end) = hold_ends.filter(|end| *end <= until && until != Duration::MAX) {
-        apply(&mut table, &mut hold_ends, end, TaskEvent::HoldExpired);
+    // A file has no time beyond its last record, unless one is asked for.
+    if until != Duration::MAX {
+        due(&mut table, &mut hold, until, &mut apply);
     }
     out.left_out = table.rejected().into_iter().map(|rejected| rejected.what).collect();
     out.snapshot = table.snapshot();

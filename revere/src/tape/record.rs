@@ -82,12 +82,7 @@ pub async fn run(args: &RecordArgs, config: node::Config, shutdown: Cancellation
     file.flush().await.map_err(fail)
 }
 
-async fn record(
-    feed: &mut node::Feed,
-    encoding: Encoding,
-    file: &mut File,
-    path: &Path,
-) -> Result<(), RecordingError> {
+async fn record(feed: &mut node::Feed, encoding: Encoding, file: &mut File, path: &Path) -> Result<(), RecordingError> {
     let began = Instant::now();
     let mut records = 0usize;
     let mut named = false;
@@ -96,7 +91,10 @@ async fn record(
             Ok(subscription) if subscription.encoding == encoding => subscription,
             Ok(other) => {
                 let (leader, told) = (other.leader, other.encoding.content_type());
-                tracing::warn!(leader, "this master answers in {told}, which was not asked for; trying again");
+                tracing::warn!(
+                    leader,
+                    "this master answers in {told}, which was not asked for; trying again"
+                );
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -116,7 +114,9 @@ async fn record(
             file.write_all(&header.to_bytes()).await.map_err(fail)?;
             named = true;
         }
-        let why = copy(subscription, feed.max_record(), began, file, &mut records).await.map_err(fail)?;
+        let why = copy(subscription, feed.max_record(), began, file, &mut records)
+            .await
+            .map_err(fail)?;
         tracing::warn!(records, "{why}; trying again");
         tokio::time::sleep(PAUSE).await;
     }
@@ -164,4 +164,3 @@ fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
-

@@ -78,11 +78,7 @@ pub async fn run(args: &ReplayArgs) -> Result<(), ReplayError> {
         Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| ReplayError::Number("until"))?,
     };
     let told = tell(&tape, Duration::from_secs(args.hold), until);
-    let text = if args.json {
-        format!("{told:#}\n")
-    } else {
-        text(&told)
-    };
+    let text = if args.json { format!("{told:#}\n") } else { text(&told) };
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 
@@ -91,7 +87,12 @@ pub(super) fn tell(tape: &Tape, hold: Duration, until: Duration) -> Value {
     let mut pictures = Vec::new();
     let watch = |at: Duration, snapshot: &Snapshot| {
         let backends: usize = snapshot.services.values().map(|service| service.backends.len()).sum();
-        pictures.push(json!([at.as_secs_f64(), snapshot.services.len(), backends, snapshot.tasks.len()]));
+        pictures.push(json!([
+            at.as_secs_f64(),
+            snapshot.services.len(),
+            backends,
+            snapshot.tasks.len()
+        ]));
     };
     let outcome = fold(tape, VipRange::default(), hold, until, watch);
     let Outcome { snapshot, .. } = &outcome;
@@ -135,7 +136,10 @@ fn names(snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
     let zones = dns::desired(snapshot, &view, &dns::Config::default());
     let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, found) in zones.iter() {
-        let addrs = found.addrs.iter().filter(|addr| !addr.is_unspecified() && !addr.is_loopback());
+        let addrs = found
+            .addrs
+            .iter()
+            .filter(|addr| !addr.is_unspecified() && !addr.is_loopback());
         let mut records: Vec<String> = addrs.map(|addr| format!("A {addr}")).collect();
         records.extend(found.srvs.iter().map(|srv| format!("SRV {}:{}", srv.target, srv.port)));
         if !records.is_empty() {
@@ -148,14 +152,21 @@ fn names(snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
 fn text(told: &Value) -> String {
     let words = |value: &Value| {
         let pairs = value.as_object().into_iter().flatten();
-        pairs.map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+        pairs
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let mut out = format!(
         "{} s of {}, {}{}\nrecords   {}\n",
         told["seconds"],
         told["master"].as_str().unwrap_or_default(),
         told["encoding"].as_str().unwrap_or_default(),
-        if told["cut"] == true { ", cut off at its end" } else { "" },
+        if told["cut"] == true {
+            ", cut off at its end"
+        } else {
+            ""
+        },
         words(&told["records"]),
     );
     if told["rejects"].as_object().is_some_and(|rejects| !rejects.is_empty()) {

@@ -153,17 +153,26 @@ impl Hub {
         }
         let last = pieces.len() - 1;
         let piece = |(index, records): (usize, &[Listed])| {
-            let data = json!({"generation": state.zones.generation().0, "records": list(records), "last": index == last});
+            let data =
+                json!({"generation": state.zones.generation().0, "records": list(records), "last": index == last});
             let event = Event::default().event("snapshot").data(data.to_string());
             // Only a reader that has all of it may come back with this id.
-            if index == last { event.id(self.id(state.sequence)) } else { event }
+            if index == last {
+                event.id(self.id(state.sequence))
+            } else {
+                event
+            }
         };
         pieces.into_iter().enumerate().map(piece).collect()
     }
 
     fn event(&self, change: &Change, under: Option<&str>) -> Option<Event> {
         let part = |records: &[Listed]| -> Vec<Value> {
-            records.iter().filter(|one| is_under(&one.name, under)).map(told).collect()
+            records
+                .iter()
+                .filter(|one| is_under(&one.name, under))
+                .map(told)
+                .collect()
         };
         let (added, removed) = (part(&change.added), part(&change.removed));
         if added.is_empty() && removed.is_empty() {
@@ -202,7 +211,9 @@ struct Seat(Arc<Hub>);
 impl Seat {
     fn take(hub: &Arc<Hub>) -> Option<Self> {
         let free = |count: usize| (count < READERS).then_some(count + 1);
-        hub.readers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
+        hub.readers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
+            .ok()?;
         Some(Self(Arc::clone(hub)))
     }
 }
@@ -229,7 +240,10 @@ pub(super) async fn watch(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let hub = &view.names()?.hub;
-    let full = (StatusCode::SERVICE_UNAVAILABLE, "too many readers watch this node already\n");
+    let full = (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many readers watch this node already\n",
+    );
     let seat = Seat::take(hub).ok_or(full)?;
     let under = wanted.under.as_deref().map(clean);
     let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
@@ -245,7 +259,9 @@ pub(super) async fn watch(
                 Ok(change) => first.extend(seat.0.event(&change, under.as_deref())),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "a reader of the names is too slow and is dropped");
-                    let event = Event::default().event("dropped").data(json!({"missed": missed}).to_string());
+                    let event = Event::default()
+                        .event("dropped")
+                        .data(json!({"missed": missed}).to_string());
                     return Some((Ok(event), None));
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,

@@ -161,9 +161,7 @@ async fn nodes(State(view): State<View>) -> Json<Value> {
     let Some(snapshot) = view.snapshot() else {
         return Json(json!([]));
     };
-    let one = |node: &model::Node| {
-        json!({"private_ip": node.ip, "public_ips": [], "hostname": node.hostname, "updated": updated})
-    };
+    let one = |node: &model::Node| json!({"private_ip": node.ip, "public_ips": [], "hostname": node.hostname, "updated": updated});
     Json(snapshot.nodes.values().map(one).collect())
 }
 
@@ -197,8 +195,14 @@ async fn records(State(view): State<View>) -> Result<Response, Refusal> {
         let mut empty = first;
         let end = (at + PIECE).min(names.len());
         for name in &names[at..end] {
-            let dns::Lookup::Name(found) = zones.lookup(name) else { continue };
-            for one in found.listed(name).iter().filter(|one| matches!(one.kind, "A" | "AAAA" | "SRV")) {
+            let dns::Lookup::Name(found) = zones.lookup(name) else {
+                continue;
+            };
+            for one in found
+                .listed(name)
+                .iter()
+                .filter(|one| matches!(one.kind, "A" | "AAAA" | "SRV"))
+            {
                 if !empty {
                     text.push_str(",\n");
                 }

@@ -161,7 +161,9 @@ async fn enumerate(State(view): State<View>) -> Result<Json<Value>, Refusal> {
     for (id, framework) in snapshot.frameworks.iter() {
         let mut tasks: Vec<Value> = Vec::new();
         for task in snapshot.tasks.values().filter(|task| task.framework == *id) {
-            let Some(node) = snapshot.nodes.get(&task.agent) else { continue };
+            let Some(node) = snapshot.nodes.get(&task.agent) else {
+                continue;
+            };
             let records = dns::task_records(task, node, framework, config).into_iter();
             let records: Vec<Value> = records
                 .map(|one| json!({"name": format!("{}.", one.name), "host": dotted(&one.data), "rtype": one.kind}))
@@ -189,7 +191,9 @@ async fn axfr(State(view): State<View>) -> Result<Json<Value>, Refusal> {
                 "SRV" => &mut sets[2],
                 _ => continue,
             };
-            set.entry(format!("{name}.")).or_default().push(dotted_if_srv(one.kind, &one.data));
+            set.entry(format!("{name}."))
+                .or_default()
+                .push(dotted_if_srv(one.kind, &one.data));
         }
     }
     let [a, aaaa, srv] = sets;

@@ -38,9 +38,7 @@ fn task(number: u8) -> Value {
 }
 
 fn subscribed() -> Value {
-    let agent = |number: u8| {
-        json!({"agent_info": {"id": {"value": format!("A-S{number}")}, "hostname": format!("10.0.0.{number}")}})
-    };
+    let agent = |number: u8| json!({"agent_info": {"id": {"value": format!("A-S{number}")}, "hostname": format!("10.0.0.{number}")}});
     json!({"type": "SUBSCRIBED", "subscribed": {"get_state": {
         "get_agents": {"agents": [agent(1), agent(2)]},
         "get_frameworks": {"frameworks": [{"framework_info": {"id": {"value": "F"}, "name": "marathon"}}]},
@@ -118,7 +116,11 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> (u16, String) {
         .expect("in time")
         .expect("text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .expect("a status");
     let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         unchunked(body)
     } else {
@@ -148,18 +150,30 @@ async fn mesos_dns_answers_in_its_own_shapes() {
     let cluster = Cluster::new();
     let at = serve(mesos_dns::routes(cluster.view.clone())).await;
     assert_eq!(json_of(at, "/v1/version").await["Service"], "Mesos-DNS");
-    let hosts = json!([{"host": "web.marathon.mesos.", "ip": "10.0.0.1"}, {"host": "web.marathon.mesos.", "ip": "10.0.0.2"}]);
-    for name in ["web.marathon.mesos", "web.marathon.mesos.", "WEB.Marathon.Mesos", "web.*.marathon.mesos"] {
+    let hosts =
+        json!([{"host": "web.marathon.mesos.", "ip": "10.0.0.1"}, {"host": "web.marathon.mesos.", "ip": "10.0.0.2"}]);
+    for name in [
+        "web.marathon.mesos",
+        "web.marathon.mesos.",
+        "WEB.Marathon.Mesos",
+        "web.*.marathon.mesos",
+    ] {
         assert_eq!(json_of(at, &format!("/v1/hosts/{name}")).await, hosts, "{name}");
     }
-    assert_eq!(json_of(at, "/v1/hosts/no.marathon.mesos").await, json!([{"host": "", "ip": ""}]));
+    assert_eq!(
+        json_of(at, "/v1/hosts/no.marathon.mesos").await,
+        json!([{"host": "", "ip": ""}])
+    );
     let services = json_of(at, "/v1/services/_web._tcp.marathon.mesos.").await;
     let first = services[0].as_object().expect("an object");
     assert_eq!(services.as_array().map(Vec::len), Some(2));
     assert_eq!(first["service"], "_web._tcp.marathon.mesos.");
     assert_eq!((&first["port"], &first["ip"]), (&json!("31000"), &json!("10.0.0.1")));
     let host = first["host"].as_str().expect("text");
-    assert!(host.starts_with("web-") && host.ends_with("-s1.marathon.mesos."), "{host}");
+    assert!(
+        host.starts_with("web-") && host.ends_with("-s1.marathon.mesos."),
+        "{host}"
+    );
     assert_eq!(
         json_of(at, "/v1/services/_no._tcp.marathon.mesos").await,
         json!([{"service": "", "host": "", "ip": "", "port": ""}])
@@ -167,7 +181,10 @@ async fn mesos_dns_answers_in_its_own_shapes() {
     let (status, text) = ask(at, "/v1/hosts/web.marathon.mesos/ports").await;
     assert_eq!((status, text.as_str()), (501, "To be implemented..."));
     let config = json_of(at, "/v1/config").await;
-    assert_eq!((&config["Domain"], &config["RecurseOn"]), (&json!("mesos"), &json!(true)));
+    assert_eq!(
+        (&config["Domain"], &config["RecurseOn"]),
+        (&json!("mesos"), &json!(true))
+    );
     assert_eq!(config["MesosCredentials"], json!({"Principal": "", "Secret": ""}));
     assert_eq!(config["Masters"], json!(["zk://10.0.0.9:2181"]));
 }
@@ -181,21 +198,46 @@ async fn mesos_dns_lists_tasks_and_the_zone() {
     let task = &listed["frameworks"][0]["tasks"][0];
     assert_eq!((&task["name"], &task["id"]), (&json!("web"), &json!("web.1")));
     let records = task["records"].as_array().expect("a list");
-    let has = |name: &str, host: &str, kind: &str| {
-        records.contains(&json!({"name": name, "host": host, "rtype": kind}))
-    };
+    let has =
+        |name: &str, host: &str, kind: &str| records.contains(&json!({"name": name, "host": host, "rtype": kind}));
     assert!(has("web.marathon.mesos.", "10.0.0.1", "A"), "{task}");
     assert!(!has("web.marathon.mesos.", "10.0.0.2", "A"), "the other task's: {task}");
-    let srv = records.iter().find(|one| one["name"] == "_http._web._tcp.marathon.mesos.").expect("by port name");
-    assert!(srv["host"].as_str().is_some_and(|host| host.ends_with(".mesos.:31000")), "{srv}");
+    let srv = records
+        .iter()
+        .find(|one| one["name"] == "_http._web._tcp.marathon.mesos.")
+        .expect("by port name");
+    assert!(
+        srv["host"].as_str().is_some_and(|host| host.ends_with(".mesos.:31000")),
+        "{srv}"
+    );
 
     let zone = json_of(at, "/v1/axfr").await;
-    let mut keys: Vec<&str> = zone.as_object().expect("an object").keys().map(String::as_str).collect();
+    let mut keys: Vec<&str> = zone
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["Domain", "Mname", "Records", "RefreshSeconds", "Rname", "Serial", "TTL"]);
-    assert_eq!(zone["Records"]["As"]["web.marathon.mesos."], json!(["10.0.0.1", "10.0.0.2"]));
-    assert_eq!(zone["Records"]["SRVs"]["_web._tcp.marathon.mesos."].as_array().map(Vec::len), Some(2));
-    assert!(zone["Records"]["As"].as_object().is_some_and(|names| !names.keys().any(|name| name.contains("l4lb"))));
+    assert_eq!(
+        keys,
+        ["Domain", "Mname", "Records", "RefreshSeconds", "Rname", "Serial", "TTL"]
+    );
+    assert_eq!(
+        zone["Records"]["As"]["web.marathon.mesos."],
+        json!(["10.0.0.1", "10.0.0.2"])
+    );
+    assert_eq!(
+        zone["Records"]["SRVs"]["_web._tcp.marathon.mesos."]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+    assert!(
+        zone["Records"]["As"]
+            .as_object()
+            .is_some_and(|names| !names.keys().any(|name| name.contains("l4lb")))
+    );
 }
 
 #[tokio::test]
@@ -208,33 +250,63 @@ async fn dcos_net_answers_in_its_own_shapes() {
             "backend": [{"ip": "10.0.0.1", "port": 31000}, {"ip": "10.0.0.2", "port": 31000}]}])
     );
     let nodes = json_of(at, "/v1/nodes").await;
-    assert_eq!((&nodes[1]["private_ip"], &nodes[1]["public_ips"]), (&json!("10.0.0.2"), &json!([])));
-    assert!(nodes[1]["updated"].as_str().is_some_and(|text| text.ends_with('Z')), "{nodes}");
+    assert_eq!(
+        (&nodes[1]["private_ip"], &nodes[1]["public_ips"]),
+        (&json!("10.0.0.2"), &json!([]))
+    );
+    assert!(
+        nodes[1]["updated"].as_str().is_some_and(|text| text.ends_with('Z')),
+        "{nodes}"
+    );
     assert_eq!(json_of(at, "/v1/hosts/nothing.mesos").await, json!([]));
-    assert_eq!(json_of(at, "/v1/services/_web._tcp.marathon.mesos").await[0]["port"], 31000);
+    assert_eq!(
+        json_of(at, "/v1/services/_web._tcp.marathon.mesos").await[0]["port"],
+        31000
+    );
     let records = json_of(at, "/v1/records").await;
     let records = records.as_array().expect("a list");
     assert!(records.contains(&json!({"name": "web.marathon.mesos", "host": "10.0.0.2", "rtype": "A"})));
-    assert!(records.iter().all(|one| ["A", "AAAA", "SRV"].contains(&one["rtype"].as_str().unwrap_or_default())));
+    assert!(
+        records
+            .iter()
+            .all(|one| ["A", "AAAA", "SRV"].contains(&one["rtype"].as_str().unwrap_or_default()))
+    );
     let (status, text) = ask(at, "/v1/metrics/l4lb").await;
-    assert_eq!((status, text.as_str()), (200, "# TYPE vips gauge\nvips 1\n# TYPE backends gauge\nbackends 2\n"));
+    assert_eq!(
+        (status, text.as_str()),
+        (200, "# TYPE vips gauge\nvips 1\n# TYPE backends gauge\nbackends 2\n")
+    );
     assert_eq!(ask(at, "/v1/metrics/none").await.0, 404);
     assert_eq!(ask(at, "/lashup/key").await.0, 404, "it gave a secret key away");
     cluster.hear(&updated(1, "TASK_KILLED"));
-    assert_eq!(json_of(at, "/v1/hosts/web.marathon.mesos").await, json!([{"host": "web.marathon.mesos", "ip": "10.0.0.2"}]));
+    assert_eq!(
+        json_of(at, "/v1/hosts/web.marathon.mesos").await,
+        json!([{"host": "web.marathon.mesos", "ip": "10.0.0.2"}])
+    );
 }
 
 #[tokio::test]
 async fn every_path_of_every_document_answers() {
     let cluster = Cluster::new();
-    for router in [mesos_dns::routes(cluster.view.clone()), dcos_net::routes(cluster.view.clone())] {
+    for router in [
+        mesos_dns::routes(cluster.view.clone()),
+        dcos_net::routes(cluster.view.clone()),
+    ] {
         let at = serve(router).await;
         let document = json_of(at, "/v1/openapi.json").await;
         let paths = document["paths"].as_object().expect("paths");
         assert!(paths.len() >= 8, "{paths:?}");
         for (path, operations) in paths {
-            let told = operations["get"]["responses"].as_object().expect("answers").keys().next().expect("one").clone();
-            let real = path.replace("{host}", "web.marathon.mesos").replace("{service}", "_web._tcp.marathon.mesos");
+            let told = operations["get"]["responses"]
+                .as_object()
+                .expect("answers")
+                .keys()
+                .next()
+                .expect("one")
+                .clone();
+            let real = path
+                .replace("{host}", "web.marathon.mesos")
+                .replace("{service}", "_web._tcp.marathon.mesos");
             let real = real.replace("{registry}", "dns");
             if path.ends_with("/watch") {
                 continue;
@@ -250,19 +322,30 @@ async fn every_path_of_every_document_answers() {
     }
     // The node's own listener: the paths of its router are those of the document by the same tables.
     let own = super::document();
-    for path in ["/health", "/metrics", "/revere/v1/node", "/v1/vips", "/v1/records/watch", "/v1/openapi.json"] {
+    for path in [
+        "/health",
+        "/metrics",
+        "/revere/v1/node",
+        "/v1/vips",
+        "/v1/records/watch",
+        "/v1/openapi.json",
+    ] {
         assert!(own["paths"].get(path).is_some(), "{path}");
     }
     let names = table::document("t", dcos_net::SHARED);
-    assert!(names["paths"].as_object().is_some_and(|paths| paths.keys().all(|path| own["paths"].get(path).is_some())));
+    assert!(
+        names["paths"]
+            .as_object()
+            .is_some_and(|paths| paths.keys().all(|path| own["paths"].get(path).is_some()))
+    );
 }
 
 /// Whether a value has every field of an example, all the way down.
 fn resembles(value: &Value, example: &Value) -> bool {
     match (value, example) {
-        (Value::Object(value), Value::Object(example)) => example
-            .iter()
-            .all(|(name, wanted)| value.get(name).is_some_and(|held| resembles(held, wanted)) || name.ends_with("mesos.")),
+        (Value::Object(value), Value::Object(example)) => example.iter().all(|(name, wanted)| {
+            value.get(name).is_some_and(|held| resembles(held, wanted)) || name.ends_with("mesos.")
+        }),
         (Value::Array(value), Value::Array(example)) => match (value.first(), example.first()) {
             (Some(value), Some(example)) => resembles(value, example),
             _ => true,
@@ -299,7 +382,9 @@ impl Reader {
                 return std::mem::replace(&mut self.text, rest);
             }
             let mut bytes = [0; 4096];
-            let read = timeout(Duration::from_secs(20), self.stream.read(&mut bytes)).await.expect("in time");
+            let read = timeout(Duration::from_secs(20), self.stream.read(&mut bytes))
+                .await
+                .expect("in time");
             let count = read.expect("readable");
             assert!(count > 0, "the stream ended after {:?}", self.text);
             self.text.push_str(std::str::from_utf8(&bytes[..count]).expect("ASCII"));
@@ -330,7 +415,10 @@ async fn a_watch_tells_everything_once_then_changes_and_resumes() {
     cluster.hear(&updated(1, "TASK_KILLED"));
     let gone = json!([{"name": "web.marathon.mesos", "host": "10.0.0.1", "rtype": "A"}]);
     let (kind, newer, data) = reader.event().await;
-    assert_eq!((kind.as_str(), &data["removed"], &data["added"]), ("change", &gone, &json!([])));
+    assert_eq!(
+        (kind.as_str(), &data["removed"], &data["added"]),
+        ("change", &gone, &json!([]))
+    );
     // Whoever knows the state before is told the change only; whoever knows all, what comes next.
     let mut back = Reader::new(at, "?under=web.marathon.mesos", Some(&id)).await;
     assert_eq!(back.event().await, ("change".to_owned(), newer.clone(), data));
@@ -338,7 +426,10 @@ async fn a_watch_tells_everything_once_then_changes_and_resumes() {
     cluster.hear(&json!({"type": "TASK_ADDED", "task_added": {"task": task(1)}}));
     let (kind, _, data) = known.event().await;
     assert_eq!((kind.as_str(), &data["removed"]), ("change", &json!([])));
-    assert!(data["added"].as_array().is_some_and(|added| added.contains(&gone[0])), "{data}");
+    assert!(
+        data["added"].as_array().is_some_and(|added| added.contains(&gone[0])),
+        "{data}"
+    );
     // Ids of another process begin anew.
     let (kind, ..) = Reader::new(at, "", Some("deadbeef-1")).await.event().await;
     assert_eq!(kind, "snapshot");
@@ -354,11 +445,17 @@ async fn a_slow_reader_is_dropped_alone() {
     // Neither reads: the connection's buffers fill, then the bounded queue. One of both goes on in time.
     let mut told = 0;
     for round in 0..6000 {
-        cluster.hear(&updated(1, if round % 2 == 0 { "TASK_KILLING" } else { "TASK_RUNNING" }));
+        cluster.hear(&updated(
+            1,
+            if round % 2 == 0 { "TASK_KILLING" } else { "TASK_RUNNING" },
+        ));
         // Lets the hub see every version by itself.
         tokio::task::yield_now().await;
         if round % 64 == 63 {
-            while timeout(Duration::from_millis(20), quick.event()).await.is_ok_and(|(kind, ..)| kind == "change") {
+            while timeout(Duration::from_millis(20), quick.event())
+                .await
+                .is_ok_and(|(kind, ..)| kind == "change")
+            {
                 told += 1;
             }
         }

@@ -29,16 +29,19 @@ pub(super) enum Answer {
 
 /// The router of a table.
 pub(super) fn router<S: Clone + Send + Sync + 'static>(routes: &[Route<S>]) -> Router<S> {
-    routes
-        .iter()
-        .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
+    routes.iter().fold(Router::new(), |router, route| {
+        router.route(route.path, (route.handler)())
+    })
 }
 
 /// The OpenAPI document of a table.
 pub(super) fn document<S>(title: &str, routes: &[Route<S>]) -> Value {
     let mut paths = Map::new();
     for route in routes {
-        let names = route.path.split('/').filter_map(|piece| piece.strip_prefix('{')?.strip_suffix('}'));
+        let names = route
+            .path
+            .split('/')
+            .filter_map(|piece| piece.strip_prefix('{')?.strip_suffix('}'));
         let parameters: Vec<Value> = names
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
             .collect();
@@ -87,10 +90,14 @@ fn schema(example: &Value) -> Value {
         Value::Number(number) if number.is_f64() => json!({"type": "number"}),
         Value::Number(_) => json!({"type": "integer"}),
         Value::String(_) => json!({"type": "string"}),
-        Value::Array(items) => json!({"type": "array", "items": items.first().map(schema).unwrap_or_else(|| json!({}))}),
+        Value::Array(items) => {
+            json!({"type": "array", "items": items.first().map(schema).unwrap_or_else(|| json!({}))})
+        }
         Value::Object(fields) => {
-            let properties: Map<String, Value> =
-                fields.iter().map(|(name, value)| (name.clone(), schema(value))).collect();
+            let properties: Map<String, Value> = fields
+                .iter()
+                .map(|(name, value)| (name.clone(), schema(value)))
+                .collect();
             json!({"type": "object", "properties": properties})
         }
     }

@@ -35,9 +35,10 @@ pub(super) type Refusal = (StatusCode, &'static str);
 
 impl View {
     pub(super) fn names(&self) -> Result<&Names, Refusal> {
-        self.names
-            .as_ref()
-            .ok_or((StatusCode::SERVICE_UNAVAILABLE, "names are off on this node: node.dns = false\n"))
+        self.names.as_ref().ok_or((
+            StatusCode::SERVICE_UNAVAILABLE,
+            "names are off on this node: node.dns = false\n",
+        ))
     }
 
     pub(super) fn snapshot(&self) -> Option<Arc<Snapshot>> {
