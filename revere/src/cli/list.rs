@@ -1,7 +1,9 @@
 //! Lists and single views, as tables or as the API's JSON.
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::ClientArgs;
@@ -192,6 +194,37 @@ pub async fn nodes(args: &ClientArgs) -> Result<(), ClientError> {
     )?)
 }
 
+/// How old the data of each connected node is, in milliseconds; none where the node does not say within two seconds.
+async fn ages(nodes: &Value) -> Vec<Option<u64>> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let one = async |node: &Value| {
+        let url = format!("http://{}:{}", node["ip"].as_str()?, node["http_port"].as_u64()?);
+        let client = Client::new(&url).ok()?;
+        let answer = tokio::time::timeout(PATIENCE, client.get("/revere/v1/node"))
+            .await
+            .ok()?;
+        answer.ok()?["health"]["snapshot_age_ms"].as_u64()
+    };
+    let connected = items(&nodes["nodes"]).filter(|node| node["connected"] == true);
+    join_all(connected.map(one)).await
+}
+
+/// `0.4 s old at most, on 3 of 3 nodes`.
+fn age_line(ages: &[Option<u64>]) -> String {
+    let known = ages.iter().flatten();
+    match known.clone().max() {
+        Some(oldest) => {
+            let seconds = Duration::from_millis(*oldest).as_secs_f64();
+            format!(
+                "{seconds:.1} s old at most, on {} of {} nodes",
+                known.count(),
+                ages.len()
+            )
+        }
+        None => "no node says how old its data is".to_owned(),
+    }
+}
+
 /// `revere status`.
 pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
     let client = Client::new(&args.master)?;
@@ -205,9 +238,11 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
         .filter_map(|app| app["tasksRunning"].as_u64())
         .sum();
     let wanted: u64 = items(&apps["apps"]).filter_map(|app| app["instances"].as_u64()).sum();
+    let ages = ages(&nodes).await;
     let mut out = std::io::stdout().lock();
     if args.json {
         let status = serde_json::json!({
+            "data_age_ms": ages,
             "master": leader["leader"],
             "nodes": items(&nodes["nodes"]).count(), "nodes_connected": connected,
             "apps": items(&apps["apps"]).count(), "instances_running": running, "instances_wanted": wanted,
@@ -223,6 +258,7 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
         "nodes        {connected} of {} connected",
         items(&nodes["nodes"]).count()
     )?;
+    writeln!(out, "data         {}", age_line(&ages))?;
     writeln!(out, "apps         {}", items(&apps["apps"]).count())?;
     writeln!(out, "instances    {running} of {wanted} run")?;
     writeln!(
@@ -233,4 +269,18 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
     )?;
     writeln!(out, "deployments  {} under way", items(&deployments).count())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_data_is_told() {
+        assert_eq!(
+            age_line(&[Some(120), None, Some(4_260)]),
+            "4.3 s old at most, on 2 of 3 nodes"
+        );
+        assert_eq!(age_line(&[None]), "no node says how old its data is");
+    }
 }

@@ -43,9 +43,13 @@ impl Feed {
     /// Begins the stream of the leader; waits until one is known.
     pub async fn subscribe(&mut self) -> Result<Subscription, ApiError> {
         // The sender of an unchanging list is gone, but then the list is not empty.
-        let known = match self.masters.wait_for(|known| !known.is_empty()).await {
-            Ok(known) => known.clone(),
-            Err(_) => std::future::pending().await,
+        let known = self
+            .masters
+            .wait_for(|known| !known.is_empty())
+            .await
+            .map(|known| known.clone());
+        let Ok(known) = known else {
+            return std::future::pending().await;
         };
         let master = &known[self.turn % known.len()];
         self.turn += 1;

@@ -24,36 +24,51 @@ pub struct Outcome {
     pub left_out: Vec<String>,
 }
 
+/// The table with its hold, on the file's clock.
+struct Running<W> {
+    table: ServiceTable,
+    hold: Hold,
+    watch: W,
+}
+
+impl<W: FnMut(Duration, &Snapshot)> Running<W> {
+    fn apply(&mut self, at: Duration, event: TaskEvent) {
+        if self.hold.apply(at, &mut self.table, event) {
+            (self.watch)(at, &self.table.snapshot());
+        }
+    }
+
+    /// Lets what the hold has to say happen at its time.
+    fn pass(&mut self, now: Duration) {
+        while let Some(at) = self.hold.due().filter(|due| *due <= now) {
+            if let Some(event) = self.hold.next(at) {
+                self.apply(at, event);
+            }
+        }
+    }
+}
+
 /// Folds everything said until `until`. `watch` sees each new picture and its time.
 pub fn fold(
     tape: &Tape,
     range: VipRange,
     hold: Duration,
     until: Duration,
-    mut watch: impl FnMut(Duration, &Snapshot),
+    watch: impl FnMut(Duration, &Snapshot),
 ) -> Outcome {
     let mut out = Outcome::default();
-    let mut table = ServiceTable::new(range);
-    let mut hold = Hold::new(hold);
-    let mut apply = |table: &mut ServiceTable, hold: &mut Hold, at: Duration, event: TaskEvent| {
-        if hold.apply(at, table, event) {
-            watch(at, &table.snapshot());
-        }
-    };
-    let due = |table: &mut ServiceTable, hold: &mut Hold, now: Duration, apply: &mut dyn FnMut(_, _, _, _)| {
-        while let Some(at) = hold.due().filter(|due| *due <= now) {
-            if let Some(event) = hold.next(at) {
-                apply(table, hold, at, event);
-            }
-        }
+    let mut running = Running {
+        table: ServiceTable::new(range),
+        hold: Hold::new(hold),
+        watch,
     };
     for Said { at, record } in tape.said.iter().take_while(|one| one.at <= until) {
-        due(&mut table, &mut hold, *at, &mut apply);
+        running.pass(*at);
         match decode_as(tape.header.encoding, record) {
             Ok(decoded) => {
                 *out.records.entry(word(&decoded.message).to_owned()).or_default() += 1;
                 if let Some(event) = event(decoded, &mut out.rejects) {
-                    apply(&mut table, &mut hold, *at, event);
+                    running.apply(*at, event);
                 }
             }
             Err(error) => out.unreadable.push(format!("{} s: {error}", at.as_secs_f64())),
@@ -61,10 +76,11 @@ pub fn fold(
     }
     // A file has no time beyond its last record, unless one is asked for.
     if until != Duration::MAX {
-        due(&mut table, &mut hold, until, &mut apply);
+        running.pass(until);
     }
-    out.left_out = table.rejected().into_iter().map(|rejected| rejected.what).collect();
-    out.snapshot = table.snapshot();
+    let rejected = running.table.rejected().into_iter();
+    out.left_out = rejected.map(|rejected| rejected.what.clone()).collect();
+    out.snapshot = running.table.snapshot();
     out
 }
 

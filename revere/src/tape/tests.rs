@@ -98,12 +98,12 @@ fn other_files_are_refused_with_a_reason() {
     let refused = |bytes: &[u8]| Tape::parse(bytes).expect_err("no stream").to_string();
     assert!(refused(b"").contains("empty"));
     assert!(refused(b"<html>").contains("no RecordIO"), "{}", refused(b"<html>"));
-    assert!(refused(&crate::recordio::encode(b"{}")).contains("revere record"));
+    assert!(refused(&recordio::encode(b"{}")).contains("revere record"));
     let mut newer = Header::new(Encoding::Json, "m", 0);
     newer.revere_stream = 2;
     assert!(refused(&newer.to_bytes()).contains("version 2"));
     let mut bytes = Header::new(Encoding::Json, "m", 0).to_bytes().to_vec();
-    bytes.extend_from_slice(&crate::recordio::encode(b"{\"type\":\"HEARTBEAT\"}"));
+    bytes.extend_from_slice(&recordio::encode(b"{\"type\":\"HEARTBEAT\"}"));
     assert!(refused(&bytes).contains("record 1 begins without the time"));
 }
 
