@@ -73,6 +73,9 @@ pub enum Command {
     /// The load generator of the demo.
     #[command(hide = true)]
     DemoLoad(crate::demo::load::LoadArgs),
+    /// Watches a service's name, for figures.
+    #[command(hide = true)]
+    DemoNames(crate::demo::names::NamesArgs),
 }
 
 /// Where the configuration comes from. Precedence: flags, environment, file, defaults.

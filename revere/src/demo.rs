@@ -1,7 +1,8 @@
-//! The two programs that demos, tests and figures are made with: a small HTTP server and a load generator that counts
-//! honestly.
+//! The programs that demos, tests and figures are made with: a small HTTP server, a load generator that counts honestly,
+//! and one that watches a name.
 
 pub mod load;
+pub mod names;
 pub mod server;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! All automation of the project: house rules, setup, the eBPF build, the namespace lab, the demo, the test run.
 #![allow(clippy::print_stdout, reason = "these commands talk to a person on a terminal")]
 
+pub mod bench;
 pub mod demo;
 pub mod dist;
 pub mod ebpf;

@@ -32,6 +32,9 @@ enum Command {
     Vm(xtask::vm::VmArgs),
     /// Faults under load, each after the same load without it.
     Fault(xtask::fault::FaultArgs),
+    /// Measure one thing by itself into target/figures.
+    #[command(subcommand)]
+    Bench(xtask::bench::BenchCommand),
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -68,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Figures(args) => return xtask::demo::figures(&workspace, args.install()),
         Command::Vm(args) => return xtask::vm::run(&workspace, &args),
         Command::Fault(args) => return xtask::fault::run(&workspace, &args),
+        Command::Bench(command) => return xtask::bench::run(&workspace, &command),
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)
