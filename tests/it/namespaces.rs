@@ -3,6 +3,7 @@
 //! One cluster serves all tests, one test at a time; each leaves it with three instances and every daemon running.
 
 mod faults;
+mod leader;
 mod leak;
 mod paths;
 
@@ -33,7 +34,8 @@ fn on_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) {
     }
 }
 
-fn start() -> Result<Cluster> {
+/// The program under test.
+fn program() -> Result<PathBuf> {
     // A guest of `cargo xtask vm` has no workspace, and names its program.
     let revere = match std::env::var_os("LAB_REVERE") {
         Some(named) => PathBuf::from(named),
@@ -44,7 +46,11 @@ fn start() -> Result<Cluster> {
         "{} is not there; run `cargo xtask test`, or set LAB_REVERE",
         revere.display()
     );
-    let cluster = Cluster::start(&revere)?;
+    Ok(revere)
+}
+
+fn start() -> Result<Cluster> {
+    let cluster = Cluster::start(&program()?)?;
     deploy(&cluster, "service", include_str!("../../examples/named-vip.json"))?;
     deploy(&cluster, "client", &client_app().to_string())?;
     cluster.running("/my-service", 3)?;

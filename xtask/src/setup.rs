@@ -48,8 +48,15 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("nsenter", "util-linux", "runs programs inside the lab's nodes"),
     ("cc", "gcc", "links Rust programs"),
     ("g++", "g++", "links the BPF linker with LLVM"),
+    ("curl", "curl", "asks the nodes' APIs in tests"),
     ("git", "git", "tells tidy which files belong to the project"),
 ];
+
+/// Debian packages without a program of their own name.
+const PACKAGES: &[(&str, &str)] = &[(
+    "zookeeper",
+    "tells nodes the leading master in the tests of zk:// addresses",
+)];
 
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[
@@ -74,14 +81,18 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<Ready> {
         .filter(|(program, _, _)| shell::find(program).is_none())
         .map(|(program, package, why)| ((*package).to_owned(), format!("`{program}` {why}")))
         .collect();
-    if toolchain == BpfToolchain::DebianRustcWeb {
-        packages.extend(
-            DEBIAN_BPF
-                .iter()
-                .filter(|(name, _)| !installed(name))
-                .map(|(name, why)| ((*name).to_owned(), (*why).to_owned())),
-        );
-    }
+    let bpf = if toolchain == BpfToolchain::DebianRustcWeb {
+        DEBIAN_BPF
+    } else {
+        &[]
+    };
+    packages.extend(
+        PACKAGES
+            .iter()
+            .chain(bpf)
+            .filter(|(name, _)| !installed(name))
+            .map(|(name, why)| ((*name).to_owned(), (*why).to_owned())),
+    );
     let linker = linker::Linker::new(llvm)?;
     if !linker.is_built() {
         let name = format!("llvm-{llvm}-dev");

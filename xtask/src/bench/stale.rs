@@ -43,7 +43,7 @@ struct Delays {
 }
 
 /// Measures and writes `dns-stale.json`.
-pub fn run(workspace: &Workspace, args: &StaleArgs) -> Result<ExitCode> {
+pub(super) fn run(workspace: &Workspace, args: &StaleArgs) -> Result<ExitCode> {
     let ready = setup::run(workspace, Install::unless(args.no_install))?;
     crate::ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
     let cluster = Cluster::start(&dist::build_revere(workspace)?)?;
