@@ -3,7 +3,6 @@
 //! One cluster serves all tests, one test at a time; each leaves it with three instances and every daemon running.
 
 mod faults;
-mod leader;
 mod leak;
 mod paths;
 
