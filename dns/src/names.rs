@@ -358,3 +358,7 @@ fn zone_infos(config: &Config) -> Vec<ZoneInfo> {
         .chain([zone(config.domain.clone(), config.mesos_ttl)])
         .collect()
 }
+
+#[cfg(test)]
+#[path = "names/tests.rs"]
+mod tests;
