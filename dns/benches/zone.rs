@@ -43,7 +43,7 @@ fn main() {
         ];
         let rows = rows.map(|(what, value)| {
             format!(
-                r#"{{"id":"D11{what}.{tasks}","value":{value:.4},"unit":"ms","n":{CHANGES},"control":"the zones made anew, {:.1} ms, n = {REBUILDS}"}}"#,
+                r#"{{"id":"D11.{tasks}{what}","value":{value:.4},"unit":"ms","n":{CHANGES},"control":{:.1}}}"#,
                 took.rebuild
             )
         });

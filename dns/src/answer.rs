@@ -17,7 +17,7 @@ const RECORD_SIZE: usize = 10;
 const POINTER_SIZE: usize = 2;
 
 /// Aliases that lead one to the next; more is a mistake, or a circle.
-const MAX_CHAIN: usize = 8;
+pub(crate) const MAX_CHAIN: usize = 8;
 
 /// Sections of an answer.
 #[derive(Clone, Debug)]

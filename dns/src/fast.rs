@@ -165,6 +165,14 @@ impl Fast {
         let mut name = Name::from_labels(labels).ok()?;
         name.set_fqdn(true);
         let answer = answer(&self.zones, &name, RecordType::from(question.rtype), 0)?;
+        // Aliases stay in their order and may lead outside.
+        if answer
+            .answers
+            .iter()
+            .any(|record| record.record_type() == RecordType::CNAME)
+        {
+            return None;
+        }
         Template::new(&name, &answer)
     }
 

@@ -10,8 +10,15 @@ use model::{
     Snapshot, StateSnapshot, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus, VipRange,
 };
 
-/// Agents `c-S0` to `c-S2` on 10.0.0.1 to 10.0.0.3, framework `marathon`, these tasks.
+/// The picture of [`state`].
 pub(crate) fn cluster(tasks: Vec<Task>) -> Snapshot {
+    let mut table = ServiceTable::new(VipRange::default());
+    table.apply(TaskEvent::Snapshot(state(tasks)));
+    table.snapshot()
+}
+
+/// Agents `c-S0` to `c-S2` on 10.0.0.1 to 10.0.0.3, frameworks `marathon` and another, these tasks.
+pub(crate) fn state(tasks: Vec<Task>) -> StateSnapshot {
     let agents = (0..3u8).map(|i| AgentInfo {
         id: AgentId::new(format!("c-S{i}")),
         hostname: format!("10.0.0.{}", i + 1),
@@ -26,14 +33,12 @@ pub(crate) fn cluster(tasks: Vec<Task>) -> Snapshot {
         ip: None,
         port: None,
     };
-    let mut table = ServiceTable::new(VipRange::default());
-    table.apply(TaskEvent::Snapshot(StateSnapshot {
+    StateSnapshot {
         agents: agents.collect(),
         recovered_agents: Vec::new(),
         frameworks: vec![framework("f", "marathon"), framework("g", "Dev/Team.Kafka")],
         tasks,
-    }));
-    table.snapshot()
+    }
 }
 
 /// This node is 10.0.0.1.

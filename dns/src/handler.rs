@@ -102,9 +102,28 @@ impl Shared {
         let ours = answer(&zones, query.original().name(), query.query_type(), turn);
         match ours {
             Some(answer) if answer.kind == Kind::NoName => (ResponseCode::NXDomain, answer),
-            Some(answer) => (ResponseCode::NoError, answer),
+            Some(answer) => (ResponseCode::NoError, self.follow(request, query, answer, &zones).await),
             None => self.forward(request, query).await,
         }
+    }
+
+    /// Adds what an upstream server says about the name outside that a declared alias leads to. Without one, or for a
+    /// client that may not ask outside, the alias itself is the answer.
+    async fn follow(&self, request: &Request, query: &LowerQuery, mut answer: Answer, zones: &Zones) -> Answer {
+        let Some(RData::CNAME(target)) = answer.answers.last().map(|record| &record.data) else {
+            return answer;
+        };
+        let target = target.0.clone();
+        let outside = query.query_type() != RecordType::CNAME && zones.lookup(&key(&target)) == Lookup::NotOurs;
+        if outside
+            && let Some(forwarder) = &self.forwarder
+            && self.may_forward(request)
+            && request.metadata.recursion_desired
+            && let Ok(reply) = forwarder.ask(&Asked::new(target, query.query_type())).await
+        {
+            answer.answers.extend(reply.answers);
+        }
+        answer
     }
 
     /// REFUSED without an upstream server, for foreign clients and for questions that don't want recursion: a client with

@@ -11,6 +11,8 @@ mod alias;
 mod answer;
 mod bind;
 mod config;
+#[cfg(test)]
+mod conformity;
 mod counters;
 mod desired;
 mod fast;

@@ -1,14 +1,12 @@
 //! Checks of the zones and records that an operator sets.
 
 use super::{Config, ConfigError};
+use crate::answer::MAX_CHAIN;
 use crate::own::{OwnData, domain_name};
 use crate::zones::{SPARTAN, is_within};
 
 /// Longest zone of task names: with it every form of a name fits into the 253 characters of DNS.
 const MAX_DOMAIN: usize = 39;
-
-/// Names a chain of declared aliases may have; a longer one is taken for a circle.
-const MAX_CHAIN: usize = 8;
 
 impl Config {
     pub(super) fn check_zones(&self) -> Result<(), ConfigError> {
@@ -70,6 +68,7 @@ impl Config {
                 return Err(ConfigError::Alias(record.clone(), "an alias has no other records"));
             }
             let mut next = Some(target);
+            // A chain that long is taken for a circle.
             for _ in 0..MAX_CHAIN {
                 next = next.and_then(|target| self.alias(target));
             }
