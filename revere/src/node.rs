@@ -11,6 +11,7 @@ mod http;
 mod link;
 mod listen;
 mod masters;
+mod naming;
 mod planes;
 mod poll;
 mod reconcile;
@@ -331,7 +332,7 @@ async fn open_planes(settings: &Settings, status: &Arc<Status>, parts: &mut Part
         opened.lb = Some(Arc::new(Mutex::new(open_lb(settings, uplink, status)?)));
     }
     if settings.config.dns {
-        let config = dns_config(settings);
+        let config = dns_config(settings)?;
         let server = dns::Server::bind(config.clone()).await?;
         opened.names = Some(NamePlane::new(server, config));
     }
@@ -365,9 +366,9 @@ fn open_lb(settings: &Settings, uplink: String, status: &Arc<Status>) -> Result<
     Ok(LbPlane::new(lb, Arc::clone(status)))
 }
 
-fn dns_config(settings: &Settings) -> dns::Config {
+fn dns_config(settings: &Settings) -> Result<dns::Config, NodeError> {
     let own = model::Ipv4Net::new(settings.ip, 32);
-    dns::Config {
+    let mut config = dns::Config {
         listen: settings.dns_listen.clone(),
         listen_tls: settings.dns_tls_listen.clone(),
         listen_https: settings.dns_https_listen.clone(),
@@ -398,9 +399,12 @@ fn dns_config(settings: &Settings) -> dns::Config {
         reverse: [settings.vip_net, settings.overlay_net]
             .into_iter()
             .filter_map(ip_net)
+            .chain(settings.vip_net6.map(ipnet::IpNet::V6))
             .collect(),
         ..dns::Config::default()
-    }
+    };
+    settings.config.dns_names.apply(&mut config)?;
+    Ok(config)
 }
 
 fn ip_net(net: model::Ipv4Net) -> Option<ipnet::IpNet> {
@@ -419,7 +423,12 @@ fn master_address(url: &str) -> Option<SocketAddr> {
 
 /// The service table as it was when an earlier daemon last wrote it down, or an empty one.
 fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<Picture>) {
-    let (mut table, pictures) = Table::new(settings.vip_range(), settings.hold, Arc::clone(status));
+    let (mut table, pictures) = Table::new(
+        settings.vip_range(),
+        settings.vip_range6(),
+        settings.hold,
+        Arc::clone(status),
+    );
     match disk::load(&settings.config.state_dir.join(SNAPSHOT)) {
         Ok(Some((state, as_of_ms))) => {
             let age = Duration::from_millis(unix_ms().saturating_sub(as_of_ms));

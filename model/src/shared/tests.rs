@@ -51,9 +51,9 @@ impl PartialEq for Counted {
 fn a_comparison_looks_at_what_differs_and_not_at_the_rest() {
     let all: SharedMap<u32, Counted> = (0..100_000).map(|i| (i, Counted(i))).collect();
     for change in [
-        |map: &mut SharedMap<u32, Counted>| drop(map.insert(4711, Counted(0))),
-        |map: &mut SharedMap<u32, Counted>| drop(map.insert(100_001, Counted(0))),
-        |map: &mut SharedMap<u32, Counted>| drop(map.remove(&50_000)),
+        |map: &mut SharedMap<u32, Counted>| map.insert(4711, Counted(0)),
+        |map: &mut SharedMap<u32, Counted>| map.insert(100_001, Counted(0)),
+        |map: &mut SharedMap<u32, Counted>| map.remove(&50_000),
     ] {
         let mut next = all.clone();
         change(&mut next);

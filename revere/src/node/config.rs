@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{Ipv4Net, Resources, VipRange};
+use model::{Ipv4Net, Resources, Vip6Range, VipRange};
 use serde::{Deserialize, Serialize};
 
 use super::NodeError;
 use super::facts;
 use super::forwarding::{DnsForward, upstreams_of};
 use super::masters::{Source, SourceKind};
+use super::naming::DnsNames;
 use crate::mesos::client::{Access, Client, TokenScheme};
 use crate::mesos::decode::Encoding;
 
@@ -78,6 +79,8 @@ pub struct Config {
     pub dns_workers: usize,
     /// Name servers for certain names, and how all are asked.
     pub dns_forward: DnsForward,
+    /// What the zones are called, and own records.
+    pub dns_names: DnsNames,
     /// Address of the node's own API.
     pub api_listen: String,
     /// Address of Mesos-DNS's HTTP API; empty for none.
@@ -86,6 +89,8 @@ pub struct Config {
     pub dcos_net_listen: String,
     /// Block of VIP addresses.
     pub vip_range: String,
+    /// Block of IPv6 addresses for named VIPs, DC/OS's is fd01:c::/64; empty: they have none.
+    pub vip_range6: String,
     /// Block that node subnets are cut from.
     pub overlay: String,
     /// Whether to make VIPs and overlay work in the kernel; off loads and routes nothing and runs tasks and names only.
@@ -161,10 +166,12 @@ impl Default for Config {
             dns_slip: 1,
             dns_workers: 0,
             dns_forward: DnsForward::default(),
+            dns_names: DnsNames::default(),
             api_listen: "0.0.0.0:5051".to_owned(),
             mesos_dns_listen: "127.0.0.1:8123".to_owned(),
             dcos_net_listen: "127.0.0.1:62080".to_owned(),
             vip_range: "11.0.0.0/8".to_owned(),
+            vip_range6: String::new(),
             overlay: "9.0.0.0/8".to_owned(),
             dataplane: true,
             hold_seconds: 600,
@@ -226,6 +233,7 @@ pub(super) struct Settings {
     pub(super) mesos_dns_listen: Option<SocketAddr>,
     pub(super) dcos_net_listen: Option<SocketAddr>,
     pub(super) vip_net: Ipv4Net,
+    pub(super) vip_net6: Option<ipnet::Ipv6Net>,
     pub(super) overlay_net: Ipv4Net,
     pub(super) hold: Duration,
     pub(super) config: Config,
@@ -301,9 +309,23 @@ impl Settings {
                 &config.vip_range,
                 "write an IPv4 prefix such as 11.0.0.0/8",
             )?,
+            vip_net6: if config.vip_range6.is_empty() {
+                None
+            } else {
+                let want = "write an IPv6 prefix such as fd01:c::/64";
+                Some(parse::<ipnet::Ipv6Net>("vip_range6", &config.vip_range6, want)?.trunc())
+            },
             overlay_net: parse("overlay", &config.overlay, "write an IPv4 prefix such as 9.0.0.0/8")?,
             hold: Duration::from_secs(config.hold_seconds),
             config,
+        })
+    }
+
+    /// The IPv6 addresses that named VIPs get, if any.
+    pub(super) fn vip_range6(&self) -> Option<Vip6Range> {
+        self.vip_net6.map(|net| Vip6Range {
+            min: net.network(),
+            max: net.broadcast(),
         })
     }
 

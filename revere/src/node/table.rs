@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{RejectReason, Rejected, ServiceTable, Snapshot, TaskEvent, VipRange};
+use model::{RejectReason, Rejected, ServiceTable, Snapshot, TaskEvent, Vip6Range, VipRange};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -34,10 +34,18 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(range: VipRange, hold: Duration, status: Arc<Status>) -> (Self, watch::Receiver<Picture>) {
+    pub(super) fn new(
+        range: VipRange,
+        range6: Option<Vip6Range>,
+        hold: Duration,
+        status: Arc<Status>,
+    ) -> (Self, watch::Receiver<Picture>) {
         let (pictures, receiver) = watch::channel(None);
         let table = Self {
-            table: ServiceTable::new(range),
+            table: match range6 {
+                Some(range6) => ServiceTable::with_ipv6(range, range6),
+                None => ServiceTable::new(range),
+            },
             hold: Hold::new(hold),
             began: Instant::now(),
             rejected: Vec::new(),
@@ -145,7 +153,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_empty_restart_is_held_for_its_time() {
         let hold = Duration::from_secs(600);
-        let (table, mut pictures) = Table::new(VipRange::default(), hold, Arc::new(Status::new()));
+        let (table, mut pictures) = Table::new(VipRange::default(), None, hold, Arc::new(Status::new()));
         let (send, events) = mpsc::channel(EVENTS);
         tokio::spawn(table.run(events));
         assert!(pictures.borrow().is_none());
@@ -164,7 +172,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_an_agent_does_not_tell_when_it_is_back_goes_soon() {
-        let (mut table, _) = Table::new(VipRange::default(), Duration::from_secs(600), Arc::new(Status::new()));
+        let (mut table, _) = Table::new(
+            VipRange::default(),
+            None,
+            Duration::from_secs(600),
+            Arc::new(Status::new()),
+        );
         let tape = Tape::parse(FAILOVER).expect("a recorded stream");
         let said: Vec<_> = tape
             .said
@@ -203,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_first_state_is_a_picture() {
-        let (mut table, pictures) = Table::new(VipRange::default(), Duration::ZERO, Arc::new(Status::new()));
+        let (mut table, pictures) = Table::new(VipRange::default(), None, Duration::ZERO, Arc::new(Status::new()));
         table.apply(state(&[]));
         assert!(pictures.borrow().is_some());
     }
