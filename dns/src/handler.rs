@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Header, HeaderCounts, LowerQuery, Metadata, OpCode, ResponseCode};
-use hickory_proto::rr::{DNSClass, RecordType};
+use hickory_proto::rr::{DNSClass, RData, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
 use crate::access::Client;
-use crate::answer::{Answer, answer};
+use crate::answer::{Answer, answer, key};
 use crate::counters::{Counts, Kind};
 use crate::forward::{Asked, Forwarder, Reply};
 use crate::limit::Limiter;
-use crate::{BindError, Config, Zones};
+use crate::{BindError, Config, Lookup, Zones};
 
 /// What all tasks of the server share.
 pub(crate) struct Shared {
