@@ -382,6 +382,8 @@ fn dns_config(settings: &Settings) -> Result<dns::Config, NodeError> {
             .into_iter()
             .chain([settings.overlay_net])
             .filter_map(ip_net)
+            // A process of this node that asks one of these addresses asks from it too.
+            .chain(settings.dns_listen.iter().map(|addr| addr.ip().into()))
             .chain(settings.dns_access.clients.clone())
             .collect(),
         allow: settings.dns_access.allow.clone(),

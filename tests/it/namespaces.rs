@@ -3,6 +3,7 @@
 //! One cluster serves all tests, one test at a time; each leaves it with three instances and every daemon running.
 
 mod faults;
+mod interop;
 mod leak;
 mod paths;
 
@@ -11,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::demo::{At, Load, Report, URL, client_app};
-use xtask::lab::{Cluster, NODES};
+use xtask::lab::{Cluster, NODES, OUTSIDE};
 use xtask::workspace::Workspace;
 
 static CLUSTER: Mutex<Option<Cluster>> = Mutex::new(None);
@@ -49,7 +50,8 @@ fn program() -> Result<PathBuf> {
 }
 
 fn start() -> Result<Cluster> {
-    let cluster = Cluster::start(&program()?)?;
+    // Outside names come from there, while a test runs a name server there.
+    let cluster = Cluster::start_with(&program()?, &[format!("node.dns_upstreams={OUTSIDE}")])?;
     deploy(&cluster, "service", include_str!("../../examples/named-vip.json"))?;
     deploy(&cluster, "client", &client_app().to_string())?;
     cluster.running("/my-service", 3)?;

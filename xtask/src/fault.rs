@@ -21,6 +21,8 @@ use crate::workspace::Workspace;
 use crate::{dist, ebpf};
 
 use bench::Bench;
+pub(crate) use frames::checksum;
+pub(crate) use leak::link_address;
 
 /// The faults by their names in SPECIFICATION.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -7,6 +7,7 @@ mod cluster;
 mod janitor;
 pub mod net;
 mod place;
+pub mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what the other commands need, installed once, each with its reason.
 
 mod linker;
+pub mod resolved;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -52,11 +53,26 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("git", "git", "tells tidy which files belong to the project"),
 ];
 
+<<<<<<< HEAD
 /// Debian packages without a program of their own name.
 const PACKAGES: &[(&str, &str)] = &[(
     "zookeeper",
     "tells nodes the leading master in the tests of zk:// addresses",
 )];
+=======
+/// Programs that the names of a lab are looked up with, for `cargo xtask test`.
+pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
+    ("kdig", "knot-dnsutils", "looks names up in the tests"),
+    ("drill", "ldnsutils", "looks names up in the tests"),
+    ("host", "bind9-host", "looks names up in the tests"),
+    ("unbound", "unbound", "forwards to the name server in the tests"),
+    (
+        "musl-gcc",
+        "musl-tools",
+        "builds a program with another C library for the tests",
+    ),
+];
+>>>>>>> 5149102 (xtask: bench dns-forward: D8 and D9 in the lab)
 
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[

@@ -39,6 +39,8 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     let began = Instant::now();
     let mut sum = Tally::default();
     let ready = setup::run(workspace, install)?;
+    setup::programs(setup::NAME_CLIENTS, install)?;
+    setup::resolved::fetch(workspace, install)?;
     let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| {
         eprintln!("\n---- {name}");
         let at = Instant::now();

@@ -45,7 +45,7 @@ fn words(bytes: &[u8]) -> u32 {
 }
 
 /// The internet checksum of RFC 1071.
-pub(super) fn checksum(start: u32, bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(start: u32, bytes: &[u8]) -> u16 {
     let mut sum = start + words(bytes);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

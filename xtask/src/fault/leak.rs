@@ -102,7 +102,7 @@ fn start(outside: &Place, macs: ([u8; 6], [u8; 6]), vip: Ipv4Addr) -> Sender {
 }
 
 /// The link address of a place's end of its cable.
-pub(super) fn link_address(place: &Place) -> Result<[u8; 6]> {
+pub(crate) fn link_address(place: &Place) -> Result<[u8; 6]> {
     let said = place.sh("ip -o link show up0 | sed 's/.*ether //; s/ .*//'")?;
     mac(&said).with_context(|| format!("{OUTSIDE}: `{said}` is no link address"))
 }

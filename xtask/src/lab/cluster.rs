@@ -20,6 +20,8 @@ pub struct Cluster {
     revere: PathBuf,
     master: Option<Daemon>,
     nodes: Vec<Option<Daemon>>,
+    /// Settings of every node besides those a lab needs, as `--set` takes them.
+    settings: Vec<String>,
 }
 
 /// A task with the process that runs it.
@@ -36,6 +38,11 @@ pub struct Task {
 impl Cluster {
     /// Starts it and waits until three nodes have registered.
     pub fn start(revere: &Path) -> Result<Self> {
+        Self::start_with(revere, &[])
+    }
+
+    /// The same with more settings for every node.
+    pub fn start_with(revere: &Path, settings: &[String]) -> Result<Self> {
         let lab = Lab::new()?;
         let nodes = lab.nodes.iter().map(|_| None).collect();
         let mut cluster = Self {
@@ -43,6 +50,7 @@ impl Cluster {
             revere: revere.to_owned(),
             master: None,
             nodes,
+            settings: settings.to_vec(),
         };
         cluster.start_master()?;
         for number in 1..=super::NODES {
@@ -119,7 +127,7 @@ impl Cluster {
             "--master",
             "http://10.99.0.1:5050",
         ];
-        for set in &sets {
+        for set in sets.iter().chain(&self.settings) {
             program.extend(["--set", set]);
         }
         self.nodes[usize::from(number) - 1] = Some(place.spawn("node", &program, &self.environment())?);
