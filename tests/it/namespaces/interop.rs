@@ -129,14 +129,15 @@ fn with_outside(tools: &[&str], test: impl FnOnce(&Cluster, &Truth) -> Result<()
     });
 }
 
-/// `dig` and `kdig` speak alike.
+/// `dig` and `kdig` speak alike, but for what they call a message's header.
 fn like_dig<'a>(name: &'static str, place: &'a Place, server: &str) -> Client<'a> {
+    let header = if name == "kdig" { "+header" } else { "+comments" };
     Client {
         name,
         place,
-        addresses: format!("{name} {server} +noall +answer +comments NAME A"),
+        addresses: format!("{name} {server} +noall +answer {header} NAME A"),
         services: Some(format!("{name} {server} +short NAME SRV")),
-        absent: Some(format!("{name} {server} +noall +answer +comments NAME AAAA")),
+        absent: Some(format!("{name} {server} +noall +answer {header} NAME AAAA")),
     }
 }
 

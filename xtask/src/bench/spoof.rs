@@ -24,7 +24,7 @@ const FORGED: u64 = 120_000;
 /// A second, as many as one core of a small machine makes beside everything else.
 const RATE: u32 = 60_000;
 /// Most questions asked to get there.
-const MOST: usize = 200;
+const MOST: usize = 1500;
 /// Questions of the forger who sees everything.
 const SEEN: usize = 20;
 /// Questions whose ports and ids are looked at.
