@@ -32,14 +32,9 @@ enum Command {
     Vm(xtask::vm::VmArgs),
     /// Faults under load, each after the same load without it.
     Fault(xtask::fault::FaultArgs),
-<<<<<<< HEAD
     /// Measure one thing by itself into target/figures.
     #[command(subcommand)]
     Bench(xtask::bench::BenchCommand),
-=======
-    /// Figures of one part, in the lab.
-    Bench(xtask::bench::BenchArgs),
->>>>>>> 5149102 (xtask: bench dns-forward: D8 and D9 in the lab)
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -76,11 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Figures(args) => return xtask::demo::figures(&workspace, args.install()),
         Command::Vm(args) => return xtask::vm::run(&workspace, &args),
         Command::Fault(args) => return xtask::fault::run(&workspace, &args),
-<<<<<<< HEAD
         Command::Bench(command) => return xtask::bench::run(&workspace, &command),
-=======
-        Command::Bench(args) => return xtask::bench::run(&workspace, &args),
->>>>>>> 5149102 (xtask: bench dns-forward: D8 and D9 in the lab)
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -53,13 +53,12 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("git", "git", "tells tidy which files belong to the project"),
 ];
 
-<<<<<<< HEAD
 /// Debian packages without a program of their own name.
 const PACKAGES: &[(&str, &str)] = &[(
     "zookeeper",
     "tells nodes the leading master in the tests of zk:// addresses",
 )];
-=======
+
 /// Programs that the names of a lab are looked up with, for `cargo xtask test`.
 pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
     ("kdig", "knot-dnsutils", "looks names up in the tests"),
@@ -72,7 +71,6 @@ pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
         "builds a program with another C library for the tests",
     ),
 ];
->>>>>>> 5149102 (xtask: bench dns-forward: D8 and D9 in the lab)
 
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[
