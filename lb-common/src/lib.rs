@@ -8,15 +8,11 @@ mod order;
 #[cfg(feature = "user")]
 mod pod;
 mod reason;
+mod wire;
 
-pub use abi::{
-    BackendEntry, Endpoint, FlowKey, FlowState, FlowValue, LAYOUT_VERSION, MAX_BACKENDS, MAX_PEERS, MAX_VIPS,
-    NodeConfig, Original, PeerEntry, ReverseValue, SlotPair, VipEntry, backend_flags, node_flags,
-};
+pub use abi::*;
 pub use checksum::{Checksum, fold};
 pub use flow_hash::flow_hash;
 pub use order::{Be16, Be32, Ip};
-pub use reason::{Hook, Reason, Verdict};
-pub use wire::{ENCAP_LEN, MARKER_MAC, MSS_MARGIN, OUTER_SOURCE_PORTS, TUNNEL_PORT, TUNNEL_VNI};
-
-mod wire;
+pub use reason::{COUNTER_ROOMS, Hook, Reason, Verdict, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST};
+pub use wire::{ENCAP_LEN, MSS_MARGIN, OUTER_SOURCE_PORTS, TUNNEL_PORT, TUNNEL_VERSION, TUNNEL_VNI};

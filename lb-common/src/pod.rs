@@ -2,7 +2,9 @@
 #![allow(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
 use crate::{
-    BackendEntry, Endpoint, FlowKey, FlowValue, Ip, NodeConfig, Original, PeerEntry, ReverseValue, SlotPair, VipEntry,
+    BackendEntry, BackendStats, DatagramKey, Decision, Endpoint, Endpoint4, FlowEvent, FlowKey4, FlowKey6, FlowValue,
+    Ip, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry, VipOptions,
+    VipStats,
 };
 
 macro_rules! pod {
@@ -16,14 +18,25 @@ macro_rules! pod {
 
 pod!(
     BackendEntry,
+    BackendStats,
+    DatagramKey,
+    Decision,
     Endpoint,
-    FlowKey,
+    Endpoint4,
+    FlowEvent,
+    FlowKey4,
+    FlowKey6,
     FlowValue,
     Ip,
     NodeConfig,
-    Original,
     PeerEntry,
-    ReverseValue,
+    RateBucket,
     SlotPair,
-    VipEntry
+    SocketEntry,
+    SourceKey,
+    SourceKeyV4,
+    Tag,
+    VipEntry,
+    VipOptions,
+    VipStats
 );

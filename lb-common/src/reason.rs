@@ -18,6 +18,8 @@ pub enum Hook {
     Xdp,
     /// The egress program of an uplink.
     Egress,
+    /// The programs on interfaces of local clients.
+    Local,
     /// The socket hooks.
     Socket,
 }
@@ -28,6 +30,7 @@ impl Hook {
         match self {
             Self::Xdp => "xdp",
             Self::Egress => "egress",
+            Self::Local => "local",
             Self::Socket => "socket",
         }
     }
@@ -77,71 +80,152 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Not an IPv4 frame.
-    NotIpv4 = 0, "not_ipv4", Xdp, Pass;
+    /// Neither IPv4 nor IPv6.
+    NotIp = 0, "not_ip", Xdp, Pass;
     /// Headers do not fit in the frame or contradict each other; the stack throws it away.
     Truncated = 1, "truncated", Xdp, Pass;
-    /// IPv4, but neither for a VIP nor from a peer's tunnel.
+    /// Neither for a VIP nor of a balanced flow nor from a peer's tunnel.
     NotVip = 2, "not_vip", Xdp, Pass;
-    /// Inside the VIP range, but no such VIP: the stack answers that it is unreachable.
+    /// Inside a VIP range, but no such VIP: the stack answers that it is unreachable.
     UnknownVip = 3, "unknown_vip", Xdp, Pass;
-    /// Inside the VIP range with a protocol that is not balanced: the stack answers.
+    /// For a VIP range with a protocol that is not balanced: the stack answers.
     VipProtocol = 4, "vip_protocol", Xdp, Pass;
     /// The node has not told its own facts yet.
     NotConfigured = 5, "not_configured", Xdp, Pass;
-    /// Given to a backend on this node.
+    /// Given to a backend on this node through the stack.
     LocalBackend = 6, "local_backend", Xdp, Pass;
-    /// Came through the tunnel and was given to a backend on this node.
+    /// Came through the tunnel and was given to a backend on this node through the stack.
     TunnelDelivered = 7, "tunnel_delivered", Xdp, Pass;
+    /// An ICMP error about a balanced flow, turned towards its backend through the stack.
+    ErrorDelivered = 8, "error_delivered", Xdp, Pass;
+    /// An echo request to a VIP: the stack answers.
+    Echo = 9, "echo", Xdp, Pass;
+    /// More extension headers or VLAN tags than are walked.
+    TooDeep = 10, "too_deep", Xdp, Pass;
+    /// The end of a flow whose backend has just died: the stack resets it.
+    LatePacket = 11, "late_packet", Xdp, Pass;
+    /// An answer of a backend on a node without daemon, with address and ports of the flow restored, for the stack to route.
+    NatRestoredPass = 12, "nat_restored_stack", Xdp, Pass;
+
     /// Sent through the tunnel on the interface it came from.
-    TunnelSent = 8, "tunnel_sent", Xdp, Transmit;
+    TunnelSent = 32, "tunnel_sent", Xdp, Transmit;
+    /// A SYN answered with a cookie.
+    SynCookie = 33, "syn_cookie", Xdp, Transmit;
+    /// A too-big message sent back.
+    TooBigReplied = 34, "too_big_replied", Xdp, Transmit;
+    /// A reset sent back for a flow whose backend is gone.
+    ResetReplied = 35, "reset_replied", Xdp, Transmit;
+    /// Sent on, on the interface it came from, with translated source.
+    NatSent = 36, "nat_sent", Xdp, Transmit;
+    /// An answer with restored source sent on, on the interface it came from.
+    NatRestored = 37, "nat_restored", Xdp, Transmit;
     /// Sent through the tunnel by redirect: on another interface, or on a veth.
-    TunnelRedirected = 9, "tunnel_redirected", Xdp, Transmit;
-    /// A fragment for a VIP.
-    Fragment = 10, "fragment", Xdp, Drop;
+    TunnelRedirected = 40, "tunnel_redirected", Xdp, Transmit;
+    /// Given to a backend on this node past the stack.
+    LocalRedirected = 41, "local_redirected", Xdp, Transmit;
+    /// Came through the tunnel and was given to a backend on this node past the stack.
+    TunnelDeliveredRedirected = 42, "tunnel_delivered_redirected", Xdp, Transmit;
+    /// A tunnel packet of a flow that is not here, sent to the node of its previous backend.
+    SecondChance = 43, "second_chance", Xdp, Transmit;
+    /// As `SynCookie`, `TooBigReplied`, `ResetReplied`, by redirect.
+    ReplyRedirected = 44, "reply_redirected", Xdp, Transmit;
+    /// As `NatSent` and `NatRestored`, by redirect.
+    NatRedirected = 45, "nat_redirected", Xdp, Transmit;
+
+    /// A fragment whose first part was not seen.
+    Fragment = 64, "fragment", Xdp, Drop;
     /// The VIP has no backend that takes connections.
-    NoBackend = 11, "no_backend", Xdp, Drop;
+    NoBackend = 65, "no_backend", Xdp, Drop;
     /// The next hop's link address is not known.
-    NoNeighbour = 12, "no_neighbour", Xdp, Drop;
+    NoNeighbour = 66, "no_neighbour", Xdp, Drop;
     /// No route to the backend's node, or one that cannot be used.
-    NoRoute = 13, "no_route", Xdp, Drop;
-    /// Does not fit the path once wrapped.
-    TooBig = 14, "too_big", Xdp, Drop;
+    NoRoute = 67, "no_route", Xdp, Drop;
+    /// Does not fit the path once wrapped, and nothing could be told to the sender.
+    TooBig = 68, "too_big", Xdp, Drop;
     /// The driver gave no room in front of the packet.
-    NoHeadroom = 15, "no_headroom", Xdp, Drop;
+    NoHeadroom = 69, "no_headroom", Xdp, Drop;
     /// A tunnel packet from somebody who is no peer.
-    TunnelNotPeer = 16, "tunnel_not_peer", Xdp, Drop;
-    /// A tunnel packet whose inside is no whole TCP packet, or not marked.
-    TunnelMalformed = 17, "tunnel_malformed", Xdp, Drop;
+    TunnelNotPeer = 70, "tunnel_not_peer", Xdp, Drop;
+    /// A tunnel packet whose inside is no whole packet of a balanced protocol, or of another tunnel version.
+    TunnelMalformed = 71, "tunnel_malformed", Xdp, Drop;
     /// A tunnel packet whose inside is for no VIP.
-    TunnelNotVip = 18, "tunnel_not_vip", Xdp, Drop;
+    TunnelNotVip = 72, "tunnel_not_vip", Xdp, Drop;
     /// A tunnel packet for a backend that this node does not have.
-    TunnelNotLocal = 19, "tunnel_not_local", Xdp, Drop;
+    TunnelNotLocal = 73, "tunnel_not_local", Xdp, Drop;
+    /// The source is not among those the VIP allows.
+    SourceRefused = 74, "source_refused", Xdp, Drop;
+    /// The VIP's rate of new flows is used up.
+    RateLimited = 75, "rate_limited", Xdp, Drop;
+    /// The VIP has as many open flows as it may.
+    FlowLimit = 76, "flow_limit", Xdp, Drop;
+    /// An acknowledgement with a cookie that is not ours.
+    BadCookie = 77, "bad_cookie", Xdp, Drop;
+    /// The same client port already reaches the same backend through another VIP.
+    TupleConflict = 78, "tuple_conflict", Xdp, Drop;
+    /// No reserved source port is free.
+    NoNatPort = 79, "no_nat_port", Xdp, Drop;
+    /// The flow of an ICMP error is not known.
+    ErrorUnknown = 80, "error_unknown", Xdp, Drop;
+
     /// An answer whose source was turned back into the VIP.
-    Restored = 20, "restored", Egress, Pass;
+    Restored = 96, "restored", Egress, Pass;
     /// Not an answer of a balanced flow.
-    NotBalanced = 21, "not_balanced", Egress, Pass;
+    NotBalanced = 97, "not_balanced", Egress, Pass;
+    /// An ICMP error of a backend whose addresses were turned back into the VIP's.
+    ErrorRestored = 98, "error_restored", Egress, Pass;
     /// An answer that could not be rewritten.
-    RestoreFailed = 22, "restore_failed", Egress, Drop;
+    RestoreFailed = 99, "restore_failed", Egress, Drop;
+
+    /// A packet of a local client that the socket hooks cannot reach, not for a VIP.
+    LocalOther = 104, "local_other", Local, Pass;
+    /// Such a packet for a VIP, given to a backend.
+    LocalBalanced = 105, "local_balanced", Local, Pass;
+    /// An answer to such a client, restored.
+    LocalRestored = 106, "local_restored", Local, Pass;
+    /// Such a packet for a VIP without backends, or for no VIP of the range: the stack answers.
+    LocalRefused = 107, "local_refused", Local, Pass;
+    /// Such a packet that could not be rewritten.
+    LocalFailed = 108, "local_failed", Local, Drop;
+
     /// A call that is not for a VIP.
-    SocketOther = 23, "socket_other", Socket, Pass;
-    /// A connect that was given a backend.
-    SocketBalanced = 24, "socket_balanced", Socket, Pass;
-    /// Inside the VIP range, but no such VIP: refused.
-    SocketUnknownVip = 25, "socket_unknown_vip", Socket, Drop;
+    SocketOther = 112, "socket_other", Socket, Pass;
+    /// A call that was given a backend.
+    SocketBalanced = 113, "socket_balanced", Socket, Pass;
+    /// Inside a VIP range, but no such VIP: refused.
+    SocketUnknownVip = 114, "socket_unknown_vip", Socket, Drop;
     /// The VIP has no backend that takes connections: refused.
-    SocketNoBackend = 26, "socket_no_backend", Socket, Drop;
+    SocketNoBackend = 115, "socket_no_backend", Socket, Drop;
+    /// The VIP's rate or number of flows is used up: refused.
+    SocketLimited = 116, "socket_limited", Socket, Drop;
 }
+
+/// Reasons of [`Hook::Xdp`] below this number pass.
+pub const XDP_TX_FIRST: u32 = 32;
+/// From here on they leave by redirect.
+pub const XDP_REDIRECT_FIRST: u32 = 40;
+/// From here on they are dropped.
+pub const XDP_DROP_FIRST: u32 = 64;
+/// Rooms for counters; every reason's number is below.
+pub const COUNTER_ROOMS: u32 = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_dense_and_labels_unique() {
-        for (i, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!(usize::try_from(reason.index()), Ok(i));
+    fn numbers_ascend_labels_are_unique_and_verdicts_have_their_ranges() {
+        assert!(Reason::ALL.windows(2).all(|pair| pair[0].index() < pair[1].index()));
+        for reason in Reason::ALL {
+            assert!(reason.index() < COUNTER_ROOMS);
             assert_eq!(Reason::ALL.iter().filter(|r| r.as_str() == reason.as_str()).count(), 1);
+            if reason.hook() == Hook::Xdp {
+                let verdict = match reason.index() {
+                    n if n < XDP_TX_FIRST => Verdict::Pass,
+                    n if n < XDP_DROP_FIRST => Verdict::Transmit,
+                    _ => Verdict::Drop,
+                };
+                assert_eq!(reason.verdict(), verdict, "{reason:?}");
+            }
         }
     }
 }

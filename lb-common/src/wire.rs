@@ -6,8 +6,10 @@ pub const TUNNEL_PORT: u16 = 64000;
 /// VXLAN network identifier of packets handed from one node's XDP to another's; no kernel device ever has it.
 pub const TUNNEL_VNI: u32 = 0x00ff_fffe;
 
-/// Destination of the inner Ethernet header: "the source address is a backend" (4 bytes address, 2 bytes port).
-pub const MARKER_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0x52, 0x00, 0x01];
+/// Last byte of the VXLAN header, reserved by RFC 7348: version of the meaning of the inner Ethernet header, which carries
+/// the backend's [`crate::Tag`] as source and, as destination, the tag of the backend that had the flow's hash before
+/// (zero: none). A receiver drops another version.
+pub const TUNNEL_VERSION: u8 = 2;
 
 /// Bytes in front of the inner Ethernet frame: Ethernet 14, IPv4 20, UDP 8, VXLAN 8.
 pub const ENCAP_LEN: usize = 50;

@@ -3,41 +3,86 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::lpm_trie::LpmTrie;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
-    BackendEntry, Endpoint, FlowKey, FlowValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, Original, PeerEntry,
-    Reason, ReverseValue, SlotPair, VipEntry,
+    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue,
+    Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry, Tag,
+    VipEntry, VipOptions, VipStats,
 };
 
-/// Rooms for counters; more than there are reasons, so that a new reason needs no new map.
-const COUNTER_ROOMS: u32 = 64;
 /// Rooms unless user space asks for another number.
 const FLOW_ROOMS: u32 = 262_144;
-const SLOT_PAIRS: u32 = 2_097_152;
-const ORIGINAL_ROOMS: u32 = 65_536;
+const FLOW6_ROOMS: u32 = 65_536;
+const HALF_ROOMS: u32 = 65_536;
+const HALF6_ROOMS: u32 = 16_384;
+const SLOT_PAIRS: u32 = 524_288;
+const SOCKET_ROOMS: u32 = 65_536;
+const VIP_ROOMS: u32 = 4_096;
+const SOURCE_ROOMS: u32 = 16_384;
+const EVENT_BYTES: u32 = 1 << 20;
 
 #[map]
 pub(crate) static LAYOUT: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static NODE: Array<NodeConfig> = Array::with_max_entries(1, 0);
 #[map]
-pub(crate) static VIPS: HashMap<Endpoint, VipEntry> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
+pub(crate) static VIPS4: HashMap<Endpoint4, VipEntry> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static VIPS6: HashMap<Endpoint, VipEntry> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
+/// By `VipEntry::id`, as are the three below.
+#[map]
+pub(crate) static VIP_OPTIONS: Array<VipOptions> = Array::with_max_entries(VIP_ROOMS, BPF_F_MMAPABLE);
+/// What the client sees: from the id back to the VIP, for answers.
+#[map]
+pub(crate) static VIP_ENDPOINTS: Array<Endpoint> = Array::with_max_entries(VIP_ROOMS, 0);
+#[map]
+pub(crate) static VIP_STATS: PerCpuArray<VipStats> = PerCpuArray::with_max_entries(VIP_ROOMS, 0);
+#[map]
+pub(crate) static VIP_RATES: PerCpuArray<RateBucket> = PerCpuArray::with_max_entries(VIP_ROOMS, 0);
 #[map]
 pub(crate) static SLOTS: Array<SlotPair> = Array::with_max_entries(SLOT_PAIRS, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static BACKENDS: Array<BackendEntry> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-pub(crate) static LOCALS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+pub(crate) static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+/// All VIPs of a shared backend: up to eight ids, 0 ends the list; by backend index.
+#[map]
+pub(crate) static BACKEND_VIPS: HashMap<u32, [u16; 8]> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+/// Open connections of this node's sockets; by backend index, mapped by user space.
+#[map]
+pub(crate) static OPEN_SOCKETS: Array<u64> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
+/// Every live backend of the cluster.
+#[map]
+pub(crate) static TAGS: HashMap<Tag, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static PEERS: HashMap<Ip, PeerEntry> = HashMap::with_max_entries(MAX_PEERS, BPF_F_NO_PREALLOC);
+/// Sources that VIPs allow; key data: `VipEntry::id` (host order) and the address.
 #[map]
-pub(crate) static FLOWS: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(FLOW_ROOMS, 0);
+pub(crate) static SOURCES4: LpmTrie<[u32; 2], u8> = LpmTrie::with_max_entries(SOURCE_ROOMS, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static REVERSE: LruHashMap<FlowKey, ReverseValue> = LruHashMap::with_max_entries(FLOW_ROOMS, 0);
+pub(crate) static SOURCES6: LpmTrie<[u32; 5], u8> = LpmTrie::with_max_entries(SOURCE_ROOMS, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static ORIGINALS: LruHashMap<u64, Original> = LruHashMap::with_max_entries(ORIGINAL_ROOMS, 0);
+pub(crate) static FLOWS4: LruHashMap<FlowKey4, FlowValue> = LruHashMap::with_max_entries(FLOW_ROOMS, 0);
+#[map]
+pub(crate) static FLOWS6: LruHashMap<FlowKey6, FlowValue> = LruHashMap::with_max_entries(FLOW6_ROOMS, 0);
+/// Flows of which only a SYN was seen: a flood of SYNs evicts only these.
+#[map]
+pub(crate) static HALF4: LruHashMap<FlowKey4, FlowValue> = LruHashMap::with_max_entries(HALF_ROOMS, 0);
+#[map]
+pub(crate) static HALF6: LruHashMap<FlowKey6, FlowValue> = LruHashMap::with_max_entries(HALF6_ROOMS, 0);
+#[map]
+pub(crate) static SOCKETS: LruHashMap<u64, SocketEntry> = LruHashMap::with_max_entries(SOCKET_ROOMS, 0);
+#[map]
+pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, SocketEntry> = LruHashMap::with_max_entries(SOCKET_ROOMS, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_ROOMS, 0);
+#[map]
+pub(crate) static DECISION: PerCpuArray<Decision> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+#[map]
+pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Counts an end.
 #[inline(always)]
