@@ -197,6 +197,8 @@ reasons! {
     SocketNoBackend = 115, "socket_no_backend", Socket, Drop;
     /// The VIP's rate or number of flows is used up: refused.
     SocketLimited = 116, "socket_limited", Socket, Drop;
+    /// The VIP does not allow this node or the address the socket is bound to: refused.
+    SocketSourceRefused = 117, "socket_source_refused", Socket, Drop;
 }
 
 /// Reasons of [`Hook::Xdp`] below this number pass.

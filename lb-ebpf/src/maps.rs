@@ -6,9 +6,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
-    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue,
-    Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry, Tag,
-    VipEntry, VipOptions, VipStats,
+    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
+    FlowValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
+    Tag, VipEntry, VipOptions, VipStats,
 };
 
 /// Rooms unless user space asks for another number.
@@ -17,7 +17,8 @@ const FLOW6_ROOMS: u32 = 65_536;
 const HALF_ROOMS: u32 = 65_536;
 const HALF6_ROOMS: u32 = 16_384;
 const SLOT_PAIRS: u32 = 524_288;
-const SOCKET_ROOMS: u32 = 65_536;
+const SOCKET_ROOMS: u32 = 131_072;
+const DATAGRAM_ROOMS: u32 = 65_536;
 const VIP_ROOMS: u32 = 4_096;
 const SOURCE_ROOMS: u32 = 16_384;
 const EVENT_BYTES: u32 = 1 << 20;
@@ -71,10 +72,14 @@ pub(crate) static FLOWS6: LruHashMap<FlowKey6, FlowValue> = LruHashMap::with_max
 pub(crate) static HALF4: LruHashMap<FlowKey4, FlowValue> = LruHashMap::with_max_entries(HALF_ROOMS, 0);
 #[map]
 pub(crate) static HALF6: LruHashMap<FlowKey6, FlowValue> = LruHashMap::with_max_entries(HALF6_ROOMS, 0);
+/// Connected sockets, from `connect` to `close`. No entry may be thrown out: `OPEN_SOCKETS` counts each.
 #[map]
-pub(crate) static SOCKETS: LruHashMap<u64, SocketEntry> = LruHashMap::with_max_entries(SOCKET_ROOMS, 0);
+pub(crate) static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(SOCKET_ROOMS, BPF_F_NO_PREALLOC);
+/// New connections of sockets; by `VipEntry::id`.
 #[map]
-pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, SocketEntry> = LruHashMap::with_max_entries(SOCKET_ROOMS, 0);
+pub(crate) static SOCKET_RATES: Array<RateBucket> = Array::with_max_entries(VIP_ROOMS, 0);
+#[map]
+pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, SocketEntry> = LruHashMap::with_max_entries(DATAGRAM_ROOMS, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_ROOMS, 0);
 #[map]
@@ -115,9 +120,14 @@ pub(crate) fn live_backend(index: u32) -> Option<&'static BackendEntry> {
         .filter(|backend| backend.flags & lb_common::backend_flags::LIVE != 0)
 }
 
-/// The table entry of a VIP.
+/// What the tables say of a VIP.
 #[inline(always)]
-pub(crate) fn vip(endpoint: &Endpoint) -> Option<VipEntry> {
-    // SAFETY: user space replaces entries whole, and the word that matters is read as one.
-    unsafe { VIPS.get(endpoint) }.copied()
+pub(crate) fn vip_of(endpoint: &Endpoint) -> Option<VipEntry> {
+    // SAFETY: user space replaces entries whole, and the words that matter are read as one.
+    let entry = match endpoint.addr.as_v4() {
+        Some(v4) => unsafe { VIPS4.get(Endpoint4::new(v4, endpoint.port, endpoint.protocol)) },
+        None => unsafe { VIPS6.get(endpoint) },
+    };
+    // A copy: the room of an entry that is removed is used again at once.
+    entry.copied()
 }

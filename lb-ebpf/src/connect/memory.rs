@@ -1,0 +1,61 @@
+//! What is remembered of sockets, and the count of open connections by backend.
+#![allow(unsafe_code, reason = "map values are shared with other CPUs and user space")]
+
+use lb_common::{BackendEntry, DatagramKey, SocketEntry};
+
+use crate::atomic;
+use crate::maps::{DATAGRAMS, OPEN_SOCKETS, SOCKETS, live_backend};
+
+/// Remembers a connected socket and counts it. The socket's old entry has been forgotten.
+#[inline(always)]
+pub(crate) fn remember(cookie: u64, entry: &mut SocketEntry) {
+    entry.counted = 1;
+    // A socket that finds no room shows the backend as its peer and is not counted; it works all the same.
+    if SOCKETS.insert(cookie, &*entry, 0).is_ok()
+        && let Some(open) = OPEN_SOCKETS.get_ptr_mut(entry.backend)
+    {
+        atomic::add(open, 1);
+    }
+}
+
+/// What a connected socket asked for.
+#[inline(always)]
+pub(crate) fn remembered(cookie: u64) -> Option<&'static SocketEntry> {
+    // SAFETY: only the socket's own calls, which the kernel lets in one at a time, change its entry.
+    unsafe { SOCKETS.get(cookie) }
+}
+
+/// The socket is closed, or connects anew: exactly once for each `remember`, since the entry goes with it.
+#[inline(always)]
+pub(crate) fn forget(cookie: u64) {
+    let Some(entry) = remembered(cookie).copied() else {
+        return;
+    };
+    if SOCKETS.remove(cookie).is_err() {
+        return;
+    }
+    if entry.counted != 0
+        && let Some(open) = OPEN_SOCKETS.get_ptr_mut(entry.backend)
+    {
+        atomic::add(open, -1);
+    }
+    if entry.protocol == UDP
+        && let Some(backend) = live_backend(entry.backend)
+    {
+        let _ = DATAGRAMS.remove(by_backend(cookie, backend));
+    }
+}
+
+pub(crate) const UDP: u8 = 17;
+
+/// Key of the way back.
+#[inline(always)]
+pub(crate) fn by_backend(cookie: u64, backend: &BackendEntry) -> DatagramKey {
+    DatagramKey {
+        cookie,
+        addr: backend.addr,
+        port: backend.port,
+        by_vip: 0,
+        zero: [0; 5],
+    }
+}
