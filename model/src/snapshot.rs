@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::{AgentId, FrameworkId, FrameworkInfo, Generation, Ipv4Net, Protocol, SharedMap, Task, TaskId};
+use crate::{
+    AgentId, FrameworkId, FrameworkInfo, Generation, Ipv4Net, Protocol, ServiceOptions, SharedMap, Task, TaskId,
+};
 
 /// The name of a named VIP: label and framework, both as cleaned for DNS.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +57,7 @@ pub struct Backend {
     pub addr: IpAddr,
     /// Port there.
     pub port: u16,
-    /// 1 takes new connections, 0 only keeps old ones.
+    /// Relative share of new connections, 1 unless told otherwise; 0 only keeps old ones.
     pub weight: u16,
     /// The agent it runs on.
     pub agent: AgentId,
@@ -74,6 +76,8 @@ pub struct Service {
     pub name: Option<VipName>,
     /// Sorted by (address, port, task), without duplicates.
     pub backends: Vec<Backend>,
+    /// What its tasks ask of the load balancer.
+    pub options: ServiceOptions,
 }
 
 /// A node that the data plane and the overlay know.

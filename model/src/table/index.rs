@@ -7,10 +7,12 @@ use std::sync::Arc;
 use super::TaskKey;
 use super::reject::{RejectReason, Rejected};
 use crate::address::Places;
-use crate::{Backend, Service, SharedMap, Vip6Range, VipAddress, VipKey, VipName, VipRange, VipTarget};
+use crate::{Backend, Service, ServiceOptions, SharedMap, Vip6Range, VipAddress, VipKey, VipName, VipRange, VipTarget};
 
 /// How a name was written: framework and label, before they were cleaned.
 pub(super) type Spelling = (String, String);
+
+type Options = BTreeMap<VipKey, ServiceOptions>;
 
 /// What one task adds to the picture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(super) struct Share {
     pub(super) names: Vec<(VipName, Spelling)>,
     /// Each VIP it declares with one backend of it.
     pub(super) backends: Vec<(VipKey, Backend)>,
+    /// What it asks for its VIPs, where that is anything.
+    pub(super) options: Options,
     /// What of it had to be left out.
     pub(super) rejected: Vec<Rejected>,
 }
@@ -27,6 +31,7 @@ pub(super) struct Share {
 ///
 /// # Invariants
 /// - `declared` is the union of all shares; no VIP in it is without a backend.
+/// - `asked` holds the options of all shares; no VIP in it is without any.
 /// - `names` holds every name of every share; their addresses are those of [`Places`].
 /// - `services` holds, for each address, the backends of every VIP in `by_address` there.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,7 @@ pub(super) struct ServiceIndex {
     places: Places,
     places6: Places,
     declared: BTreeMap<VipKey, BTreeSet<Backend>>,
+    asked: BTreeMap<VipKey, BTreeMap<TaskKey, ServiceOptions>>,
     /// Where each declared VIP listens at present.
     listens: BTreeMap<VipKey, Vec<VipAddress>>,
     by_address: BTreeMap<VipAddress, BTreeSet<VipKey>>,
@@ -100,6 +106,7 @@ impl ServiceIndex {
             for (name, spelling) in &old.names {
                 self.remove_name(name, spelling, &mut moved);
             }
+            self.ask(&task, &old.options, &share.options, &mut touched);
             for (vip, backend) in old.backends {
                 if let Some(backends) = self.declared.get_mut(&vip) {
                     backends.remove(&backend);
@@ -119,6 +126,24 @@ impl ServiceIndex {
             touched.extend(self.keys_of(&name));
         }
         self.rebuild(&touched)
+    }
+
+    /// Replaces what one task asks for its VIPs.
+    fn ask(&mut self, task: &TaskKey, old: &Options, new: &Options, touched: &mut BTreeSet<VipKey>) {
+        for vip in old.keys() {
+            touched.insert(vip.clone());
+            if let Some(asked) = self.asked.get_mut(vip) {
+                asked.remove(task);
+                if asked.is_empty() {
+                    self.asked.remove(vip);
+                }
+            }
+        }
+        for (vip, options) in new {
+            touched.insert(vip.clone());
+            let asked = self.asked.entry(vip.clone()).or_default();
+            asked.insert(task.clone(), options.clone());
+        }
     }
 
     fn keep(&mut self, task: TaskKey, share: Share) {
@@ -196,7 +221,7 @@ impl ServiceIndex {
         let mut changed = false;
         for at in dirty {
             let keys = self.by_address.get(&at);
-            let service = keys.and_then(|keys| merge(at, keys, &self.declared));
+            let service = keys.and_then(|keys| merge(at, keys, &self.declared, &self.asked));
             if keys.is_some_and(BTreeSet::is_empty) {
                 self.by_address.remove(&at);
             }
@@ -243,16 +268,26 @@ fn named(key: &VipKey) -> Option<&VipName> {
 }
 
 /// The service at one address: a VIP declared by the very address that a name hashes to shares its backends with it.
-fn merge(at: VipAddress, keys: &BTreeSet<VipKey>, declared: &BTreeMap<VipKey, BTreeSet<Backend>>) -> Option<Service> {
+fn merge(
+    at: VipAddress,
+    keys: &BTreeSet<VipKey>,
+    declared: &BTreeMap<VipKey, BTreeSet<Backend>>,
+    asked: &BTreeMap<VipKey, BTreeMap<TaskKey, ServiceOptions>>,
+) -> Option<Service> {
     let all = keys.iter().filter_map(|key| declared.get(key)).flatten();
     let backends: BTreeSet<Backend> = all.filter(|b| b.addr.is_ipv4() == at.addr.is_ipv4()).cloned().collect();
     if backends.is_empty() {
         return None;
     }
     let name = keys.iter().find_map(named).cloned();
+    let mut options = ServiceOptions::default();
+    for one in keys.iter().filter_map(|key| asked.get(key)).flat_map(BTreeMap::values) {
+        options.join(one);
+    }
     Some(Service {
         vip: at,
         name,
         backends: backends.into_iter().collect(),
+        options,
     })
 }

@@ -20,17 +20,35 @@ pub enum RejectReason {
     OutOfAddresses,
     /// Names that are written differently and come out the same once cleaned: they are one service.
     NameClash,
+    /// A `revere.weight` that is none.
+    OptionWeight,
+    /// A `revere.affinity` that is not known.
+    OptionAffinity,
+    /// A `revere.max-rate` or `revere.max-connections` that is no limit.
+    OptionLimit,
+    /// A `revere.allow` that is no list of prefixes.
+    OptionAllow,
+    /// A `revere.reset` that is neither true nor false.
+    OptionReset,
+    /// A `revere.*` label that nothing reads.
+    OptionUnknown,
 }
 
 impl RejectReason {
     /// All reasons, for counters that start at zero.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::VipLabel,
         Self::VipPortLabel,
         Self::NoAddress,
         Self::UnresolvedAgent,
         Self::OutOfAddresses,
         Self::NameClash,
+        Self::OptionWeight,
+        Self::OptionAffinity,
+        Self::OptionLimit,
+        Self::OptionAllow,
+        Self::OptionReset,
+        Self::OptionUnknown,
     ];
 
     /// The word used in logs and metrics.
@@ -42,6 +60,12 @@ impl RejectReason {
             Self::UnresolvedAgent => "unresolved_agent",
             Self::OutOfAddresses => "out_of_addresses",
             Self::NameClash => "name_clash",
+            Self::OptionWeight => "option_weight",
+            Self::OptionAffinity => "option_affinity",
+            Self::OptionLimit => "option_limit",
+            Self::OptionAllow => "option_allow",
+            Self::OptionReset => "option_reset",
+            Self::OptionUnknown => "option_unknown",
         }
     }
 }

@@ -5,17 +5,23 @@ use std::net::IpAddr;
 use super::index::Share;
 use super::reject::{RejectReason, Rejected};
 use crate::{
-    Backend, FrameworkInfo, Node, PortScope, Protocol, Task, TaskPort, VipLabelError, VipTarget, is_vip_label,
-    is_vip_port_label, parse_vip, split_vip_port,
+    Backend, FrameworkInfo, Node, PortScope, Protocol, ServiceOptions, Task, TaskPort, VipLabelError, VipTarget,
+    is_vip_label, is_vip_port_label, parse_vip, port_options, split_vip_port,
 };
 
 /// Everything the task declares, each thing by itself: what is wrong with one costs the others nothing.
 pub(super) fn share(task: &Task, node: &Node, framework: &FrameworkInfo) -> Share {
     let mut share = Share::default();
     for port in &task.ports {
+        let from = share.backends.len();
+        let mut declares = false;
         for (_, value) in port.labels.iter().filter(|(key, _)| is_vip_label(key)) {
             let places = reach(task, port, node);
             add(&mut share, task, node, framework, port.protocol, value, &places);
+            declares = true;
+        }
+        if declares {
+            ask(&mut share, task, port, from);
         }
     }
     for (key, value) in task.labels.iter().filter(|(key, _)| is_vip_port_label(key)) {
@@ -28,6 +34,20 @@ pub(super) fn share(task: &Task, node: &Node, framework: &FrameworkInfo) -> Shar
         }
     }
     share
+}
+
+/// What a port's labels ask for counts for all that it declares: the backends from `from` on.
+fn ask(share: &mut Share, task: &Task, port: &TaskPort, from: usize) {
+    let asked = port_options(&port.labels);
+    for error in &asked.errors {
+        reject(share, error.reason(), task, error);
+    }
+    for (vip, backend) in share.backends.iter_mut().skip(from) {
+        backend.weight *= asked.weight.unwrap_or(1);
+        if asked.service != ServiceOptions::default() {
+            share.options.entry(vip.clone()).or_default().join(&asked.service);
+        }
+    }
 }
 
 fn reject(share: &mut Share, reason: RejectReason, task: &Task, what: &dyn std::fmt::Display) {
