@@ -134,6 +134,7 @@ fn snapshot() -> Snapshot {
             vip,
             name: None,
             backends,
+            options: model::ServiceOptions::default(),
         };
         (vip, Arc::new(service))
     });

@@ -7,15 +7,6 @@ use model::VipAddress;
 
 use crate::{BackendKey, BackendState};
 
-/// A backend as the maps have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActualBackend {
-    /// Its index.
-    pub index: u32,
-    /// Its facts.
-    pub state: BackendState,
-}
-
 /// What the maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actual {
@@ -24,7 +15,7 @@ pub struct Actual {
     /// Fingerprints of the backend sets by VIP; `None` when the VIP's slots name backends that are gone.
     pub vips: BTreeMap<VipAddress, Option<u64>>,
     /// Backends by key.
-    pub backends: BTreeMap<BackendKey, ActualBackend>,
+    pub backends: BTreeMap<BackendKey, BackendState>,
     /// Peers.
     pub peers: BTreeSet<Ipv4Addr>,
     /// Names of hooks that are not attached (any more), for example `xdp-eth0`.

@@ -3,10 +3,14 @@
 use std::net::Ipv4Addr;
 
 use aya::maps::MapError;
-use lb_common::{BackendEntry, Be16, Endpoint, Ip, PeerEntry, VipEntry, backend_flags};
-use model::{Generation, VipAddress};
+use lb_common::{Ip, PeerEntry};
+use model::Generation;
 
-use crate::{BackendKey, BackendState, DesiredVip, Lb, Op, OpenError, Plan, fill_table, open};
+use crate::{BackendKey, Lb, Op, OpenError, Plan, open};
+
+mod backend;
+mod previous;
+mod vip;
 
 /// Why one step failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,14 +24,30 @@ pub enum ApplyError {
         source: MapError,
     },
     /// The slot array is full.
-    #[error("no {wanted} free slots in a row are left; start the node with more slots")]
+    #[error("no {wanted} free slots in a row are left of {all}; start the node with more slots")]
     NoSlots {
         /// Slots the VIP's table needs.
         wanted: u32,
+        /// Slots there are.
+        all: u32,
+    },
+    /// One VIP has more backends than a table is made for.
+    #[error("the VIP has {found} backends that take connections; {most} are the most one VIP may have")]
+    TooManyBackends {
+        /// How many it has.
+        found: usize,
+        /// How many it may have.
+        most: usize,
     },
     /// All indices are taken.
-    #[error("the table of backends is full")]
-    NoBackends,
+    #[error("the table of backends has {0} rooms and is full; start the node with more")]
+    NoBackends(u32),
+    /// All numbers are taken.
+    #[error("the tables of VIPs have {0} rooms and are full; start the node with more")]
+    NoVips(u32),
+    /// Another backend's name within the cluster is the same.
+    #[error("backend {0:?} has the tag of another backend that lives; it gets no packets from other nodes")]
+    TagTaken(BackendKey),
     /// A VIP names a backend whose own step failed.
     #[error("backend {0:?} of the VIP is not in the table of backends")]
     UnknownBackend(BackendKey),
@@ -68,14 +88,10 @@ fn step(lb: &mut Lb, op: &Op) -> Result<(), ApplyError> {
             let put = lb.maps.peers.insert(Ip::from(*ip), PeerEntry::default(), 0);
             put.map_err(map("PEERS"))
         }
-        Op::PutBackend(key, state) => put_backend(lb, key, state),
-        Op::PutVip(address, vip) => put_vip(lb, address, vip),
-        Op::RemoveVip(address) => {
-            lb.maps.vips.remove(&endpoint(address)).map_err(map("VIPS"))?;
-            free_table(lb, address);
-            Ok(())
-        }
-        Op::RemoveBackend(key) => remove_backend(lb, key),
+        Op::PutBackend(key, state) => backend::put(lb, key, state),
+        Op::PutVip(address, vip) => vip::put(lb, address, vip),
+        Op::RemoveVip(address) => vip::remove(lb, address),
+        Op::RemoveBackend(key) => backend::remove(lb, key),
         Op::RemovePeer(ip) => lb.maps.peers.remove(&Ip::from(*ip)).map_err(map("PEERS")),
     }
 }
@@ -84,61 +100,10 @@ fn map(map: &'static str) -> impl Fn(MapError) -> ApplyError {
     move |source| ApplyError::Map { map, source }
 }
 
-fn endpoint(address: &VipAddress) -> Endpoint {
-    Endpoint::new(
-        Ip::from(address.addr),
-        Be16::new(address.port),
-        address.protocol.number(),
-    )
-}
-
-fn own_endpoint(key: &BackendKey) -> Endpoint {
-    Endpoint::new(Ip::from(key.addr), Be16::new(key.port), key.protocol.number())
-}
-
 fn set_own(lb: &mut Lb, own: Ipv4Addr) -> Result<(), ApplyError> {
     let mut node = lb.maps.node.get(&0, 0).map_err(map("NODE"))?;
     node.own = Ip::from(own);
     lb.maps.node.set(0, node, 0).map_err(map("NODE"))
-}
-
-fn put_backend(lb: &mut Lb, key: &BackendKey, state: &BackendState) -> Result<(), ApplyError> {
-    let known = lb.indices.get(key).is_some();
-    let index = lb.indices.take(*key).ok_or(ApplyError::NoBackends)?;
-    let old = lb.maps.backends.get(&index, 0).map_err(map("BACKENDS"))?;
-    let mut flags = backend_flags::LIVE;
-    if state.open {
-        flags |= backend_flags::OPEN;
-    }
-    if state.local {
-        flags |= backend_flags::LOCAL;
-    }
-    let entry = BackendEntry {
-        addr: Ip::from(key.addr),
-        node: Ip::from(state.node),
-        port: Be16::new(key.port),
-        protocol: key.protocol.number(),
-        flags,
-        generation: if known {
-            old.generation.max(1)
-        } else {
-            next(old.generation)
-        },
-    };
-    lb.maps.backends.set(index, entry, 0).map_err(map("BACKENDS"))?;
-    if state.local {
-        lb.maps
-            .locals
-            .insert(own_endpoint(key), index, 0)
-            .map_err(map("LOCALS"))
-    } else {
-        absent_is_fine(lb.maps.locals.remove(&own_endpoint(key))).map_err(map("LOCALS"))
-    }
-}
-
-/// The generation of an index's next owner; never 0, which marks an index that was never used.
-fn next(generation: u32) -> u32 {
-    generation.wrapping_add(1).max(1)
 }
 
 fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
@@ -147,48 +112,4 @@ fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         other => other,
     }
-}
-
-fn put_vip(lb: &mut Lb, address: &VipAddress, vip: &DesiredVip) -> Result<(), ApplyError> {
-    let mut indices = Vec::with_capacity(vip.weights.len());
-    for key in vip.weights.keys() {
-        indices.push(lb.indices.get(key).ok_or(ApplyError::UnknownBackend(*key))?);
-    }
-    let table = fill_table(vip);
-    let wanted = u32::try_from(table.len()).unwrap_or(u32::MAX);
-    let offset = lb.ranges.take(wanted).ok_or(ApplyError::NoSlots { wanted })?;
-    let first = usize::try_from(offset).unwrap_or(usize::MAX);
-    for (slot, position) in table.iter().enumerate() {
-        lb.maps.slots.store(first + slot, indices[*position]);
-    }
-    let entry = VipEntry::new(offset, wanted, vip.fingerprint());
-    if let Err(source) = lb.maps.vips.insert(endpoint(address), entry, 0) {
-        if wanted > 0 {
-            lb.ranges.free(offset);
-        }
-        return Err(ApplyError::Map { map: "VIPS", source });
-    }
-    free_table(lb, address);
-    lb.tables.insert(*address, (offset, wanted));
-    Ok(())
-}
-
-fn free_table(lb: &mut Lb, address: &VipAddress) {
-    if let Some((offset, len)) = lb.tables.remove(address)
-        && len > 0
-    {
-        lb.ranges.free(offset);
-    }
-}
-
-fn remove_backend(lb: &mut Lb, key: &BackendKey) -> Result<(), ApplyError> {
-    absent_is_fine(lb.maps.locals.remove(&own_endpoint(key))).map_err(map("LOCALS"))?;
-    let Some(index) = lb.indices.get(key) else {
-        return Ok(());
-    };
-    let mut entry = lb.maps.backends.get(&index, 0).map_err(map("BACKENDS"))?;
-    entry.flags = 0;
-    lb.maps.backends.set(index, entry, 0).map_err(map("BACKENDS"))?;
-    lb.indices.free(key);
-    Ok(())
 }

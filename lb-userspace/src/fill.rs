@@ -10,6 +10,9 @@ const SIZES: [u32; 11] = [127, 251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749,
 /// Slots per backend: at this many a share is within the wanted spread.
 const SLOTS_PER_BACKEND: usize = 100;
 
+/// Most backends of one VIP that take connections.
+pub const MAX_MEMBERS: usize = 10_000;
+
 /// The number of slots for so many backends; 0 for none.
 pub fn table_size(backends: usize) -> u32 {
     if backends == 0 {
@@ -32,16 +35,21 @@ struct Candidate {
 /// Gives each slot to the open backend with the highest score for it among those that still have room
 /// (rendezvous hashing with bounded load): shares are even to a slot, and few slots move when a backend goes.
 ///
-/// The result holds positions in the order of `vip.weights`. A function of the set alone: no order of events, no seed.
+/// The result holds positions in the order of `vip.members`. A function of the set alone: no order of events, no seed.
 pub fn fill_table(vip: &DesiredVip) -> Vec<usize> {
-    let open = || vip.weights.iter().enumerate().filter(|(_, (_, weight))| **weight > 0);
+    let open = || {
+        vip.members
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, member))| member.weight > 0)
+    };
     let size = table_size(open().count());
-    let total: u64 = open().map(|(_, (_, weight))| u64::from(*weight)).sum();
+    let total: u64 = open().map(|(_, (_, member))| u64::from(member.weight)).sum();
     let mut candidates: Vec<Candidate> = open()
-        .map(|(position, (key, weight))| Candidate {
+        .map(|(position, (key, member))| Candidate {
             seed: seed(key),
-            weight: f64::from(*weight),
-            room: room(size, *weight, total),
+            weight: f64::from(member.weight),
+            room: room(size, member.weight, total),
             position,
         })
         .collect();
@@ -93,6 +101,7 @@ fn mix(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Member;
     use model::Protocol;
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
@@ -105,14 +114,23 @@ mod tests {
         }
     }
 
+    fn member(weight: u16) -> Member {
+        Member {
+            weight,
+            node: Ipv4Addr::LOCALHOST,
+            local: true,
+        }
+    }
+
     fn vip(members: impl IntoIterator<Item = u32>) -> DesiredVip {
         DesiredVip {
-            weights: members.into_iter().map(|n| (key(n), 1)).collect(),
+            members: members.into_iter().map(|n| (key(n), member(1))).collect(),
+            ..DesiredVip::default()
         }
     }
 
     fn owners(vip: &DesiredVip) -> Vec<BackendKey> {
-        let keys: Vec<BackendKey> = vip.weights.keys().copied().collect();
+        let keys: Vec<BackendKey> = vip.members.keys().copied().collect();
         fill_table(vip).into_iter().map(|position| keys[position]).collect()
     }
 
@@ -141,7 +159,7 @@ mod tests {
         #[test]
         fn weight_zero_gets_no_slot(n in 1_u32..10, closed in 0_u32..10) {
             let mut vip = vip(0..n);
-            vip.weights.insert(key(closed), 0);
+            vip.members.insert(key(closed), member(0));
             prop_assert!(!owners(&vip).contains(&key(closed)));
         }
     }

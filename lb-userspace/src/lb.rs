@@ -1,41 +1,91 @@
 //! The handle: the loaded programs, the open maps and the bookkeeping beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
-use lb_common::{BackendEntry, Endpoint, Ip, NodeConfig, PeerEntry, Reason, VipEntry};
-use model::{Generation, VipAddress};
+use lb_common::{
+    BackendEntry, BackendStats, Decision, Endpoint, Endpoint4, Ip, NodeConfig, PeerEntry, RateBucket, Reason, Tag,
+    VipEntry, VipOptions, VipStats,
+};
+use model::{Cidr, Generation, VipAddress};
 
 use crate::Config;
 use crate::open::remove_filter;
 use crate::raw::SlotMemory;
-use crate::slots::{Indices, Ranges};
+use crate::slots::{Ids, Indices, Ranges};
 
 /// The load balancer's kernel side, held open. Dropping it leaves everything attached and forwarding.
 pub struct Lb {
     pub(crate) config: Config,
     pub(crate) ebpf: Ebpf,
+    /// Names of all hooks this object and configuration have, in the order in which they are attached.
+    pub(crate) hooks: Vec<String>,
     /// Passes on what the programs logged; there only while tracing.
     pub(crate) drain: Option<Box<dyn FnMut() + Send>>,
     pub(crate) maps: Maps,
+    pub(crate) book: Book,
+    pub(crate) generation: Generation,
+}
+
+/// What is where in the maps.
+pub(crate) struct Book {
     pub(crate) ranges: Ranges,
     pub(crate) indices: Indices,
-    pub(crate) tables: BTreeMap<VipAddress, (u32, u32)>,
-    pub(crate) generation: Generation,
+    pub(crate) ids: Ids,
+    pub(crate) vips: BTreeMap<VipAddress, VipRecord>,
+    /// When `previous` tables are to be emptied, in seconds of the monotonic clock.
+    pub(crate) expiries: BTreeSet<(u64, VipAddress)>,
+}
+
+impl Book {
+    /// Empty.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            ranges: Ranges::new(config.slots),
+            indices: Indices::new(config.backends),
+            ids: Ids::new(config.vips),
+            vips: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+        }
+    }
+}
+
+/// A VIP as its map has it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VipRecord {
+    pub(crate) entry: VipEntry,
+    /// When `entry.previous` is to be emptied.
+    pub(crate) until: u64,
+    /// Whether its options were ever other than none.
+    pub(crate) limited: bool,
+    /// Its ranges in the tries of sources.
+    pub(crate) sources: BTreeSet<Cidr>,
 }
 
 /// The maps, typed.
 pub(crate) struct Maps {
-    pub(crate) vips: HashMap<MapData, Endpoint, VipEntry>,
+    pub(crate) vips4: HashMap<MapData, Endpoint4, VipEntry>,
+    pub(crate) vips6: HashMap<MapData, Endpoint, VipEntry>,
+    pub(crate) vip_options: Array<MapData, VipOptions>,
+    pub(crate) vip_endpoints: Array<MapData, Endpoint>,
+    pub(crate) vip_stats: PerCpuArray<MapData, VipStats>,
+    pub(crate) vip_rates: PerCpuArray<MapData, RateBucket>,
     pub(crate) backends: Array<MapData, BackendEntry>,
-    pub(crate) locals: HashMap<MapData, Endpoint, u32>,
+    pub(crate) backend_stats: PerCpuArray<MapData, BackendStats>,
+    pub(crate) backend_vips: HashMap<MapData, u32, [u16; 8]>,
+    pub(crate) open_sockets: Array<MapData, u64>,
+    pub(crate) tags: HashMap<MapData, Tag, u32>,
+    pub(crate) sources4: LpmTrie<MapData, [u32; 2], u8>,
+    pub(crate) sources6: LpmTrie<MapData, [u32; 5], u8>,
     pub(crate) peers: HashMap<MapData, Ip, PeerEntry>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     pub(crate) node: Array<MapData, NodeConfig>,
+    pub(crate) decision: PerCpuArray<MapData, Decision>,
     pub(crate) slots: SlotMemory,
 }
 

@@ -2,6 +2,7 @@
 
 mod actual;
 mod apply;
+mod clock;
 mod desired;
 mod fill;
 mod lb;
@@ -12,13 +13,13 @@ mod raw;
 mod run;
 mod slots;
 
-pub use actual::{Actual, ActualBackend};
+pub use actual::Actual;
 pub use apply::{ApplyError, Report, apply};
-pub use desired::{BackendKey, BackendState, Desired, DesiredVip, desired};
-pub use fill::{fill_table, table_size};
+pub use desired::{BackendKey, BackendState, Desired, DesiredVip, Member, Touched, VIPS_PER_BACKEND, desired};
+pub use fill::{MAX_MEMBERS, fill_table, table_size};
 pub use lb::{CountersError, DetachError, Lb, ProgramStats};
 pub use lb_common::{Hook, Reason, Verdict};
 pub use observe::{ObserveError, observe};
 pub use open::{Config, EgressHook, OpenError, Opened, XdpMode};
-pub use plan::{Op, Plan, plan};
+pub use plan::{Op, Plan, plan, plan_touched};
 pub use run::{PacketRun, RunError};

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use aya::maps::MapError;
-use lb_common::{BackendEntry, Endpoint, Ip, MAX_BACKENDS, backend_flags};
-use model::{Protocol, VipAddress};
+use lb_common::{BackendEntry, Endpoint, Ip, TableRange, VipEntry, backend_flags, vip_flags};
+use model::{Cidr, Protocol, VipAddress};
 
-use crate::slots::{Indices, Ranges};
-use crate::{Actual, ActualBackend, BackendKey, BackendState, Lb, open};
+use crate::lb::{Book, VipRecord};
+use crate::slots::Indices;
+use crate::{Actual, BackendKey, BackendState, Lb, clock, open};
 
 /// The kernel side could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +23,22 @@ pub struct ObserveError {
 
 /// Reads it.
 pub fn observe(lb: &mut Lb) -> Result<Actual, ObserveError> {
-    let backends = read_backends(lb)?;
-    let live: BTreeSet<u32> = backends.values().map(|backend| backend.index).collect();
-    let used = backends.iter().map(|(key, backend)| (*key, backend.index)).collect();
-    lb.indices = Indices::from_used(MAX_BACKENDS, used);
-    let vips = read_vips(lb, &live)?;
+    let entries = read_entries(lb)?;
+    let mut book = Book::new(&lb.config);
+    let mut names: BTreeMap<u16, VipAddress> = BTreeMap::new();
+    for (address, entry) in &entries {
+        if book.ids.claim(*address, entry.id) {
+            names.extend(book.ids.get(address).map(|id| (id, *address)));
+        }
+    }
+    let (backends, live) = read_backends(lb, &mut book, &names)?;
+    let mut sources = read_sources(lb, &names)?;
+    let mut vips = BTreeMap::new();
+    for (address, entry) in entries {
+        let whole = adopt_vip(lb, &mut book, &live, address, entry, sources.remove(&address));
+        vips.insert(address, whole.then_some(entry.fingerprint));
+    }
+    lb.book = book;
     let peers = lb.maps.peers.keys().map(|key| key.map_err(failed("PEERS")));
     let peers = peers.collect::<Result<Vec<_>, _>>()?;
     let node = lb.maps.node.get(&0, 0).map_err(failed("NODE"))?;
@@ -35,7 +47,7 @@ pub fn observe(lb: &mut Lb) -> Result<Actual, ObserveError> {
         vips,
         backends,
         peers: peers.into_iter().filter_map(v4).collect(),
-        unattached: open::unattached(&lb.config),
+        unattached: open::unattached(lb),
     })
 }
 
@@ -56,19 +68,64 @@ pub(crate) fn protocol(number: u8) -> Option<Protocol> {
         .find(|protocol| protocol.number() == number)
 }
 
-fn read_backends(lb: &Lb) -> Result<BTreeMap<BackendKey, ActualBackend>, ObserveError> {
-    let mut found = BTreeMap::new();
-    for (index, entry) in (0..MAX_BACKENDS).zip(lb.maps.backends.iter()) {
-        let entry = entry.map_err(failed("BACKENDS"))?;
-        if let Some((key, state)) = known_backend(&entry) {
-            found.insert(key, ActualBackend { index, state });
+/// Both tables of VIPs. Entries of backends that died under an earlier daemon are not among them.
+fn read_entries(lb: &Lb) -> Result<Vec<(VipAddress, VipEntry)>, ObserveError> {
+    let four = lb.maps.vips4.iter().map(|entry| {
+        let (key, entry) = entry.map_err(failed("VIPS4"))?;
+        Ok((Endpoint::new(Ip::v4(key.addr), key.port, key.protocol), entry))
+    });
+    let six = lb.maps.vips6.iter().map(|entry| entry.map_err(failed("VIPS6")));
+    let mut found = Vec::new();
+    for entry in four.chain(six) {
+        let (endpoint, entry) = entry?;
+        if entry.flags & vip_flags::OBITUARY == 0 {
+            found.extend(vip_address(&endpoint).map(|address| (address, entry)));
         }
+    }
+    Ok(found)
+}
+
+pub(crate) fn vip_address(endpoint: &Endpoint) -> Option<VipAddress> {
+    Some(VipAddress {
+        addr: IpAddr::from(endpoint.addr),
+        port: endpoint.port.get(),
+        protocol: protocol(endpoint.protocol)?,
+    })
+}
+
+type Backends = BTreeMap<BackendKey, BackendState>;
+
+/// Backends by key, and by index whether it lives.
+fn read_backends(
+    lb: &Lb,
+    book: &mut Book,
+    names: &BTreeMap<u16, VipAddress>,
+) -> Result<(Backends, Vec<bool>), ObserveError> {
+    let mut found = BTreeMap::new();
+    let mut used = BTreeMap::new();
+    let mut live = Vec::new();
+    for (index, entry) in (0..lb.config.backends).zip(lb.maps.backends.iter()) {
+        let entry = entry.map_err(failed("BACKENDS"))?;
         // Indices are given out in order, so the first entry never used ends the walk.
         if entry.generation == 0 {
             break;
         }
+        let known = known_backend(&entry);
+        live.push(known.is_some());
+        let Some((key, mut state)) = known else { continue };
+        if entry.flags & backend_flags::SHARED == 0 {
+            state.vips.extend(names.get(&entry.vip).copied());
+        } else {
+            let ids = lb.maps.backend_vips.get(&index, 0).unwrap_or_default();
+            state.vips.extend(ids.iter().filter_map(|id| names.get(id)).copied());
+            state.vips.sort_unstable();
+        }
+        used.insert(key, index);
+        found.insert(key, state);
     }
-    Ok(found)
+    let next = u32::try_from(live.len()).unwrap_or(u32::MAX);
+    book.indices = Indices::from_used(lb.config.backends, next, used);
+    Ok((found, live))
 }
 
 fn known_backend(entry: &BackendEntry) -> Option<(BackendKey, BackendState)> {
@@ -83,42 +140,110 @@ fn known_backend(entry: &BackendEntry) -> Option<(BackendKey, BackendState)> {
     let state = BackendState {
         node: v4(entry.node)?,
         local: entry.flags & backend_flags::LOCAL != 0,
-        open: entry.flags & backend_flags::OPEN != 0,
+        weight: if entry.flags & backend_flags::OPEN == 0 {
+            0
+        } else {
+            entry.weight
+        },
+        reset: entry.flags & backend_flags::RESET != 0,
+        vips: Vec::new(),
     };
     Some((key, state))
 }
 
-fn read_vips(lb: &mut Lb, live: &BTreeSet<u32>) -> Result<BTreeMap<VipAddress, Option<u64>>, ObserveError> {
-    let entries: Result<Vec<_>, _> = lb.maps.vips.iter().collect();
-    let mut ranges = Ranges::new(lb.config.slots);
-    let mut vips = BTreeMap::new();
-    lb.tables.clear();
-    for (endpoint, entry) in entries.map_err(failed("VIPS"))? {
-        let Some(address) = vip_address(&endpoint) else {
-            continue;
-        };
-        let (offset, len) = (entry.offset(), entry.len());
-        let whole = ranges.claim(offset, len) && slots_are_live(lb, offset, len, live);
-        if whole {
-            lb.tables.insert(address, (offset, len));
-        }
-        vips.insert(address, whole.then_some(entry.fingerprint));
+/// Allowed sources by VIP. Ranges of numbers that no VIP has are taken out.
+fn read_sources(
+    lb: &mut Lb,
+    names: &BTreeMap<u16, VipAddress>,
+) -> Result<BTreeMap<VipAddress, BTreeSet<Cidr>>, ObserveError> {
+    let mut found: BTreeMap<VipAddress, BTreeSet<Cidr>> = BTreeMap::new();
+    let four: Vec<_> = lb.maps.sources4.keys().collect();
+    for key in four {
+        let key = key.map_err(failed("SOURCES4"))?;
+        let [id, addr] = key.data();
+        let text = format!(
+            "{}/{}",
+            Ipv4Addr::from(u32::from_be(addr)),
+            key.prefix_len().saturating_sub(32)
+        );
+        note_source(&mut found, names, id, &text);
     }
-    lb.ranges = ranges;
-    Ok(vips)
+    let six: Vec<_> = lb.maps.sources6.keys().collect();
+    for key in six {
+        let key = key.map_err(failed("SOURCES6"))?;
+        let [id, words @ ..] = key.data();
+        let addr = IpAddr::from(Ip(words.map(lb_common::Be32::from_raw)));
+        note_source(
+            &mut found,
+            names,
+            id,
+            &format!("{addr}/{}", key.prefix_len().saturating_sub(32)),
+        );
+    }
+    Ok(found)
 }
 
-fn slots_are_live(lb: &Lb, offset: u32, len: u32, live: &BTreeSet<u32>) -> bool {
-    (offset..offset.saturating_add(len)).all(|slot| {
-        let index = usize::try_from(slot).unwrap_or(usize::MAX);
-        lb.maps.slots.load(index).is_some_and(|backend| live.contains(&backend))
-    })
+fn note_source(
+    found: &mut BTreeMap<VipAddress, BTreeSet<Cidr>>,
+    names: &BTreeMap<u16, VipAddress>,
+    id: u32,
+    text: &str,
+) {
+    let address = u16::try_from(id).ok().and_then(|id| names.get(&id));
+    if let (Some(address), Ok(cidr)) = (address, text.parse()) {
+        found.entry(*address).or_default().insert(cidr);
+    }
 }
 
-pub(crate) fn vip_address(endpoint: &Endpoint) -> Option<VipAddress> {
-    Some(VipAddress {
-        addr: IpAddr::from(endpoint.addr),
-        port: endpoint.port.get(),
-        protocol: protocol(endpoint.protocol)?,
+/// Takes a VIP over into the book; false when its table is not as this daemon could have left it.
+fn adopt_vip(
+    lb: &Lb,
+    book: &mut Book,
+    live: &[bool],
+    address: VipAddress,
+    entry: VipEntry,
+    sources: Option<BTreeSet<Cidr>>,
+) -> bool {
+    if book.ids.get(&address).is_none() {
+        return false;
+    }
+    let claim = |book: &mut Book, range: TableRange| book.ranges.claim(range.offset(), range.len());
+    if !slots_are_live(lb, entry.table, live) || !claim(book, entry.table) {
+        return false;
+    }
+    let shared = !entry.previous.is_empty() && entry.previous != entry.table;
+    if shared && !claim(book, entry.previous) {
+        book.ranges.free(entry.table.offset());
+        return false;
+    }
+    let known = lb
+        .book
+        .vips
+        .get(&address)
+        .filter(|known| known.entry.previous == entry.previous);
+    let until = known.map_or_else(
+        || clock::seconds() + u64::from(lb.config.previous_seconds),
+        |known| known.until,
+    );
+    if !entry.previous.is_empty() {
+        book.expiries.insert((until, address));
+    }
+    let record = VipRecord {
+        entry,
+        until,
+        limited: true,
+        sources: sources.unwrap_or_default(),
+    };
+    book.vips.insert(address, record);
+    true
+}
+
+fn slots_are_live(lb: &Lb, range: TableRange, live: &[bool]) -> bool {
+    let Some(end) = range.offset().checked_add(range.len()) else {
+        return false;
+    };
+    (range.offset()..end).all(|slot| {
+        let backend = lb.maps.slots.load(slot);
+        backend.is_some_and(|index| usize::try_from(index).is_ok_and(|index| live.get(index) == Some(&true)))
     })
 }

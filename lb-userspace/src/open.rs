@@ -1,7 +1,8 @@
 //! Opening the load balancer: checks, loading, adopting what an earlier daemon left pinned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use aya::EbpfError;
@@ -10,7 +11,7 @@ use aya::programs::ProgramError;
 use model::{Generation, Ipv4Net};
 
 use crate::Lb;
-use crate::slots::{Indices, Ranges};
+use crate::lb::Book;
 
 mod attach;
 mod check;
@@ -62,10 +63,32 @@ pub struct Config {
     pub egress: EgressHook,
     /// Log each packet (`--trace-packets`).
     pub trace: bool,
-    /// Rooms in each flow table.
+    /// First address of the /64 of named VIPs; unspecified = there is none.
+    pub vip6_net: Ipv6Addr,
+    /// Rooms in the table of IPv4 flows.
     pub flows: u32,
+    /// Rooms in the table of IPv6 flows.
+    pub flows6: u32,
+    /// Rooms in the tables of half-open flows.
+    pub half: u32,
+    /// The same for IPv6.
+    pub half6: u32,
+    /// Rooms in the table of sockets that the hooks changed.
+    pub sockets: u32,
     /// Rooms in the slot array, over all VIPs.
     pub slots: u32,
+    /// Rooms in the tables of VIPs, at most 65,536; number 0 is never given out.
+    pub vips: u32,
+    /// Rooms in the table of backends, over all VIPs.
+    pub backends: u32,
+    /// Seconds for which a VIP's previous table is kept after a change.
+    pub previous_seconds: u32,
+    /// Seconds in which a new backend comes to its full share; 0 = at once.
+    pub slow_start: u32,
+    /// New flows per second and CPU above which SYNs are answered with cookies; 0 = never.
+    pub syn_threshold: u32,
+    /// First and last port for translated sources towards nodes without Revere.
+    pub nat_ports: Option<(u16, u16)>,
 }
 
 impl Config {
@@ -80,8 +103,19 @@ impl Config {
             mode: XdpMode::Auto,
             egress: EgressHook::Auto,
             trace: false,
+            vip6_net: Ipv6Addr::UNSPECIFIED,
             flows: 300_000,
+            flows6: 65_536,
+            half: 65_536,
+            half6: 16_384,
+            sockets: 65_536,
             slots: 4_194_304,
+            vips: 16_384,
+            backends: lb_common::MAX_BACKENDS,
+            previous_seconds: 120,
+            slow_start: 0,
+            syn_threshold: 0,
+            nat_ports: None,
         }
     }
 }
@@ -202,24 +236,23 @@ impl Lb {
         check::cgroup(&config.cgroup)?;
         check::layout(&config.bpffs)?;
         let mut ebpf = load::object(&config)?;
-        let (maps, slots) = load::maps(&mut ebpf, &config)?;
+        let (maps, config) = load::maps(&mut ebpf, config)?;
         let drain = config
             .trace
             .then(|| load::trace_drain(&mut ebpf, &mut opened.warnings))
             .flatten();
         let mut lb = Self {
-            ranges: Ranges::new(slots),
-            indices: Indices::new(lb_common::MAX_BACKENDS),
-            tables: BTreeMap::new(),
+            hooks: attach::hooks(&config, &ebpf),
+            book: Book::new(&config),
             generation: Generation::default(),
-            config: Config { slots, ..config },
+            config,
             ebpf,
             drain,
             maps,
         };
         lb.write_node_config()?;
-        let missing: BTreeSet<String> = unattached(&lb.config);
-        for hook in attach::hooks(&lb.config) {
+        let missing: BTreeSet<String> = unattached(&lb);
+        for hook in lb.hooks.clone() {
             if missing.contains(&hook) {
                 attach_one(&mut lb, &hook)?;
                 opened.attached.push(hook);

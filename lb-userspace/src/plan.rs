@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use model::{Generation, VipAddress};
 
-use crate::{Actual, BackendKey, BackendState, Desired, DesiredVip};
+use crate::{Actual, BackendKey, BackendState, Desired, DesiredVip, Touched};
 
 /// One change of the kernel's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,15 +58,50 @@ fn adds(desired: &Desired, actual: &Actual) -> Vec<Op> {
     let hooks = actual.unattached.iter().cloned().map(Op::Attach);
     let own = desired.own.filter(|own| actual.own != Some(*own)).map(Op::SetOwn);
     let peers = desired.peers.difference(&actual.peers).copied().map(Op::PutPeer);
-    let backends = desired.backends.iter().filter_map(|(key, state)| {
-        let known = actual.backends.get(key).map(|known| known.state);
-        (known != Some(*state)).then_some(Op::PutBackend(*key, *state))
-    });
-    let vips = desired.vips.iter().filter_map(|(address, vip)| {
-        let known = actual.vips.get(address).copied().flatten();
-        (known != Some(vip.fingerprint())).then(|| Op::PutVip(*address, vip.clone()))
-    });
+    let backends = desired
+        .backends
+        .iter()
+        .filter_map(|(key, state)| put_backend(key, state, actual));
+    let vips = desired
+        .vips
+        .iter()
+        .filter_map(|(address, vip)| put_vip(address, vip, actual));
     hooks.chain(own).chain(peers).chain(backends).chain(vips).collect()
+}
+
+fn put_backend(key: &BackendKey, state: &BackendState, actual: &Actual) -> Option<Op> {
+    (actual.backends.get(key) != Some(state)).then(|| Op::PutBackend(*key, state.clone()))
+}
+
+fn put_vip(address: &VipAddress, vip: &DesiredVip, actual: &Actual) -> Option<Op> {
+    let known = actual.vips.get(address).copied().flatten();
+    (known != Some(vip.fingerprint())).then(|| Op::PutVip(*address, vip.clone()))
+}
+
+/// The changes among these alone; costs what they cost, however large the rest is.
+pub fn plan_touched(desired: &Desired, actual: &Actual, touched: &Touched) -> Plan {
+    let mut plan = Plan {
+        generation: desired.generation,
+        ..Plan::default()
+    };
+    for key in &touched.backends {
+        match desired.backends.get(key) {
+            Some(state) => plan.adds.extend(put_backend(key, state, actual)),
+            None if actual.backends.contains_key(key) => plan.removes.push(Op::RemoveBackend(*key)),
+            None => {}
+        }
+    }
+    let mut gone = Vec::new();
+    for address in &touched.vips {
+        match desired.vips.get(address) {
+            Some(vip) => plan.adds.extend(put_vip(address, vip, actual)),
+            None if actual.vips.contains_key(address) => gone.push(Op::RemoveVip(*address)),
+            None => {}
+        }
+    }
+    // Packets must not find a VIP whose backends went before it.
+    plan.removes.splice(0..0, gone);
+    plan
 }
 
 fn removes(desired: &Desired, actual: &Actual) -> Vec<Op> {
@@ -83,7 +118,7 @@ fn removes(desired: &Desired, actual: &Actual) -> Vec<Op> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ActualBackend;
+    use crate::Member;
     use model::Protocol;
     use std::net::IpAddr;
 
@@ -103,26 +138,46 @@ mod tests {
         }
     }
 
-    const STATE: BackendState = BackendState {
-        node: Ipv4Addr::new(10, 0, 0, 1),
-        local: true,
-        open: true,
-    };
+    fn state(vips: &[u16]) -> BackendState {
+        BackendState {
+            node: Ipv4Addr::new(10, 0, 0, 1),
+            local: true,
+            weight: 1,
+            reset: false,
+            vips: vips.iter().map(|port| vip(*port)).collect(),
+        }
+    }
+
+    fn wanted(port: u16) -> DesiredVip {
+        let member = Member {
+            weight: 1,
+            node: Ipv4Addr::new(10, 0, 0, 1),
+            local: true,
+        };
+        DesiredVip {
+            members: [(key(port), member)].into(),
+            ..DesiredVip::default()
+        }
+    }
 
     #[test]
     fn backends_come_before_and_go_after_the_vips_that_use_them() {
         let mut desired = Desired::default();
-        desired.vips.insert(
-            vip(1),
-            DesiredVip {
-                weights: [(key(1), 1)].into(),
-            },
-        );
-        desired.backends.insert(key(1), STATE);
+        desired.vips.insert(vip(1), wanted(1));
+        desired.backends.insert(key(1), state(&[1]));
         let mut actual = Actual::default();
         actual.vips.insert(vip(2), Some(7));
-        actual.backends.insert(key(2), ActualBackend { index: 0, state: STATE });
+        actual.backends.insert(key(2), state(&[2]));
+        let touched = Touched {
+            vips: [vip(1), vip(2)].into(),
+            backends: [key(1), key(2)].into(),
+        };
         let plan = plan(&desired, &actual);
+        assert_eq!(
+            plan,
+            plan_touched(&desired, &actual, &touched),
+            "both ways see the same"
+        );
         assert!(
             matches!(plan.adds[..], [Op::PutBackend(..), Op::PutVip(..)]),
             "{plan:?}"
@@ -133,14 +188,12 @@ mod tests {
     #[test]
     fn what_is_as_wanted_is_left_alone_and_damage_is_repaired() {
         let mut desired = Desired::default();
-        let wanted = DesiredVip {
-            weights: [(key(1), 1)].into(),
-        };
+        let wanted = wanted(1);
         desired.vips.insert(vip(1), wanted.clone());
-        desired.backends.insert(key(1), STATE);
+        desired.backends.insert(key(1), state(&[1]));
         let mut actual = Actual::default();
         actual.vips.insert(vip(1), Some(wanted.fingerprint()));
-        actual.backends.insert(key(1), ActualBackend { index: 0, state: STATE });
+        actual.backends.insert(key(1), state(&[1]));
         assert!(plan(&desired, &actual).is_empty());
         actual.vips.insert(vip(1), None);
         actual.unattached.insert("xdp-eth0".into());

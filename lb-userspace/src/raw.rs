@@ -99,16 +99,20 @@ impl SlotMemory {
         Some(unsafe { self.start.add(index).as_ref() })
     }
 
-    /// Writes a slot; a slot outside the array is left out.
-    pub(crate) fn store(&self, index: usize, backend: u32) {
-        if let Some(slot) = self.slot(index) {
-            slot.store(backend, Ordering::Release);
+    /// Writes slots from `offset` on; slots outside the array are left out.
+    pub(crate) fn fill(&self, offset: u32, backends: &[u32]) {
+        let first = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (place, backend) in backends.iter().enumerate() {
+            if let Some(slot) = first.checked_add(place).and_then(|index| self.slot(index)) {
+                slot.store(*backend, Ordering::Release);
+            }
         }
     }
 
     /// Reads a slot.
-    pub(crate) fn load(&self, index: usize) -> Option<u32> {
-        self.slot(index).map(|slot| slot.load(Ordering::Acquire))
+    pub(crate) fn load(&self, slot: u32) -> Option<u32> {
+        let slot = self.slot(usize::try_from(slot).ok()?)?;
+        Some(slot.load(Ordering::Acquire))
     }
 }
 

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use aya::maps::{MapError, PerCpuValues};
 use aya::programs::{Program, ProgramError, TestRun, TestRunOptions};
+
+use lb_common::Decision;
 
 use crate::Lb;
 
 /// Longest frame that a run gives back.
 const OUT_LEN: usize = 4096;
+
+const EXPLAIN: &str = "revere_explain";
 
 /// What a program made of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +34,37 @@ pub struct RunError {
     source: ProgramError,
 }
 
+/// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+fn xdp_context(frame: &[u8], interface: u32) -> Vec<u8> {
+    let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    let words = [0, len, 0, interface, 0, 0];
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
+}
+
 impl Lb {
     /// Runs the XDP program on a frame as if it came in by the interface with this index. With `repeat` over 1 the later
     /// runs see the frame as the earlier ones left it.
     pub fn run_xdp(&self, frame: &[u8], interface: u32, repeat: u32) -> Result<PacketRun, RunError> {
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        let context: Vec<u8> = [0, len, 0, interface, 0, 0]
-            .into_iter()
-            .flat_map(u32::to_ne_bytes)
-            .collect();
-        self.run("revere_xdp", frame, Some(&context), repeat)
+        self.run("revere_xdp", frame, Some(&xdp_context(frame, interface)), repeat)
+    }
+
+    /// Runs the explaining twin of the XDP program: what would become of this frame, without counting it or making
+    /// entries.
+    pub fn explain(&mut self, frame: &[u8], interface: u32) -> Result<(PacketRun, Decision), RunError> {
+        let failed = |source: MapError| RunError {
+            program: EXPLAIN.to_owned(),
+            len: frame.len(),
+            source: source.into(),
+        };
+        // Each CPU has its own; the one that is not as it was wiped is the one the program ran on.
+        let cpus = self.maps.decision.get(&0, 0).map_err(failed)?.len();
+        if let Ok(wiped) = PerCpuValues::try_from(vec![Decision::default(); cpus]) {
+            self.maps.decision.set(0, wiped, 0).map_err(failed)?;
+        }
+        let run = self.run(EXPLAIN, frame, Some(&xdp_context(frame, interface)), 1)?;
+        let decisions = self.maps.decision.get(&0, 0).map_err(failed)?;
+        let written = decisions.iter().find(|decision| **decision != Decision::default());
+        Ok((run, written.copied().unwrap_or_default()))
     }
 
     /// Runs the egress program on a frame.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use model::VipAddress;
+
 use crate::BackendKey;
 
 /// Ranges of the slot array. Next-fit: a range that was just freed is the last to be given out again, so that a packet
@@ -85,10 +87,9 @@ impl Indices {
         }
     }
 
-    /// Rebuilt from what the maps hold.
-    pub(crate) fn from_used(capacity: u32, used: BTreeMap<BackendKey, u32>) -> Self {
+    /// Rebuilt from what the maps hold; `next` is the first index that was never used.
+    pub(crate) fn from_used(capacity: u32, next: u32, used: BTreeMap<BackendKey, u32>) -> Self {
         let taken: BTreeSet<u32> = used.values().copied().collect();
-        let next = taken.last().map_or(0, |last| last + 1);
         Self {
             free: (0..next).filter(|index| !taken.contains(index)).collect(),
             by_key: used,
@@ -123,10 +124,81 @@ impl Indices {
     }
 }
 
+/// This node's own numbers of its VIPs. A number goes to another VIP only after all others were used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ids {
+    by_address: BTreeMap<VipAddress, u16>,
+    used: BTreeSet<u16>,
+    last: u16,
+    /// The largest number there is room for.
+    largest: u16,
+}
+
+impl Ids {
+    /// For tables with so many rooms; room 0 stays empty.
+    pub(crate) fn new(rooms: u32) -> Self {
+        Self {
+            largest: u16::try_from(rooms.saturating_sub(1)).unwrap_or(u16::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Takes over a number found in the maps; false if it is out of range or another's.
+    pub(crate) fn claim(&mut self, address: VipAddress, id: u32) -> bool {
+        let Ok(id) = u16::try_from(id) else { return false };
+        if id == 0 || id > self.largest || !self.used.insert(id) {
+            return false;
+        }
+        self.by_address.insert(address, id);
+        self.last = self.last.max(id);
+        true
+    }
+
+    pub(crate) fn get(&self, address: &VipAddress) -> Option<u16> {
+        self.by_address.get(address).copied()
+    }
+
+    /// The VIP's number, a new one if it has none; `None` when all are taken.
+    pub(crate) fn take(&mut self, address: VipAddress) -> Option<u16> {
+        if let Some(known) = self.get(&address) {
+            return Some(known);
+        }
+        let id = self.free(self.last.saturating_add(1), self.largest);
+        let id = id.or_else(|| self.free(1, self.last))?;
+        self.last = id;
+        self.used.insert(id);
+        self.by_address.insert(address, id);
+        Some(id)
+    }
+
+    /// The first free number from `from` to `to`.
+    fn free(&self, from: u16, to: u16) -> Option<u16> {
+        if from > to {
+            return None;
+        }
+        let mut wanted = from;
+        for used in self.used.range(from..=to) {
+            if *used != wanted {
+                break;
+            }
+            wanted = wanted.checked_add(1)?;
+        }
+        (wanted <= to).then_some(wanted)
+    }
+
+    pub(crate) fn release(&mut self, address: &VipAddress) {
+        if let Some(id) = self.by_address.remove(address) {
+            self.used.remove(&id);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::Protocol;
     use proptest::prelude::*;
+    use std::net::{IpAddr, Ipv4Addr};
 
     proptest! {
         #[test]
@@ -144,6 +216,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_number_rests_until_all_others_were_used() {
+        let vip = |port: u16| VipAddress {
+            addr: IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)),
+            port,
+            protocol: Protocol::Tcp,
+        };
+        let mut ids = Ids::new(5);
+        assert_eq!((ids.take(vip(1)), ids.take(vip(2))), (Some(1), Some(2)));
+        ids.release(&vip(1));
+        assert_eq!((ids.take(vip(3)), ids.take(vip(4))), (Some(3), Some(4)));
+        assert_eq!(ids.take(vip(5)), Some(1), "only now");
+        assert_eq!(ids.take(vip(6)), None);
+        assert_eq!(ids.take(vip(3)), Some(3), "it keeps its own");
+        let mut found = Ids::new(5);
+        assert!(
+            found.claim(vip(9), 3) && !found.claim(vip(8), 3) && !found.claim(vip(8), 5) && !found.claim(vip(8), 0)
+        );
+        assert_eq!((found.take(vip(1)), found.take(vip(2))), (Some(4), Some(1)));
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn what_is_not_for_a_vip_passes_unchanged() {
     let mut arp = vec![0; 60];
     arp[12..14].copy_from_slice(&[8, 6]);
     let (reason, run) = lab.xdp(&arp);
-    assert_eq!((reason, run.action, run.frame), (Reason::NotIpv4, XDP_PASS, arp));
+    assert_eq!((reason, run.action, run.frame), (Reason::NotIp, XDP_PASS, arp));
 }
 
 #[test]

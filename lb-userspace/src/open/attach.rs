@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya::Ebpf;
 use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier, Xdp};
@@ -15,8 +16,19 @@ use crate::{Config, EgressHook, Lb, OpenError, XdpMode, raw};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Socket hooks, by the name of both the hook and the end of its program's name.
-const SOCKET_HOOKS: [&str; 5] = ["connect4", "connect6", "getpeername4", "getpeername6", "sendmsg4"];
+/// Socket hooks, by the name of both the hook and the end of its program's name; ways back before ways there, so that
+/// no socket is given a backend whose answers nobody turns back. Those the object has are attached.
+const SOCKET_HOOKS: [&str; 9] = [
+    "sock_release",
+    "getpeername4",
+    "getpeername6",
+    "recvmsg4",
+    "recvmsg6",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+];
 
 /// Where a hook sits.
 enum Place<'a> {
@@ -45,10 +57,13 @@ fn program_name(hook: &str) -> String {
 
 /// All hooks of this configuration, in the order in which they are attached: answers can be turned back before
 /// anything is sent to a backend.
-pub(crate) fn hooks(config: &Config) -> Vec<String> {
+pub(crate) fn hooks(config: &Config, ebpf: &Ebpf) -> Vec<String> {
     let egress = config.uplinks.iter().map(|uplink| format!("egress-{uplink}"));
     let xdp = config.uplinks.iter().map(|uplink| format!("xdp-{uplink}"));
-    egress.chain(xdp).chain(SOCKET_HOOKS.map(str::to_owned)).collect()
+    let sockets = SOCKET_HOOKS
+        .into_iter()
+        .filter(|hook| ebpf.program(&program_name(hook)).is_some());
+    egress.chain(xdp).chain(sockets.map(str::to_owned)).collect()
 }
 
 fn pin(config: &Config, hook: &str) -> PathBuf {
@@ -57,9 +72,10 @@ fn pin(config: &Config, hook: &str) -> PathBuf {
 }
 
 /// Hooks that are not attached, or whose interface is gone or another one by now.
-pub(crate) fn unattached(config: &Config) -> BTreeSet<String> {
-    hooks(config)
-        .into_iter()
+pub(crate) fn unattached(lb: &Lb) -> BTreeSet<String> {
+    let config = &lb.config;
+    let hooks = lb.hooks.iter().cloned();
+    hooks
         .filter(|hook| match filtered(config, hook) {
             Some(uplink) => !clsact::is_attached(uplink),
             None => live_link(config, hook).is_none(),
@@ -123,6 +139,7 @@ fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramError> {
         Program::Xdp(program) => program.fd()?,
         Program::SchedClassifier(program) => program.fd()?,
         Program::CgroupSockAddr(program) => program.fd()?,
+        Program::CgroupSock(program) => program.fd()?,
         _ => return Err(ProgramError::UnexpectedProgramType),
     };
     Ok(fd.as_fd())
@@ -202,9 +219,14 @@ fn put_filter(program: &mut Program, uplink: &str) -> Result<(), Cause> {
 }
 
 fn attach_cgroup(program: &mut Program, config: &Config) -> Result<FdLink, Cause> {
-    let program: &mut CgroupSockAddr = program.try_into()?;
     let cgroup = File::open(&config.cgroup)?;
     // A link always lets others attach too; the kernel refuses the flag that says so.
-    let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+    let mode = CgroupAttachMode::Single;
+    if let Program::CgroupSock(program) = program {
+        let id = program.attach(cgroup, mode)?;
+        return Ok(program.take_link(id)?.try_into()?);
+    }
+    let program: &mut CgroupSockAddr = program.try_into()?;
+    let id = program.attach(cgroup, mode)?;
     Ok(program.take_link(id)?.try_into()?)
 }

@@ -3,10 +3,10 @@
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::{Be16, Be32, LAYOUT_VERSION, NodeConfig, TUNNEL_PORT, node_flags};
+use lb_common::{BackendEntry, Be16, Be32, LAYOUT_VERSION, NodeConfig, TUNNEL_PORT, VipOptions, node_flags};
 
 use crate::lb::Maps;
-use crate::open::link;
+use crate::open::{check, link};
 use crate::raw::SlotMemory;
 use crate::{Config, Lb, OpenError};
 
@@ -15,20 +15,64 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 #[cfg(not(revere_bpf_object))]
 static OBJECT: &[u8] = &[];
 
-/// Maps that outlive the daemon.
-const PINNED: [&str; 11] = [
+/// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
+const PINNED: [&str; 31] = [
     "LAYOUT",
     "NODE",
-    "VIPS",
+    "VIPS4",
+    "VIPS6",
+    "VIP_OPTIONS",
+    "VIP_ENDPOINTS",
+    "VIP_STATS",
+    "VIP_RATES",
     "SLOTS",
     "BACKENDS",
-    "LOCALS",
+    "BACKEND_STATS",
+    "BACKEND_VIPS",
+    "OPEN_SOCKETS",
+    "TAGS",
     "PEERS",
-    "FLOWS",
-    "REVERSE",
-    "ORIGINALS",
+    "SOURCES4",
+    "SOURCES6",
+    "FLOWS4",
+    "FLOWS6",
+    "HALF4",
+    "HALF6",
+    "FRAGMENTS4",
+    "FRAGMENTS6",
+    "NAT4",
+    "NAT6",
+    "SOCKETS",
+    "DATAGRAMS",
     "COUNTERS",
+    "EVENTS",
+    "EVENTS_LOST",
+    "LOCAL_FLOWS",
 ];
+
+/// Rooms by map, where the configuration has a say. A name the object does not have changes nothing.
+fn rooms(config: &Config) -> [(&'static str, u32); 17] {
+    let backends = config.backends;
+    [
+        ("VIPS4", config.vips),
+        ("VIPS6", config.vips),
+        ("VIP_OPTIONS", config.vips),
+        ("VIP_ENDPOINTS", config.vips),
+        ("VIP_STATS", config.vips),
+        ("VIP_RATES", config.vips),
+        ("SLOTS", config.slots.div_ceil(2)),
+        ("BACKENDS", backends),
+        ("BACKEND_STATS", backends),
+        ("BACKEND_VIPS", backends),
+        ("OPEN_SOCKETS", backends),
+        ("TAGS", backends),
+        ("FLOWS4", config.flows),
+        ("FLOWS6", config.flows6),
+        ("HALF4", config.half),
+        ("HALF6", config.half6),
+        ("SOCKETS", config.sockets),
+    ]
+}
 
 /// The kernel's default when an uplink does not tell.
 const DEFAULT_MTU: u16 = 1500;
@@ -41,9 +85,9 @@ pub(crate) fn object(config: &Config) -> Result<Ebpf, OpenError> {
     for name in PINNED {
         loader.map_pin_path(name, config.bpffs.join("maps").join(name));
     }
-    loader.map_max_entries("FLOWS", config.flows);
-    loader.map_max_entries("REVERSE", config.flows);
-    loader.map_max_entries("SLOTS", config.slots.div_ceil(2));
+    for (name, rooms) in rooms(config) {
+        loader.map_max_entries(name, rooms);
+    }
     let mut ebpf = loader.load(OBJECT)?;
     for (name, program) in ebpf.programs_mut() {
         load_program(program).map_err(|source| OpenError::Program {
@@ -59,14 +103,15 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
         other => Err(ProgramError::UnexpectedProgramType).inspect_err(|_| {
             tracing::error!(?other, "the BPF object holds a program of a kind that nobody attaches");
         }),
     }
 }
 
-/// The typed maps, and how many slots there are (an adopted array may be of another size than configured).
-pub(crate) fn maps(ebpf: &mut Ebpf, config: &Config) -> Result<(Maps, u32), OpenError> {
+/// The typed maps, and the configuration with the sizes there are: adopted maps may be of others than configured.
+pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config), OpenError> {
     let mut layout: Array<MapData, u32> = take(ebpf, "LAYOUT")?;
     let put = layout.set(0, LAYOUT_VERSION, 0);
     put.map_err(|source| OpenError::Map { name: "LAYOUT", source })?;
@@ -74,28 +119,50 @@ pub(crate) fn maps(ebpf: &mut Ebpf, config: &Config) -> Result<(Maps, u32), Open
     let Map::Array(slots) = slots else {
         return Err(missing("SLOTS"));
     };
-    let pairs = slots
-        .info()
-        .map_err(|source| OpenError::Map { name: "SLOTS", source })?
-        .max_entries();
-    let slot_count = pairs.saturating_mul(2);
-    if slot_count != config.slots.next_multiple_of(2) {
-        tracing::warn!(
-            found = slot_count,
-            configured = config.slots,
-            "using the pinned slot array as it is"
-        );
-    }
+    let found = entries(&slots, "SLOTS")?.saturating_mul(2);
+    adopt_size(&mut config.slots, found, "slots");
+    let backends: Array<MapData, BackendEntry> = take(ebpf, "BACKENDS")?;
+    adopt_size(&mut config.backends, backends.len(), "backends");
+    let vip_options: Array<MapData, VipOptions> = take(ebpf, "VIP_OPTIONS")?;
+    adopt_size(&mut config.vips, vip_options.len(), "VIPs");
     let maps = Maps {
-        vips: take(ebpf, "VIPS")?,
-        backends: take(ebpf, "BACKENDS")?,
-        locals: take(ebpf, "LOCALS")?,
+        vips4: take(ebpf, "VIPS4")?,
+        vips6: take(ebpf, "VIPS6")?,
+        vip_options,
+        vip_endpoints: take(ebpf, "VIP_ENDPOINTS")?,
+        vip_stats: take(ebpf, "VIP_STATS")?,
+        vip_rates: take(ebpf, "VIP_RATES")?,
+        backends,
+        backend_stats: take(ebpf, "BACKEND_STATS")?,
+        backend_vips: take(ebpf, "BACKEND_VIPS")?,
+        open_sockets: take(ebpf, "OPEN_SOCKETS")?,
+        tags: take(ebpf, "TAGS")?,
+        sources4: take(ebpf, "SOURCES4")?,
+        sources6: take(ebpf, "SOURCES6")?,
         peers: take(ebpf, "PEERS")?,
         counters: take(ebpf, "COUNTERS")?,
         node: take(ebpf, "NODE")?,
-        slots: SlotMemory::map(slots.fd(), slot_count).map_err(OpenError::Slots)?,
+        decision: take(ebpf, "DECISION")?,
+        slots: SlotMemory::map(slots.fd(), found).map_err(OpenError::Slots)?,
     };
-    Ok((maps, slot_count))
+    Ok((maps, config))
+}
+
+fn entries(map: &MapData, name: &'static str) -> Result<u32, OpenError> {
+    let info = map.info().map_err(|source| OpenError::Map { name, source })?;
+    Ok(info.max_entries())
+}
+
+fn adopt_size(configured: &mut u32, found: u32, what: &str) {
+    if found != configured.next_multiple_of(2) && found != *configured {
+        tracing::warn!(
+            found,
+            configured,
+            what,
+            "using the pinned maps with the rooms they have"
+        );
+    }
+    *configured = found;
 }
 
 fn missing(name: &'static str) -> OpenError {
@@ -137,13 +204,24 @@ impl Lb {
         if uplinks.iter().any(|facts| facts.veth) {
             flags |= node_flags::REDIRECT;
         }
+        if self.config.syn_threshold > 0 && check::has_raw_cookies() {
+            flags |= node_flags::SYN_COOKIES;
+        }
+        let (nat_first, nat_last) = self.config.nat_ports.unwrap_or_default();
+        let vip6 = u128::from(self.config.vip6_net);
+        let word = |shift: u32| Be32::new(u32::try_from(vip6 >> shift & u128::from(u32::MAX)).unwrap_or_default());
         let node = NodeConfig {
             own: old.own,
             vip_network: Be32::new(u32::from(net.network())),
             vip_mask: Be32::new(mask),
+            vip6_network: [word(96), word(64)],
             tunnel_port: Be16::new(TUNNEL_PORT),
             underlay_mtu: mtu.unwrap_or(DEFAULT_MTU),
             flags,
+            nat_first: Be16::new(nat_first),
+            nat_last: Be16::new(nat_last),
+            syn_threshold: self.config.syn_threshold,
+            slow_start: self.config.slow_start,
         };
         self.maps.node.set(0, node, 0).map_err(failed)
     }

@@ -99,6 +99,12 @@ pub(crate) fn config(folder: &Path) -> Config {
         VIP_NET.parse().expect("valid"),
     );
     config.flows = 4096;
+    config.flows6 = 4096;
+    config.half = 4096;
+    config.half6 = 4096;
+    config.sockets = 4096;
+    config.vips = 1024;
+    config.backends = 4096;
     config.slots = 65_536;
     config
 }
@@ -201,6 +207,7 @@ pub(crate) fn snapshot(backends: &[((Ipv4Addr, u16), u16)]) -> Snapshot {
                 vip,
                 name: None,
                 backends,
+                options: model::ServiceOptions::default(),
             }),
         );
     }

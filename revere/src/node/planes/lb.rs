@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lb_userspace::{Actual, ActualBackend, Desired, Lb, Op, Plan, Reason, apply, desired, observe, plan};
+use lb_userspace::{Actual, Desired, Lb, Op, Plan, Reason, apply, desired, observe, plan};
 use model::{NodeView, Service, Snapshot, TaskId};
 
 use crate::node::reconcile::Target;
@@ -178,11 +178,7 @@ fn note(known: &mut Actual, steps: &Plan) {
                 known.peers.insert(*peer);
             }
             Op::PutBackend(key, state) => {
-                let backend = ActualBackend {
-                    index: 0,
-                    state: *state,
-                };
-                known.backends.insert(*key, backend);
+                known.backends.insert(*key, state.clone());
             }
             Op::PutVip(vip, wanted) => {
                 known.vips.insert(*vip, Some(wanted.fingerprint()));

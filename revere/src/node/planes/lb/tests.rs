@@ -29,6 +29,7 @@ fn snapshot(services: &[(u16, &[(&str, u16)])]) -> Snapshot {
             vip,
             name: None,
             backends: backends.iter().map(|(task, port)| backend(task, *port)).collect(),
+            options: model::ServiceOptions::default(),
         };
         (vip, Arc::new(service))
     });
