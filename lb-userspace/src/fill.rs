@@ -1,14 +1,27 @@
 //! Filling a VIP's table: which slot belongs to which backend, the same on every node.
+//!
+//! Each backend has an order of its own over all slots. In rounds, each backend looks at the next slot of its order and
+//! takes it if it is free, until it has its share: first the whole part of it, then all of them once more for what is
+//! left over. Without shares this is rendezvous hashing with the place in the order as score, so few slots move when a
+//! backend comes or goes; with them, no two backends of one weight are further apart than one slot. The work is that of
+//! the slots, however many backends there are.
 
 use std::net::IpAddr;
 
 use crate::{BackendKey, DesiredVip};
 
-/// Table sizes; primes, so that a weak bit of the flow hash cannot favour slots.
-const SIZES: [u32; 11] = [127, 251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071];
+/// Table sizes; primes, so that every step through a table meets all its slots.
+const SIZES: [u32; 14] = [
+    127, 251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071, 262_139, 524_287, 1_048_573,
+];
 
-/// Slots per backend: at this many a share is within the wanted spread.
+/// Slots per backend at least: enough for shares within one percent of each other.
 const SLOTS_PER_BACKEND: usize = 100;
+
+/// From so many backends on there are more slots for each, up to a table of so many: the more there are, the fewer move.
+const MANY: usize = 50;
+const SLOTS_WHERE_MANY: usize = 650;
+const LARGE: usize = 131_071;
 
 /// Most backends of one VIP that take connections.
 pub const MAX_MEMBERS: usize = 10_000;
@@ -18,67 +31,115 @@ pub fn table_size(backends: usize) -> u32 {
     if backends == 0 {
         return 0;
     }
-    let wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
+    let mut wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
+    if backends >= MANY {
+        wanted = wanted.max(LARGE.min(backends.saturating_mul(SLOTS_WHERE_MANY)));
+    }
     let fits = SIZES
         .iter()
         .find(|size| usize::try_from(**size).is_ok_and(|size| size >= wanted));
     fits.copied().unwrap_or(SIZES[SIZES.len() - 1])
 }
 
-struct Candidate {
+/// A backend on its way through the table.
+struct Walker {
     seed: u64,
-    weight: f64,
-    room: u32,
-    position: usize,
+    position: u32,
+    weight: u32,
+    /// Slots it may have, and has.
+    share: u32,
+    taken: u32,
+    /// What it has saved towards its next look; the heaviest looks in every round.
+    saved: u32,
+    at: u32,
+    step: u32,
 }
 
-/// Gives each slot to the open backend with the highest score for it among those that still have room
-/// (rendezvous hashing with bounded load): shares are even to a slot, and few slots move when a backend goes.
-///
-/// The result holds positions in the order of `vip.members`. A function of the set alone: no order of events, no seed.
-pub fn fill_table(vip: &DesiredVip) -> Vec<usize> {
-    let open = || {
-        vip.members
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, member))| member.weight > 0)
-    };
-    let size = table_size(open().count());
-    let total: u64 = open().map(|(_, (_, member))| u64::from(member.weight)).sum();
-    let mut candidates: Vec<Candidate> = open()
-        .map(|(position, (key, member))| Candidate {
-            seed: seed(key),
-            weight: f64::from(member.weight),
-            room: room(size, member.weight, total),
-            position,
-        })
+const FREE: u32 = u32::MAX;
+
+/// The owner of each slot, as a position in the order of `vip.members`. A function of the set alone: no order of events,
+/// no seed.
+pub fn fill_table(vip: &DesiredVip) -> Vec<u32> {
+    let open = vip.members.values().filter(|member| member.weight > 0).count();
+    let size = table_size(open);
+    let mut table = vec![FREE; usize::try_from(size).unwrap_or_default()];
+    let mut walkers: Vec<Walker> = vip
+        .members
+        .iter()
+        .zip(0..)
+        .filter(|((_, member), _)| member.weight > 0)
+        .map(|((key, member), position)| walker(key, member.weight, position, size))
         .collect();
-    (0..size).filter_map(|slot| claim(slot, &mut candidates)).collect()
+    walkers.sort_unstable_by_key(|walker| walker.seed);
+    let total: u64 = walkers.iter().map(|walker| u64::from(walker.weight)).sum();
+    let share = |walker: &Walker| u64::from(size) * u64::from(walker.weight);
+    for rounded in [u64::div_euclid, u64::div_ceil] {
+        for walker in &mut walkers {
+            walker.share = u32::try_from(rounded(share(walker), total)).unwrap_or(u32::MAX);
+        }
+        walk(&mut table, &mut walkers);
+    }
+    table
 }
 
-/// A backend's fair share, rounded up, and 1 % more: the spread allowed.
-fn room(size: u32, weight: u16, total: u64) -> u32 {
-    let share = u64::from(size) * u64::from(weight);
-    u32::try_from((share * 101).div_ceil(total.max(1) * 100)).unwrap_or(u32::MAX)
+fn walker(key: &BackendKey, weight: u16, position: u32, size: u32) -> Walker {
+    let seed = seed(key);
+    Walker {
+        seed,
+        position,
+        weight: u32::from(weight),
+        share: 0,
+        taken: 0,
+        saved: 0,
+        at: scale(seed, size),
+        step: 1 + scale(mix(seed ^ 0x9e37_79b9_7f4a_7c15), size.saturating_sub(1)),
+    }
 }
 
-fn claim(slot: u32, candidates: &mut [Candidate]) -> Option<usize> {
-    let best = candidates
+/// The high half of a hash, brought below `limit`.
+fn scale(hash: u64, limit: u32) -> u32 {
+    u32::try_from(((hash >> 32) * u64::from(limit)) >> 32).unwrap_or_default()
+}
+
+/// Rounds, until every walker has its share or no slot is left.
+fn walk(table: &mut [u32], walkers: &mut [Walker]) {
+    let size = u32::try_from(table.len()).unwrap_or(u32::MAX);
+    let mut walking: Vec<&mut Walker> = walkers
         .iter_mut()
-        .filter(|candidate| candidate.room > 0)
-        .map(|candidate| (score(slot, candidate), candidate))
-        // Equal scores are decided by the seed, so that the order of the list never counts.
-        .max_by(|(a, x), (b, y)| a.total_cmp(b).then(x.seed.cmp(&y.seed)))?
-        .1;
-    best.room -= 1;
-    Some(best.position)
-}
-
-/// Weighted rendezvous score: `-weight / ln(u)` with `u` uniform in (0, 1). For equal weights its order is that of `u`.
-fn score(slot: u32, candidate: &Candidate) -> f64 {
-    let bits = mix(candidate.seed ^ (u64::from(slot) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 32;
-    let uniform = (f64::from(u32::try_from(bits).unwrap_or_default()) + 0.5) / 4_294_967_296.0;
-    -candidate.weight / uniform.ln()
+        .filter(|walker| walker.taken < walker.share)
+        .collect();
+    let mut heaviest = walking.iter().map(|walker| walker.weight).max().unwrap_or_default();
+    let mut left = table.iter().filter(|slot| **slot == FREE).count();
+    while left > 0 && !walking.is_empty() {
+        let before = walking.len();
+        walking.retain_mut(|walker| {
+            walker.saved += walker.weight;
+            if walker.saved < heaviest {
+                return true;
+            }
+            walker.saved -= heaviest;
+            if let Ok(at) = usize::try_from(walker.at)
+                && let Some(slot) = table.get_mut(at)
+                && *slot == FREE
+            {
+                *slot = walker.position;
+                walker.taken += 1;
+                left -= 1;
+            }
+            walker.at += walker.step;
+            if walker.at >= size {
+                walker.at -= size;
+            }
+            walker.taken < walker.share
+        });
+        if walking.len() < before {
+            heaviest = walking.iter().map(|walker| walker.weight).max().unwrap_or_default();
+            // What was saved towards a heavier one's pace is worth as many looks at the new pace, but only one at a time.
+            walking
+                .iter_mut()
+                .for_each(|walker| walker.saved = walker.saved.min(heaviest - 1));
+        }
+    }
 }
 
 fn seed(key: &BackendKey) -> u64 {
@@ -131,36 +192,68 @@ mod tests {
 
     fn owners(vip: &DesiredVip) -> Vec<BackendKey> {
         let keys: Vec<BackendKey> = vip.members.keys().copied().collect();
-        fill_table(vip).into_iter().map(|position| keys[position]).collect()
+        let at = |position: u32| keys[usize::try_from(position).expect("small")];
+        fill_table(vip).into_iter().map(at).collect()
+    }
+
+    fn percent(part: usize, whole: usize) -> f64 {
+        let float = |n: usize| f64::from(u32::try_from(n).expect("small"));
+        100.0 * float(part) / float(whole)
     }
 
     #[test]
     fn one_of_a_hundred_leaves_and_few_slots_move() {
-        let (before, after) = (owners(&vip(0..100)), owners(&vip((0..100).filter(|n| *n != 37))));
-        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-        let share = 100.0 * f64::from(u32::try_from(moved).expect("small")) / 16_381.0;
-        println!("{share:.2} % of {} slots moved", before.len());
-        assert!(share < 1.6, "{share} %");
+        let before = owners(&vip(0..100));
+        for gone in [0, 37, 99] {
+            let after = owners(&vip((0..100).filter(|n| *n != gone)));
+            let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+            let share = percent(moved, before.len());
+            println!("{share:.2} % of {} slots moved", before.len());
+            assert!(share < 1.5, "{share} %");
+        }
+    }
+
+    #[test]
+    fn the_largest_set_fits_and_one_more_is_refused_by_the_step_that_fills() {
+        let most = owners(&vip(0..u32::try_from(MAX_MEMBERS).expect("small")));
+        assert_eq!(most.len(), 1_048_573);
+        let mut shares = std::collections::BTreeMap::<BackendKey, u32>::new();
+        for owner in most {
+            *shares.entry(owner).or_default() += 1;
+        }
+        assert_eq!(shares.len(), MAX_MEMBERS);
+        assert!(shares.values().all(|share| (104..=105).contains(share)));
     }
 
     proptest! {
         #[test]
-        fn shares_are_even_and_every_slot_is_given(n in 1_u32..40) {
-            let owners = owners(&vip(0..n));
-            prop_assert_eq!(u32::try_from(owners.len()), Ok(table_size(usize::try_from(n).expect("small"))));
-            let fair = owners.len() / usize::try_from(n).expect("small");
-            for member in 0..n {
-                let share = owners.iter().filter(|owner| **owner == key(member)).count();
-                prop_assert!(share <= fair + fair / 50 + 2, "{share} of {fair}");
-                prop_assert!(share * 10 >= fair * 6, "{share} of {fair}");
+        fn shares_follow_weights_to_a_slot(weights in proptest::collection::vec(0_u16..20, 1..60)) {
+            let mut vip = vip([]);
+            vip.members.extend(weights.iter().zip(0..).map(|(weight, n)| (key(n), member(*weight))));
+            let owners = owners(&vip);
+            let open = weights.iter().filter(|weight| **weight > 0).count();
+            prop_assert_eq!(u32::try_from(owners.len()), Ok(table_size(open)));
+            let total: usize = weights.iter().copied().map(usize::from).sum();
+            for (weight, n) in weights.iter().zip(0..) {
+                let share = owners.iter().filter(|owner| **owner == key(n)).count();
+                let fair = owners.len() * usize::from(*weight);
+                prop_assert!(share * total + total > fair && share * total < fair + total, "{share} of {fair}/{total}");
             }
         }
+    }
 
-        #[test]
-        fn weight_zero_gets_no_slot(n in 1_u32..10, closed in 0_u32..10) {
-            let mut vip = vip(0..n);
-            vip.members.insert(key(closed), member(0));
-            prop_assert!(!owners(&vip).contains(&key(closed)));
-        }
+    /// Nodes of two releases must agree: when this changes, `DesiredVip::fingerprint` must change too.
+    #[test]
+    fn tables_are_those_of_every_node_and_release() {
+        let mut weighted = vip(0..10);
+        weighted.members.insert(key(3), member(7));
+        let print = |vip: &DesiredVip| {
+            let fold = |state: u64, owner: u32| mix(state ^ u64::from(owner));
+            fill_table(vip).into_iter().fold(0, fold)
+        };
+        assert_eq!(
+            (print(&vip(0..10)), print(&weighted)),
+            (16_268_819_004_504_752_009, 12_286_322_765_827_913_860)
+        );
     }
 }

@@ -75,6 +75,7 @@ pub(crate) struct Maps {
     pub(crate) vip_endpoints: Array<MapData, Endpoint>,
     pub(crate) vip_stats: PerCpuArray<MapData, VipStats>,
     pub(crate) vip_rates: PerCpuArray<MapData, RateBucket>,
+    pub(crate) socket_rates: Array<MapData, RateBucket>,
     pub(crate) backends: Array<MapData, BackendEntry>,
     pub(crate) backend_stats: PerCpuArray<MapData, BackendStats>,
     pub(crate) backend_vips: HashMap<MapData, u32, [u16; 8]>,

@@ -36,7 +36,13 @@ pub(super) fn put(lb: &mut Lb, address: &VipAddress, vip: &DesiredVip) -> Result
     if known.is_none() {
         begin(lb, address, id)?;
     }
-    let owners: Vec<u32> = fill_table(vip).into_iter().map(|position| indices[position]).collect();
+    let owner = |position: u32| {
+        let index = usize::try_from(position)
+            .ok()
+            .and_then(|position| indices.get(position));
+        index.copied().unwrap_or(u32::MAX)
+    };
+    let owners: Vec<u32> = fill_table(vip).into_iter().map(owner).collect();
     let table = previous::place(lb, address, &mut record, &owners)?;
     options(lb, id, &mut record, &vip.options).inspect_err(|_| previous::give_back(lb, table))?;
     let (before, until) = previous::keep(lb, &record, table, &owners);
@@ -80,6 +86,8 @@ fn begin(lb: &mut Lb, address: &VipAddress, id: u16) -> Result<(), ApplyError> {
         if let Ok(nothing) = PerCpuValues::try_from(vec![RateBucket::default(); cpus]) {
             lb.maps.vip_rates.set(id, nothing, 0).map_err(map("VIP_RATES"))?;
         }
+        let full = lb.maps.socket_rates.set(id, RateBucket::default(), 0);
+        full.map_err(map("SOCKET_RATES"))?;
     }
     let put = lb.maps.vip_endpoints.set(id, endpoint(address), 0);
     put.map_err(map("VIP_ENDPOINTS"))

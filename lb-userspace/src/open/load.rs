@@ -16,7 +16,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 static OBJECT: &[u8] = &[];
 
 /// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
-const PINNED: [&str; 31] = [
+const PINNED: [&str; 32] = [
     "LAYOUT",
     "NODE",
     "VIPS4",
@@ -44,6 +44,7 @@ const PINNED: [&str; 31] = [
     "NAT6",
     "SOCKETS",
     "DATAGRAMS",
+    "SOCKET_RATES",
     "COUNTERS",
     "EVENTS",
     "EVENTS_LOST",
@@ -51,7 +52,7 @@ const PINNED: [&str; 31] = [
 ];
 
 /// Rooms by map, where the configuration has a say. A name the object does not have changes nothing.
-fn rooms(config: &Config) -> [(&'static str, u32); 17] {
+fn rooms(config: &Config) -> [(&'static str, u32); 19] {
     let backends = config.backends;
     [
         ("VIPS4", config.vips),
@@ -71,6 +72,8 @@ fn rooms(config: &Config) -> [(&'static str, u32); 17] {
         ("HALF4", config.half),
         ("HALF6", config.half6),
         ("SOCKETS", config.sockets),
+        ("DATAGRAMS", config.sockets),
+        ("SOCKET_RATES", config.vips),
     ]
 }
 
@@ -132,6 +135,7 @@ pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config)
         vip_endpoints: take(ebpf, "VIP_ENDPOINTS")?,
         vip_stats: take(ebpf, "VIP_STATS")?,
         vip_rates: take(ebpf, "VIP_RATES")?,
+        socket_rates: take(ebpf, "SOCKET_RATES")?,
         backends,
         backend_stats: take(ebpf, "BACKEND_STATS")?,
         backend_vips: take(ebpf, "BACKEND_VIPS")?,
