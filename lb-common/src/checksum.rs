@@ -39,6 +39,13 @@ impl Checksum {
         Self(self.0 + word as u64)
     }
 
+    /// The change itself, as helpers of the kernel take it.
+    #[inline(always)]
+    pub const fn sum(self) -> u64 {
+        // Widening cast: `From` is not const.
+        fold(self.0) as u64
+    }
+
     /// The checksum field after the change, given the one before.
     #[inline(always)]
     pub const fn apply(self, field: Be16) -> Be16 {

@@ -16,6 +16,12 @@ pub fn flow_hash(client: &Ip, client_port: Be16, server_port: Be16, protocol: u8
     u32::try_from(state >> 32).unwrap_or_default()
 }
 
+/// Hash of a flow whose VIP keeps all flows of a source together.
+#[inline(always)]
+pub fn affinity_hash(client: &Ip) -> u32 {
+    flow_hash(client, Be16::new(0), Be16::new(0), 0)
+}
+
 /// The finaliser of splitmix64.
 #[inline(always)]
 pub(crate) const fn mix(mut z: u64) -> u64 {

@@ -19,3 +19,17 @@ pub const OUTER_SOURCE_PORTS: u16 = 49152;
 
 /// Bytes that the clamped MSS leaves free besides the tunnel's and the TCP/IP headers: room for IPv4 options.
 pub const MSS_MARGIN: u16 = 10;
+
+/// The outer source port of a flow's tunnel packets.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "14 bits")]
+pub const fn outer_source_port(hash: u32) -> u16 {
+    OUTER_SOURCE_PORTS + (hash & 0x3fff) as u16
+}
+
+/// The largest TCP segment that still fits the fabric after a node has wrapped it. `headers` is 40 for IPv4 and 60 for IPv6.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "50 bytes")]
+pub const fn largest_segment(underlay_mtu: u16, headers: u16) -> u16 {
+    underlay_mtu.saturating_sub(headers + ENCAP_LEN as u16 + MSS_MARGIN)
+}

@@ -1,30 +1,33 @@
 //! Answers of local backends that leave by an uplink: the VIP goes back in as their source.
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
-use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT};
+use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
-use lb_common::{Be16, ENCAP_LEN, FlowKey, FlowState, Ip, MSS_MARGIN, Reason, ReverseValue, node_flags};
+use lb_common::{Be16, FlowState, FlowValue, Reason, Tag, backend_flags, flow_flags, node_flags};
 
-use crate::maps::{REVERSE, count, node};
-use crate::parse::{ACK, ETH_LEN, Eth, Frame, IPV4, Ipv4, SYN, TCP, Tcp, TcpPacket};
+use crate::family::{Family, V4, V6};
+use crate::frame::Frame;
+use crate::headers::{ACK, ETH_LEN, Eth, IPV4, IPV6, Ipv4, Ipv6, SYN, TCP, Tcp, UDP, Udp};
+use crate::maps::{BACKEND_VIPS, Owner, VIP_ENDPOINTS, count, node};
+use crate::mode::Live;
+use crate::track;
+
+mod rewrite;
+mod segment;
 
 /// "Go on with the next program": what tcx and clsact both understand.
 const NEXT: i32 = -1;
-/// Bytes of Ethernet, IPv4 and TCP headers without options.
-const HEADERS: u32 = 54;
-/// How far to look for the MSS. Every system in use sends it first or behind padding; each step costs the verifier.
-const MAX_OPTIONS: usize = 6;
-const MSS_OPTION: u8 = 2;
-const MSS_OPTION_LEN: u8 = 4;
+/// Bytes of Ethernet, IPv6 and TCP headers without options: what is asked of the linear part.
+const HEADERS: u32 = 74;
 
 #[classifier]
 pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
     let reason = restore(&ctx);
     count(reason);
     if reason != Reason::NotBalanced && node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
-        info!(&ctx, "egress: reason {}", reason.index());
+        trace(&ctx, reason);
     }
     if reason == Reason::RestoreFailed {
         TC_ACT_SHOT
@@ -33,142 +36,172 @@ pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
     }
 }
 
+#[inline(never)]
+fn trace(ctx: &TcContext, reason: Reason) {
+    info!(ctx, "egress: reason {}", reason.index());
+}
+
 /// What of an answer is needed after its pointers have become invalid.
-struct Answer {
-    from: Ip,
-    port: Be16,
-    l4: usize,
-    options_end: usize,
-    syn_ack: bool,
+pub(crate) struct Answer<F: Family> {
+    pub(crate) from: F::Addr,
+    pub(crate) to: F::Addr,
+    pub(crate) source: Be16,
+    pub(crate) dest: Be16,
+    /// Where the TCP or UDP header lies.
+    pub(crate) l4: usize,
+    /// Where the TCP header ends.
+    pub(crate) options_end: usize,
+    pub(crate) protocol: u8,
+    /// Of TCP; 0 for UDP.
+    pub(crate) flags: u8,
 }
 
 #[inline(always)]
 fn restore(ctx: &TcContext) -> Reason {
-    if ctx.len() < HEADERS {
-        return Reason::NotBalanced;
-    }
     // Headers may lie outside the linear part.
-    if Frame::len(ctx) < HEADERS as usize && ctx.pull_data(HEADERS).is_err() {
+    let wanted = ctx.len().min(HEADERS);
+    if Frame::len(ctx) < wanted as usize && ctx.pull_data(wanted).is_err() {
         return Reason::NotBalanced;
     }
-    let Some((answer, vip)) = balanced(ctx) else {
+    let Some(eth) = ctx.at::<Eth>(0) else {
         return Reason::NotBalanced;
     };
-    if rewrite(ctx, &answer, &vip).is_err() {
+    // SAFETY: checked by `at`.
+    let kind = unsafe { (*eth).kind };
+    if kind == IPV4 {
+        four(ctx)
+    } else if kind == IPV6 {
+        six(ctx)
+    } else {
+        Reason::NotBalanced
+    }
+}
+
+#[inline(always)]
+fn four(ctx: &TcContext) -> Reason {
+    let Some(ip_at) = ctx.at::<Ipv4>(ETH_LEN) else {
+        return Reason::NotBalanced;
+    };
+    // SAFETY: checked by `at`.
+    let ip = unsafe { &*ip_at };
+    let Some(header_len) = ip.header_len().filter(|_| !ip.is_fragment()) else {
+        return Reason::NotBalanced;
+    };
+    match answer::<V4>(ctx, ip.src, ip.dst, ip.protocol, ETH_LEN + header_len) {
+        Some(answer) => turn::<V4>(ctx, &answer),
+        None => Reason::NotBalanced,
+    }
+}
+
+#[inline(never)]
+fn six(ctx: &TcContext) -> Reason {
+    let Some(ip_at) = ctx.at::<Ipv6>(ETH_LEN) else {
+        return Reason::NotBalanced;
+    };
+    // SAFETY: checked by `at`.
+    let ip = unsafe { &*ip_at };
+    match answer::<V6>(ctx, ip.src, ip.dst, ip.next, ETH_LEN + size_of::<Ipv6>()) {
+        Some(answer) => turn::<V6>(ctx, &answer),
+        None => Reason::NotBalanced,
+    }
+}
+
+#[inline(always)]
+fn answer<F: Family>(ctx: &TcContext, from: F::Addr, to: F::Addr, protocol: u8, l4: usize) -> Option<Answer<F>> {
+    let (ports, flags, options_end) = if protocol == TCP {
+        let tcp = ctx.at::<Tcp>(l4)?;
+        // SAFETY: checked by `at`.
+        let (flags, offset) = unsafe { ((*tcp).flags, (*tcp).data_offset) };
+        (tcp.cast::<Udp>(), flags, l4 + usize::from(offset >> 4) * 4)
+    } else if protocol == UDP {
+        (ctx.at::<Udp>(l4)?, 0, l4)
+    } else {
+        return None;
+    };
+    // SAFETY: checked by `at`; both headers begin with the ports.
+    let (source, dest) = unsafe { ((*ports).src, (*ports).dst) };
+    Some(Answer {
+        from,
+        to,
+        source,
+        dest,
+        l4,
+        options_end,
+        protocol,
+        flags,
+    })
+}
+
+#[inline(always)]
+fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>) -> Reason {
+    let tag = F::tag(answer.from, answer.source, answer.protocol);
+    let Some(id) = vip_of::<F>(answer, tag) else {
+        return Reason::NotBalanced;
+    };
+    let Some(vip) = VIP_ENDPOINTS.get(id) else {
+        return Reason::NotBalanced;
+    };
+    if rewrite::source::<F>(ctx, answer, F::narrow(&vip.addr), vip.port).is_err() {
         return Reason::RestoreFailed;
     }
-    if answer.syn_ack {
-        clamp_mss(ctx, &answer);
+    if answer.flags & (SYN | ACK) == SYN | ACK
+        && let Some(node) = node()
+    {
+        let most = lb_common::largest_segment(node.underlay_mtu, F::HEADERS);
+        segment::clamp(ctx, answer.l4, answer.options_end, most);
     }
     Reason::Restored
 }
 
-/// The packet, if it answers a balanced flow, and its VIP.
+/// The VIP through which the client reaches the backend.
 #[inline(always)]
-fn balanced(ctx: &TcContext) -> Option<(Answer, ReverseValue)> {
-    let eth = ctx.at::<Eth>(0)?;
-    // SAFETY: checked by `at`.
-    if unsafe { (*eth).kind } != IPV4 {
-        return None;
+fn vip_of<F: Family>(answer: &Answer<F>, tag: Tag) -> Option<u32> {
+    let owner = Owner::of_tag(tag).filter(|owner| owner.is(backend_flags::LOCAL))?;
+    if owner.is(backend_flags::SHARED) {
+        let id = among::<F>(answer, owner.index);
+        return (id != 0).then_some(id);
     }
-    let ip_at = ctx.at::<Ipv4>(ETH_LEN)?;
-    // SAFETY: checked by `at`.
-    let ip = unsafe { &*ip_at };
-    if ip.protocol != TCP || ip.is_fragment() {
-        return None;
-    }
-    let l4 = ETH_LEN + ip.header_len()?;
-    let packet = TcpPacket {
-        ip: ip_at,
-        tcp: ctx.at::<Tcp>(l4)?,
-    };
-    let tcp = packet.tcp();
-    let key = FlowKey {
-        client: Ip::v4(ip.dst),
-        server: Ip::v4(ip.src),
-        client_port: tcp.dst,
-        server_port: tcp.src,
-        protocol: TCP,
-        zero: [0; 3],
-    };
-    let known = REVERSE.get_ptr_mut(&key)?;
-    // SAFETY: the entry stays mapped while the program runs.
-    let known = unsafe { &mut *known };
-    if packet.is_end() {
-        known.state = FlowState::Closing as u32;
-    }
-    let answer = Answer {
-        from: key.server,
-        port: tcp.src,
-        l4,
-        options_end: l4 + usize::from(tcp.data_offset >> 4) * 4,
-        syn_ack: tcp.flags & (SYN | ACK) == SYN | ACK,
-    };
-    Some((answer, *known))
+    let id = owner.backend.vip;
+    let key = F::key(answer.to, answer.dest, id);
+    let flow = ours::<F>(&key, owner.index)?;
+    track::follow::<Live, F>(flow, answer.flags, flow_flags::FIN_BACKEND);
+    Some(u32::from(id))
 }
 
-/// The helpers know checksums that the device is still to finish; plain arithmetic would break those.
+/// The entry of a flow to this backend.
 #[inline(always)]
-fn rewrite(ctx: &TcContext, answer: &Answer, vip: &ReverseValue) -> Result<(), i64> {
-    let (old, new) = (answer.from.0[3].raw(), vip.vip.0[3].raw());
-    let sum = answer.l4 + 16;
-    let pseudo = u64::from(BPF_F_PSEUDO_HDR) | 4;
-    ctx.l4_csum_replace(sum, old.into(), new.into(), pseudo)?;
-    ctx.l4_csum_replace(sum, answer.port.raw().into(), vip.port.raw().into(), 2)?;
-    ctx.l3_csum_replace(ETH_LEN + 10, old.into(), new.into(), 4)?;
-    ctx.store(ETH_LEN + 12, &new, 0)?;
-    ctx.store(answer.l4, &vip.port.raw(), 0)
-}
-
-/// Lets the client send only segments that still fit the fabric once a node has wrapped them.
-#[inline(always)]
-fn clamp_mss(ctx: &TcContext, answer: &Answer) {
-    let Some(node) = node() else { return };
-    let most = node.underlay_mtu.saturating_sub(40 + ENCAP_LEN as u16 + MSS_MARGIN);
-    let mut at = answer.l4 + 20;
-    for _ in 0..MAX_OPTIONS {
-        if at + 4 > answer.options_end {
-            return;
-        }
-        let Ok([kind, len, high, low]) = ctx.load::<[u8; 4]>(at) else {
-            return;
-        };
-        if kind == 0 {
-            return;
-        }
-        if kind == 1 {
-            at += 1;
-            continue;
-        }
-        if kind == MSS_OPTION && len == MSS_OPTION_LEN {
-            lower_mss(ctx, answer, at, u16::from_be_bytes([high, low]), most);
-            return;
-        }
-        if len < 2 {
-            return;
-        }
-        at += usize::from(len);
-    }
-}
-
-#[inline(always)]
-fn lower_mss(ctx: &TcContext, answer: &Answer, at: usize, offered: u16, most: u16) {
-    if offered <= most {
-        return;
-    }
-    let (old, new) = (Be16::new(offered).raw(), Be16::new(most).raw());
-    // An option at an odd offset is summed with its bytes the other way round.
-    let odd = (at - answer.l4) % 2 == 1;
-    let (sum_old, sum_new) = if odd {
-        (old.swap_bytes(), new.swap_bytes())
-    } else {
-        (old, new)
-    };
-    if ctx
-        .l4_csum_replace(answer.l4 + 16, sum_old.into(), sum_new.into(), 2)
-        .is_ok()
+fn ours<F: Family>(key: &F::Key, index: u32) -> Option<&'static mut FlowValue> {
+    if let Some(flow) = F::flow(key)
+        && flow.backend == index
     {
-        // The checksum already fits the new value; a failed store makes the client throw the packet away.
-        let _ = ctx.store(at + 2, &new, 0);
+        return Some(flow);
     }
+    F::half(key).filter(|half| half.backend == index)
+}
+
+/// The same for a backend behind several VIPs; a flow that is over gives way to one that is not. 0 when there is none.
+#[inline(never)]
+fn among<F: Family>(answer: &Answer<F>, index: u32) -> u32 {
+    // SAFETY: user space replaces entries whole.
+    let Some(ids) = (unsafe { BACKEND_VIPS.get(index) }) else {
+        return 0;
+    };
+    let mut found = 0;
+    for id in ids {
+        if *id == 0 {
+            break;
+        }
+        let key = F::key(answer.to, answer.dest, *id);
+        if let Some(flow) = ours::<F>(&key, index) {
+            let over = flow.state == FlowState::Closed as u8;
+            if found == 0 || !over {
+                found = u32::from(*id);
+            }
+            if !over {
+                track::follow::<Live, F>(flow, answer.flags, flow_flags::FIN_BACKEND);
+                break;
+            }
+        }
+    }
+    found
 }

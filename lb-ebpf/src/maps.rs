@@ -6,9 +6,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
-    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
-    FlowValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
-    Tag, VipEntry, VipOptions, VipStats,
+    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue,
+    Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry, Tag,
+    VipEntry, VipOptions, VipStats, backend_flags,
 };
 
 /// Rooms unless user space asks for another number.
@@ -104,20 +104,57 @@ pub(crate) fn node() -> Option<&'static NodeConfig> {
     NODE.get(0)
 }
 
+/// A backend and its index.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) index: u32,
+    pub(crate) backend: &'static BackendEntry,
+}
+
+impl Owner {
+    /// A backend by index, if it lives.
+    #[inline(always)]
+    pub(crate) fn at(index: u32) -> Option<Self> {
+        let backend = BACKENDS.get(index)?;
+        (backend.flags & backend_flags::LIVE != 0).then_some(Self { index, backend })
+    }
+
+    /// The backend in a slot, if it lives.
+    #[inline(always)]
+    pub(crate) fn of_slot(slot: u32) -> Option<Self> {
+        let pair = SLOTS.get(slot >> 1)?;
+        Self::at(if slot & 1 == 0 { pair.0[0] } else { pair.0[1] })
+    }
+
+    /// The backend that the cluster knows by a tag, if it lives.
+    #[inline(always)]
+    pub(crate) fn of_tag(tag: Tag) -> Option<Self> {
+        // SAFETY: the value is one word.
+        Self::at(*unsafe { TAGS.get(tag) }?)
+    }
+
+    /// The backend of a flow, unless its index has another owner now.
+    #[inline(always)]
+    pub(crate) fn of_flow(flow: &FlowValue) -> Option<Self> {
+        Self::at(flow.backend).filter(|owner| owner.backend.generation == flow.generation)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is(&self, flag: u8) -> bool {
+        self.backend.flags & flag != 0
+    }
+}
+
 /// The backend in a slot. `None` when the index names nothing that lives.
 #[inline(always)]
 pub(crate) fn backend_of_slot(slot: u32) -> Option<(u32, &'static BackendEntry)> {
-    let pair = SLOTS.get(slot >> 1)?;
-    let index = if slot & 1 == 0 { pair.0[0] } else { pair.0[1] };
-    Some((index, live_backend(index)?))
+    Owner::of_slot(slot).map(|owner| (owner.index, owner.backend))
 }
 
 /// A backend by index, if it lives.
 #[inline(always)]
 pub(crate) fn live_backend(index: u32) -> Option<&'static BackendEntry> {
-    BACKENDS
-        .get(index)
-        .filter(|backend| backend.flags & lb_common::backend_flags::LIVE != 0)
+    Owner::at(index).map(|owner| owner.backend)
 }
 
 /// What the tables say of a VIP.

@@ -1,160 +1,145 @@
-//! Headers as they stand in a frame, and access to them inside the bounds.
+//! From a frame to the packet in it.
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
-use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_common::{Be16, Be32};
+use aya_ebpf::programs::XdpContext;
+use lb_common::Reason;
 
-pub(crate) const ETH_LEN: usize = 14;
-pub(crate) const IPV4: Be16 = Be16::new(0x0800);
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
+use crate::family::Family;
+use crate::frame::Frame;
+use crate::headers::{Extension, Ipv4, Ipv6};
+use crate::packet::{NoPacket, Packet};
 
-/// Bits of [`Tcp::flags`].
-pub(crate) const FIN: u8 = 1;
-pub(crate) const SYN: u8 = 2;
-pub(crate) const RST: u8 = 4;
-pub(crate) const ACK: u8 = 16;
+/// Extension headers that are walked; RFC 8504 lets hosts refuse more than eight, and more than four are not seen.
+const MAX_EXTENSIONS: usize = 6;
+/// Bytes of extension headers that are walked.
+const MAX_EXTENSION_BYTES: usize = 512;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Eth {
-    pub(crate) dst: [u8; 6],
-    pub(crate) src: [u8; 6],
-    pub(crate) kind: Be16,
-}
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Ipv4 {
-    pub(crate) version_len: u8,
-    pub(crate) tos: u8,
-    pub(crate) total_len: Be16,
-    pub(crate) id: Be16,
-    pub(crate) fragment: Be16,
-    pub(crate) ttl: u8,
+/// An IP header that fits its frame.
+pub(crate) struct Header<H> {
+    pub(crate) ip: *mut H,
+    /// Of what follows the header and all extensions.
     pub(crate) protocol: u8,
-    pub(crate) checksum: Be16,
-    pub(crate) src: Be32,
-    pub(crate) dst: Be32,
+    /// Where that begins in the frame.
+    pub(crate) offset: usize,
+    /// Where the packet ends in the frame.
+    pub(crate) end: usize,
 }
 
-impl Ipv4 {
-    /// Length of the header with options, if the field makes sense.
-    #[inline(always)]
-    pub(crate) fn header_len(&self) -> Option<usize> {
-        let len = usize::from(self.version_len & 0x0f) * 4;
-        (self.version_len >> 4 == 4 && len >= size_of::<Self>()).then_some(len)
+/// The IPv4 header at an offset of a frame that holds all its packet.
+#[inline(always)]
+pub(crate) fn ipv4(ctx: &XdpContext, at: usize) -> Result<Header<Ipv4>, Reason> {
+    let Some(ip_at) = ctx.at::<Ipv4>(at) else {
+        return Err(Reason::Truncated);
+    };
+    // SAFETY: checked by `at`.
+    let ip = unsafe { &*ip_at };
+    let Some(header_len) = ip.header_len() else {
+        return Err(Reason::Truncated);
+    };
+    let total_len = usize::from(ip.total_len.get());
+    if total_len < header_len || at + total_len > ctx.len() {
+        return Err(Reason::Truncated);
     }
-
-    /// Whether it is any fragment but a whole packet.
-    #[inline(always)]
-    pub(crate) fn is_fragment(&self) -> bool {
-        self.fragment.get() & 0x3fff != 0
-    }
+    Ok(Header {
+        ip: ip_at,
+        protocol: ip.protocol,
+        offset: at + header_len,
+        end: at + total_len,
+    })
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Tcp {
-    pub(crate) src: Be16,
-    pub(crate) dst: Be16,
-    pub(crate) sequence: Be32,
-    pub(crate) acknowledged: Be32,
-    pub(crate) data_offset: u8,
-    pub(crate) flags: u8,
-    pub(crate) window: Be16,
-    pub(crate) checksum: Be16,
-    pub(crate) urgent: Be16,
+/// The IPv6 header at an offset, its extensions walked.
+#[inline(always)]
+pub(crate) fn ipv6(ctx: &XdpContext, at: usize) -> Result<Header<Ipv6>, Reason> {
+    let Some(ip_at) = ctx.at::<Ipv6>(at) else {
+        return Err(Reason::Truncated);
+    };
+    // SAFETY: checked by `at`.
+    let ip = unsafe { &*ip_at };
+    let offset = at + size_of::<Ipv6>();
+    let end = offset + usize::from(ip.payload_len.get());
+    if !ip.is_version_6() || end > ctx.len() {
+        return Err(Reason::Truncated);
+    }
+    let mut header = Header {
+        ip: ip_at,
+        protocol: ip.next,
+        offset,
+        end,
+    };
+    if is_extension(ip.next) {
+        let walked = walk(ctx, offset, ip.next);
+        if walked < 0 {
+            return Err(if walked == DEEP { Reason::TooDeep } else { Reason::Truncated });
+        }
+        header.protocol = walked as u8;
+        header.offset = offset + ((walked >> 8) & 0x3ff) as usize;
+        if header.offset > end {
+            return Err(Reason::Truncated);
+        }
+    }
+    Ok(header)
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Udp {
-    pub(crate) src: Be16,
-    pub(crate) dst: Be16,
-    pub(crate) len: Be16,
-    pub(crate) checksum: Be16,
+#[inline(always)]
+fn is_extension(kind: u8) -> bool {
+    matches!(kind, HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION)
 }
 
-/// VXLAN: flags, then the network identifier in the upper 24 bits of the second word.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Vxlan {
-    pub(crate) flags: Be32,
-    pub(crate) vni: Be32,
+const DEEP: i64 = -1;
+const SHORT: i64 = -2;
+
+/// Length of all extension headers (above eight bits) and what follows them, or one of the two above.
+#[inline(never)]
+fn walk(ctx: &XdpContext, start: usize, first: u8) -> i64 {
+    let mut walked = 0;
+    let mut kind = first;
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(kind) {
+            return ((walked as i64) << 8) | i64::from(kind);
+        }
+        let Some(extension) = ctx.at::<Extension>(start + walked) else {
+            return SHORT;
+        };
+        // SAFETY: checked by `at`.
+        let extension = unsafe { *extension };
+        if kind == ROUTING && extension.left != 0 {
+            // The address in the header is not the last destination.
+            return DEEP;
+        }
+        walked += if kind == AUTHENTICATION {
+            (usize::from(extension.len) + 2) * 4
+        } else {
+            (usize::from(extension.len) + 1) * 8
+        };
+        if walked > MAX_EXTENSION_BYTES {
+            return DEEP;
+        }
+        kind = extension.next;
+    }
+    if is_extension(kind) {
+        return DEEP;
+    }
+    ((walked as i64) << 8) | i64::from(kind)
 }
 
-/// The bytes of a frame.
-pub(crate) trait Frame {
-    fn start(&self) -> usize;
-    fn end(&self) -> usize;
-
-    /// A header at an offset, if it lies inside the frame whole.
-    #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let address = self.start() + offset;
-        (address + size_of::<T>() <= self.end()).then_some(address as *mut T)
-    }
-
-    /// Length of the (linear part of the) frame.
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.end() - self.start()
-    }
+/// Whether an IPv6 packet is a fragment.
+#[inline(always)]
+pub(crate) fn is_fragment(protocol: u8) -> bool {
+    protocol == FRAGMENT
 }
 
-impl Frame for XdpContext {
+impl<H> Header<H> {
+    /// The TCP or UDP packet behind the header, which lies at `at`.
     #[inline(always)]
-    fn start(&self) -> usize {
-        self.data()
-    }
-
-    #[inline(always)]
-    fn end(&self) -> usize {
-        self.data_end()
-    }
-}
-
-impl Frame for TcContext {
-    #[inline(always)]
-    fn start(&self) -> usize {
-        self.data()
-    }
-
-    #[inline(always)]
-    fn end(&self) -> usize {
-        self.data_end()
-    }
-}
-
-/// A TCP packet over IPv4 somewhere in a frame. The pointers hold until the frame's head is moved.
-pub(crate) struct TcpPacket {
-    pub(crate) ip: *mut Ipv4,
-    pub(crate) tcp: *mut Tcp,
-}
-
-impl TcpPacket {
-    #[inline(always)]
-    pub(crate) fn ip(&self) -> &Ipv4 {
-        // SAFETY: only `at` makes these pointers, after its bounds check.
-        unsafe { &*self.ip }
-    }
-
-    #[inline(always)]
-    pub(crate) fn tcp(&self) -> &Tcp {
-        // SAFETY: only `at` makes these pointers, after its bounds check.
-        unsafe { &*self.tcp }
-    }
-
-    /// A first packet of a connection.
-    #[inline(always)]
-    pub(crate) fn is_syn(&self) -> bool {
-        self.tcp().flags & (SYN | ACK) == SYN
-    }
-
-    /// A last packet of a connection, or nearly.
-    #[inline(always)]
-    pub(crate) fn is_end(&self) -> bool {
-        self.tcp().flags & (FIN | RST) != 0
+    pub(crate) fn packet<F: Family<Header = H>>(&self, ctx: &XdpContext, at: usize) -> Result<Packet<F>, NoPacket> {
+        let room = self.end - self.offset;
+        Packet::at(ctx, self.ip, self.protocol, self.offset, room, (self.end - at) as u16)
     }
 }

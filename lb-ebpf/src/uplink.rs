@@ -5,36 +5,56 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
-use lb_common::{Endpoint, Ip, NodeConfig, Reason, node_flags};
+use lb_common::{Decision, NodeConfig, Reason, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST, node_flags};
 
-use crate::maps::{count, node, vip};
-use crate::parse::{ETH_LEN, Eth, Frame, IPV4, Ipv4, TCP, Tcp, TcpPacket, UDP};
-use crate::{dsr, vip};
+use crate::family::{Family, V4, V6};
+use crate::frame::Frame;
+use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, UDP};
+use crate::maps::{count, node};
+use crate::mode::{Explain, Live, Mode, note};
+use crate::packet::NoPacket;
+use crate::tunnel::receive;
+use crate::{parse, vip};
 
 #[xdp]
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
-    let reason = sort(&ctx);
+    let reason = sort::<Live>(&ctx);
     count(reason);
     if node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
-        info!(
-            &ctx,
-            "xdp: reason {} on interface {}",
-            reason.index(),
-            ctx.ingress_ifindex()
-        );
+        trace(&ctx, reason);
     }
     action(reason)
+}
+
+/// The same for one packet of a test run: leaves nothing behind but its decision.
+#[xdp]
+pub(crate) fn revere_explain(ctx: XdpContext) -> u32 {
+    note::<Explain>(|decision| {
+        *decision = Decision {
+            slot: u32::MAX,
+            backend: u32::MAX,
+            ..Decision::default()
+        };
+    });
+    let reason = sort::<Explain>(&ctx);
+    note::<Explain>(|decision| decision.reason = reason.index());
+    action(reason)
+}
+
+#[inline(never)]
+fn trace(ctx: &XdpContext, reason: Reason) {
+    info!(ctx, "xdp: reason {} on interface {}", reason.index(), ctx.ingress_ifindex());
 }
 
 /// The numbers of the XDP reasons lie in the order of their verdicts.
 #[inline(always)]
 fn action(reason: Reason) -> u32 {
     let number = reason.index();
-    if number < Reason::TunnelSent.index() {
+    if number < XDP_TX_FIRST {
         XDP_PASS
-    } else if number == Reason::TunnelSent.index() {
+    } else if number < XDP_REDIRECT_FIRST {
         XDP_TX
-    } else if number == Reason::TunnelRedirected.index() {
+    } else if number < XDP_DROP_FIRST {
         XDP_REDIRECT
     } else {
         XDP_DROP
@@ -42,55 +62,83 @@ fn action(reason: Reason) -> u32 {
 }
 
 #[inline(always)]
-fn sort(ctx: &XdpContext) -> Reason {
+fn sort<M: Mode>(ctx: &XdpContext) -> Reason {
     let Some(eth) = ctx.at::<Eth>(0) else {
         return Reason::Truncated;
     };
     // SAFETY: checked by `at`.
-    if unsafe { (*eth).kind } != IPV4 {
-        return Reason::NotIpv4;
+    let kind = unsafe { (*eth).kind };
+    if kind == IPV4 {
+        four::<M>(ctx)
+    } else if kind == IPV6 {
+        six::<M>(ctx)
+    } else {
+        Reason::NotIp
     }
-    let Some(ip_at) = ctx.at::<Ipv4>(ETH_LEN) else {
-        return Reason::Truncated;
-    };
-    // SAFETY: checked by `at`.
-    let ip = unsafe { &*ip_at };
-    let Some(header_len) = ip.header_len() else {
-        return Reason::Truncated;
-    };
-    let total_len = usize::from(ip.total_len.get());
-    if total_len < header_len || ETH_LEN + total_len > ctx.len() {
-        return Reason::Truncated;
-    }
-    let Some(node) = node() else {
-        return Reason::NotConfigured;
-    };
-    if ip.protocol == UDP && header_len == size_of::<Ipv4>() && Ip::v4(ip.dst) == node.own {
-        return dsr::receive(ctx, node).unwrap_or(Reason::NotVip);
-    }
-    let in_range = ip.dst.raw() & node.vip_mask.raw() == node.vip_network.raw();
-    if ip.protocol != TCP {
-        return if in_range { Reason::VipProtocol } else { Reason::NotVip };
-    }
-    if ip.is_fragment() {
-        return if in_range { Reason::Fragment } else { Reason::NotVip };
-    }
-    let Some(tcp) = ctx.at::<Tcp>(ETH_LEN + header_len) else {
-        return Reason::Truncated;
-    };
-    let packet = TcpPacket { ip: ip_at, tcp };
-    if total_len < header_len + size_of::<Tcp>() {
-        return Reason::Truncated;
-    }
-    to_vip(ctx, node, &packet, in_range)
 }
 
 #[inline(always)]
-fn to_vip(ctx: &XdpContext, node: &NodeConfig, packet: &TcpPacket, in_range: bool) -> Reason {
-    let endpoint = Endpoint::new(Ip::v4(packet.ip().dst), packet.tcp().dst, TCP);
-    match vip(&endpoint) {
-        Some(entry) => vip::forward(ctx, node, packet, &endpoint, &entry),
-        None if in_range => Reason::UnknownVip,
+fn four<M: Mode>(ctx: &XdpContext) -> Reason {
+    let header = match parse::ipv4(ctx, ETH_LEN) {
+        Ok(header) => header,
+        Err(reason) => return reason,
+    };
+    let Some(node) = node() else {
+        return Reason::NotConfigured;
+    };
+    // SAFETY: checked by the parser.
+    let ip = unsafe { &*header.ip };
+    if ip.is_fragment() {
+        return if V4::in_range(node, ip.dst) {
+            Reason::Fragment
+        } else {
+            Reason::NotVip
+        };
+    }
+    if header.protocol == UDP
+        && ip.dst == V4::narrow(&node.own)
+        && let Some(reason) = receive::receive::<M>(ctx, node)
+    {
+        return reason;
+    }
+    balance::<M, V4>(ctx, node, &header)
+}
+
+/// Apart from the way of IPv4, so that neither holds up the other.
+#[inline(never)]
+fn six<M: Mode>(ctx: &XdpContext) -> Reason {
+    let header = match parse::ipv6(ctx, ETH_LEN) {
+        Ok(header) => header,
+        Err(reason) => return reason,
+    };
+    let Some(node) = node() else {
+        return Reason::NotConfigured;
+    };
+    // SAFETY: checked by the parser.
+    let ip = unsafe { &*header.ip };
+    if parse::is_fragment(header.protocol) {
+        return if V6::in_range(node, ip.dst) {
+            Reason::Fragment
+        } else {
+            Reason::NotVip
+        };
+    }
+    balance::<M, V6>(ctx, node, &header)
+}
+
+#[inline(always)]
+fn balance<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, header: &parse::Header<F::Header>) -> Reason {
+    // SAFETY: checked by the parser.
+    let server = F::dst(unsafe { &*header.ip });
+    let packet = match header.packet::<F>(ctx, ETH_LEN) {
+        Ok(packet) => packet,
+        Err(NoPacket::Truncated) => return Reason::Truncated,
+        Err(NoPacket::Protocol) if F::in_range(node, server) => return Reason::VipProtocol,
+        Err(NoPacket::Protocol) => return Reason::NotVip,
+    };
+    match F::vip(server, packet.dest, packet.protocol) {
+        Some(entry) => vip::forward::<M, F>(ctx, node, &packet, entry),
+        None if F::in_range(node, server) => Reason::UnknownVip,
         None => Reason::NotVip,
     }
 }

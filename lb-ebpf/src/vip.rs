@@ -1,94 +1,91 @@
 //! A packet for a VIP: which backend it belongs to, and which way there.
-#![allow(unsafe_code, reason = "flow entries are shared with other CPUs")]
+#![allow(unsafe_code, reason = "packet memory and helpers")]
 
+use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{
-    BackendEntry, Endpoint, FlowKey, FlowState, FlowValue, Ip, NodeConfig, Reason, VipEntry, backend_flags, flow_hash,
-};
+use lb_common::{BackendEntry, NodeConfig, Reason, Tag, VipEntry, backend_flags, vip_flags};
 
-use crate::maps::{FLOWS, backend_of_slot, live_backend};
-use crate::parse::{TCP, TcpPacket};
-use crate::{dsr, nat};
+use crate::choose::{self, Choice};
+use crate::family::Family;
+use crate::frame::Frame;
+use crate::headers::Eth;
+use crate::mode::{Mode, note};
+use crate::packet::Packet;
+use crate::tunnel::send::{self, Wrap};
+use crate::{stats, track};
 
 #[inline(always)]
-pub(crate) fn forward(
+pub(crate) fn forward<M: Mode, F: Family>(
     ctx: &XdpContext,
     node: &NodeConfig,
-    packet: &TcpPacket,
-    vip: &Endpoint,
+    packet: &Packet<F>,
     entry: &VipEntry,
 ) -> Reason {
-    let client = Ip::v4(packet.ip().src);
-    let hash = flow_hash(&client, packet.tcp().src, packet.tcp().dst, TCP);
-    let key = FlowKey {
-        client,
-        server: vip.addr,
-        client_port: packet.tcp().src,
-        server_port: packet.tcp().dst,
-        protocol: TCP,
-        zero: [0; 3],
-    };
-    let backend = match known(&key, packet) {
-        Some(backend) => backend,
-        None => match choose(&key, packet, entry, hash) {
-            Some(backend) => backend,
-            None => return Reason::NoBackend,
+    let (id, len) = (entry.id, packet.len);
+    note::<M>(|decision| decision.vip = id);
+    let reason = give::<M, F>(ctx, node, packet, entry);
+    stats::ended::<M>(id, len, reason);
+    reason
+}
+
+#[inline(always)]
+fn give<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, packet: &Packet<F>, entry: &VipEntry) -> Reason {
+    let key = F::key(packet.client(), packet.source, entry.id as u16);
+    let (owner, alternate) = match track::known::<M, F>(packet, &key) {
+        Some(owner) => (owner, Tag(0)),
+        None => match choose::choose::<M, F>(node, packet, entry, &key) {
+            Ok(Choice { owner, alternate }) => (owner, alternate),
+            Err(reason) => return reason,
         },
     };
-    if backend.flags & backend_flags::LOCAL != 0 {
-        nat::deliver(packet, vip, backend);
-        Reason::LocalBackend
-    } else {
-        dsr::send(ctx, node, packet, backend, hash)
+    note::<M>(|decision| {
+        decision.backend = owner.index;
+        decision.generation = owner.backend.generation;
+    });
+    stats::given::<M>(owner.index, packet.len);
+    if owner.is(backend_flags::LOCAL) {
+        return deliver::<M, F>(ctx, packet, owner.backend);
     }
+    if owner.is(backend_flags::BARE) {
+        return Reason::NoRoute;
+    }
+    let wrap = Wrap {
+        hash: packet.hash(entry.flags & vip_flags::AFFINITY != 0),
+        len: packet.len,
+        kind: F::ETHER,
+        tag: F::tag(F::narrow(&owner.backend.addr), owner.backend.port, owner.backend.protocol),
+        alternate,
+        redirect: false,
+    };
+    send::send::<M>(ctx, node, owner.backend, &wrap)
 }
 
-/// The backend of a flow seen before, unless it is gone or the flow is a new one with an old one's ports.
+/// Gives the packet to a backend of this node.
 #[inline(always)]
-fn known(key: &FlowKey, packet: &TcpPacket) -> Option<&'static BackendEntry> {
-    let flow = FLOWS.get_ptr_mut(key)?;
-    // SAFETY: the entry stays mapped while the program runs; its fields are plain words.
-    let flow = unsafe { &mut *flow };
-    let backend = live_backend(flow.backend)?;
-    if backend.generation != flow.generation {
-        return None;
+fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
+    let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
+    packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
+    if !past_stack {
+        return Reason::LocalBackend;
     }
-    if packet.is_syn() {
-        if flow.state == FlowState::Closing as u32 || backend.flags & backend_flags::OPEN == 0 {
-            return None;
-        }
-    } else if packet.is_end() {
-        flow.state = FlowState::Closing as u32;
-    } else if flow.state == FlowState::Opening as u32 {
-        flow.state = FlowState::Established as u32;
+    let Some(eth) = ctx.at::<Eth>(0) else {
+        return Reason::LocalBackend;
+    };
+    // SAFETY: checked by `at`.
+    unsafe {
+        (*eth).dst = backend.mac;
+        (*eth).src = backend.from_mac;
     }
-    Some(backend)
+    past::<M>(backend.ifindex);
+    Reason::LocalRedirected
 }
 
-/// The table's backend for the flow; remembered, so that a later table does not move it.
+/// Makes the packet leave on an interface.
 #[inline(always)]
-fn choose(key: &FlowKey, packet: &TcpPacket, entry: &VipEntry, hash: u32) -> Option<&'static BackendEntry> {
-    let len = entry.len();
-    if len == 0 {
-        return None;
+pub(crate) fn past<M: Mode>(ifindex: u32) {
+    note::<M>(|decision| decision.ifindex = ifindex);
+    if !M::EXPLAIN {
+        // SAFETY: no pointers involved. It only notes the interface down; the verdict comes from the program.
+        unsafe { bpf_redirect(ifindex, 0) };
     }
-    // Multiply and shift takes the hash into 0..len without a division.
-    let slot = entry.offset() + ((u64::from(hash) * u64::from(len)) >> 32) as u32;
-    let (index, backend) = backend_of_slot(slot)?;
-    let state = if packet.is_syn() {
-        FlowState::Opening
-    } else if packet.is_end() {
-        FlowState::Closing
-    } else {
-        FlowState::Established
-    };
-    let value = FlowValue {
-        backend: index,
-        generation: backend.generation,
-        state: state as u32,
-        zero: 0,
-    };
-    // A flow that could not be remembered still gets the table's backend.
-    let _ = FLOWS.insert(key, &value, 0);
-    Some(backend)
 }

@@ -1,0 +1,249 @@
+//! What differs between IPv4 and IPv6, so that the rest is written once.
+#![allow(unsafe_code, reason = "map lookups, and packet memory that the parser checked")]
+
+use lb_common::{
+    BackendEntry, Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag,
+    VipEntry,
+};
+
+use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
+use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
+
+/// One of the two families.
+pub(crate) trait Family: Sized {
+    type Addr: Copy + PartialEq;
+    type Header;
+    type Key;
+    const ETHER: Be16;
+    const NUMBER: u8;
+    /// Bytes of an IP and a TCP header without options.
+    const HEADERS: u16;
+
+    fn vip(addr: Self::Addr, port: Be16, protocol: u8) -> Option<&'static VipEntry>;
+    fn in_range(node: &NodeConfig, addr: Self::Addr) -> bool;
+    fn key(client: Self::Addr, port: Be16, vip: u16) -> Self::Key;
+    fn flow(key: &Self::Key) -> Option<&'static mut FlowValue>;
+    fn half(key: &Self::Key) -> Option<&'static mut FlowValue>;
+    fn insert_flow(key: &Self::Key, value: &FlowValue);
+    /// Fails when there is one and `flags` say that there must be none.
+    fn insert_half(key: &Self::Key, value: &FlowValue, flags: u64) -> Result<(), i32>;
+    fn remove_half(key: &Self::Key);
+    fn src(header: &Self::Header) -> Self::Addr;
+    fn dst(header: &Self::Header) -> Self::Addr;
+    fn widen(addr: Self::Addr) -> Ip;
+    fn narrow(addr: &Ip) -> Self::Addr;
+    fn tag(addr: Self::Addr, port: Be16, protocol: u8) -> Tag;
+    /// The change to a sum over both addresses.
+    fn moved(old: Self::Addr, new: Self::Addr) -> Checksum;
+    /// Whether the packet may take another hop.
+    fn may_hop(header: &Self::Header) -> bool;
+    /// Puts a new destination in; `hop` takes one off the hops left.
+    fn redirect(header: &mut Self::Header, new: Self::Addr, moved: Checksum, hop: bool);
+}
+
+pub(crate) struct V4;
+
+impl Family for V4 {
+    type Addr = Be32;
+    type Header = Ipv4;
+    type Key = FlowKey4;
+    const ETHER: Be16 = IPV4;
+    const NUMBER: u8 = 4;
+    const HEADERS: u16 = 40;
+
+    #[inline(always)]
+    fn vip(addr: Be32, port: Be16, protocol: u8) -> Option<&'static VipEntry> {
+        // SAFETY: user space replaces entries whole, and the words that matter are read as ones.
+        unsafe { VIPS4.get(Endpoint4::new(addr, port, protocol)) }
+    }
+
+    #[inline(always)]
+    fn in_range(node: &NodeConfig, addr: Be32) -> bool {
+        addr.raw() & node.vip_mask.raw() == node.vip_network.raw()
+    }
+
+    #[inline(always)]
+    fn key(client: Be32, port: Be16, vip: u16) -> FlowKey4 {
+        FlowKey4 { client, port, vip }
+    }
+
+    #[inline(always)]
+    fn flow(key: &FlowKey4) -> Option<&'static mut FlowValue> {
+        // SAFETY: the entry stays mapped while the program runs; its fields are plain words.
+        FLOWS4.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+    }
+
+    #[inline(always)]
+    fn half(key: &FlowKey4) -> Option<&'static mut FlowValue> {
+        // SAFETY: as above.
+        HALF4.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+    }
+
+    #[inline(always)]
+    fn insert_flow(key: &FlowKey4, value: &FlowValue) {
+        // A flow that could not be remembered still gets the table's backend.
+        let _ = FLOWS4.insert(key, value, 0);
+    }
+
+    #[inline(always)]
+    fn insert_half(key: &FlowKey4, value: &FlowValue, flags: u64) -> Result<(), i32> {
+        HALF4.insert(key, value, flags)
+    }
+
+    #[inline(always)]
+    fn remove_half(key: &FlowKey4) {
+        // Another CPU may have been faster.
+        let _ = HALF4.remove(key);
+    }
+
+    #[inline(always)]
+    fn src(header: &Ipv4) -> Be32 {
+        header.src
+    }
+
+    #[inline(always)]
+    fn dst(header: &Ipv4) -> Be32 {
+        header.dst
+    }
+
+    #[inline(always)]
+    fn widen(addr: Be32) -> Ip {
+        Ip::v4(addr)
+    }
+
+    #[inline(always)]
+    fn narrow(addr: &Ip) -> Be32 {
+        addr.0[3]
+    }
+
+    #[inline(always)]
+    fn tag(addr: Be32, port: Be16, protocol: u8) -> Tag {
+        Tag::v4(addr, port, protocol)
+    }
+
+    #[inline(always)]
+    fn moved(old: Be32, new: Be32) -> Checksum {
+        Checksum::new().replace32(old, new)
+    }
+
+    #[inline(always)]
+    fn may_hop(header: &Ipv4) -> bool {
+        header.ttl > 1
+    }
+
+    #[inline(always)]
+    fn redirect(header: &mut Ipv4, new: Be32, moved: Checksum, hop: bool) {
+        let mut change = moved;
+        if hop {
+            let word = |ttl: u8| Be16::new((u16::from(ttl) << 8) | u16::from(header.protocol));
+            change = change.replace16(word(header.ttl), word(header.ttl - 1));
+            header.ttl -= 1;
+        }
+        header.checksum = change.apply(header.checksum);
+        header.dst = new;
+    }
+}
+
+pub(crate) struct V6;
+
+impl Family for V6 {
+    type Addr = Ip;
+    type Header = Ipv6;
+    type Key = FlowKey6;
+    const ETHER: Be16 = IPV6;
+    const NUMBER: u8 = 6;
+    const HEADERS: u16 = 60;
+
+    #[inline(always)]
+    fn vip(addr: Ip, port: Be16, protocol: u8) -> Option<&'static VipEntry> {
+        // SAFETY: user space replaces entries whole, and the words that matter are read as ones.
+        unsafe { VIPS6.get(Endpoint::new(addr, port, protocol)) }
+    }
+
+    #[inline(always)]
+    fn in_range(node: &NodeConfig, addr: Ip) -> bool {
+        let network = node.vip6_network;
+        network[0].raw() != 0 && addr.0[0] == network[0] && addr.0[1] == network[1]
+    }
+
+    #[inline(always)]
+    fn key(client: Ip, port: Be16, vip: u16) -> FlowKey6 {
+        FlowKey6 { client, port, vip }
+    }
+
+    #[inline(always)]
+    fn flow(key: &FlowKey6) -> Option<&'static mut FlowValue> {
+        // SAFETY: the entry stays mapped while the program runs; its fields are plain words.
+        FLOWS6.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+    }
+
+    #[inline(always)]
+    fn half(key: &FlowKey6) -> Option<&'static mut FlowValue> {
+        // SAFETY: as above.
+        HALF6.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+    }
+
+    #[inline(always)]
+    fn insert_flow(key: &FlowKey6, value: &FlowValue) {
+        // A flow that could not be remembered still gets the table's backend.
+        let _ = FLOWS6.insert(key, value, 0);
+    }
+
+    #[inline(always)]
+    fn insert_half(key: &FlowKey6, value: &FlowValue, flags: u64) -> Result<(), i32> {
+        HALF6.insert(key, value, flags)
+    }
+
+    #[inline(always)]
+    fn remove_half(key: &FlowKey6) {
+        // Another CPU may have been faster.
+        let _ = HALF6.remove(key);
+    }
+
+    #[inline(always)]
+    fn src(header: &Ipv6) -> Ip {
+        header.src
+    }
+
+    #[inline(always)]
+    fn dst(header: &Ipv6) -> Ip {
+        header.dst
+    }
+
+    #[inline(always)]
+    fn widen(addr: Ip) -> Ip {
+        addr
+    }
+
+    #[inline(always)]
+    fn narrow(addr: &Ip) -> Ip {
+        *addr
+    }
+
+    #[inline(always)]
+    fn tag(addr: Ip, port: Be16, protocol: u8) -> Tag {
+        Tag::v6(&addr, port, protocol)
+    }
+
+    #[inline(always)]
+    fn moved(old: Ip, new: Ip) -> Checksum {
+        Checksum::new()
+            .replace32(old.0[0], new.0[0])
+            .replace32(old.0[1], new.0[1])
+            .replace32(old.0[2], new.0[2])
+            .replace32(old.0[3], new.0[3])
+    }
+
+    #[inline(always)]
+    fn may_hop(header: &Ipv6) -> bool {
+        header.hop_limit > 1
+    }
+
+    #[inline(always)]
+    fn redirect(header: &mut Ipv6, new: Ip, _moved: Checksum, hop: bool) {
+        header.dst = new;
+        if hop {
+            header.hop_limit -= 1;
+        }
+    }
+}

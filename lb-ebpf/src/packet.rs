@@ -1,0 +1,143 @@
+//! A TCP or UDP packet somewhere in a frame.
+#![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
+
+use lb_common::{Be16, affinity_hash, flow_hash};
+
+use crate::family::Family;
+use crate::frame::Frame;
+use crate::headers::{ACK, FIN, RST, SYN, TCP, Tcp, UDP, Udp};
+
+/// The pointers hold until the frame's head is moved; what is needed later is copied.
+pub(crate) struct Packet<F: Family> {
+    ip: *mut F::Header,
+    l4: *mut Udp,
+    pub(crate) source: Be16,
+    pub(crate) dest: Be16,
+    pub(crate) protocol: u8,
+    /// Flags of TCP, 0 for UDP.
+    pub(crate) flags: u8,
+    /// From the IP header on.
+    pub(crate) len: u16,
+}
+
+/// Why there is no packet.
+pub(crate) enum NoPacket {
+    /// The header does not fit.
+    Truncated,
+    /// Neither TCP nor UDP.
+    Protocol,
+}
+
+impl<F: Family> Packet<F> {
+    /// The packet whose TCP or UDP header lies at `offset`, with `room` bytes from there to the packet's end.
+    #[inline(always)]
+    pub(crate) fn at(
+        frame: &impl Frame,
+        ip: *mut F::Header,
+        protocol: u8,
+        offset: usize,
+        room: usize,
+        len: u16,
+    ) -> Result<Self, NoPacket> {
+        let (l4, flags) = if protocol == TCP {
+            let Some(tcp) = frame.at::<Tcp>(offset).filter(|_| room >= size_of::<Tcp>()) else {
+                return Err(NoPacket::Truncated);
+            };
+            // SAFETY: checked by `at`.
+            (tcp.cast::<Udp>(), unsafe { (*tcp).flags })
+        } else if protocol == UDP {
+            let Some(udp) = frame.at::<Udp>(offset).filter(|_| room >= size_of::<Udp>()) else {
+                return Err(NoPacket::Truncated);
+            };
+            (udp, 0)
+        } else {
+            return Err(NoPacket::Protocol);
+        };
+        // SAFETY: checked by `at`; both headers begin with the ports.
+        let (source, dest) = unsafe { ((*l4).src, (*l4).dst) };
+        Ok(Self {
+            ip,
+            l4,
+            source,
+            dest,
+            protocol,
+            flags,
+            len,
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn ip(&self) -> &F::Header {
+        // SAFETY: checked before the packet was made.
+        unsafe { &*self.ip }
+    }
+
+    #[inline(always)]
+    pub(crate) fn client(&self) -> F::Addr {
+        F::src(self.ip())
+    }
+
+    #[inline(always)]
+    pub(crate) fn server(&self) -> F::Addr {
+        F::dst(self.ip())
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.protocol == TCP
+    }
+
+    /// The first packet of a connection. Datagrams open nothing: each may be the first.
+    #[inline(always)]
+    pub(crate) fn is_syn(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+
+    /// The last packet of a connection, or nearly.
+    #[inline(always)]
+    pub(crate) fn is_end(&self) -> bool {
+        self.flags & (FIN | RST) != 0
+    }
+
+    /// The hash that chooses a slot.
+    #[inline(always)]
+    pub(crate) fn hash(&self, affinity: bool) -> u32 {
+        let client = F::widen(self.client());
+        if affinity {
+            affinity_hash(&client)
+        } else {
+            flow_hash(&client, self.source, self.dest, self.protocol)
+        }
+    }
+
+    /// Gives it a new destination.
+    #[inline(always)]
+    pub(crate) fn redirect(&self, addr: F::Addr, port: Be16, hop: bool) {
+        let moved = F::moved(self.server(), addr);
+        let change = moved.replace16(self.dest, port);
+        // SAFETY: checked when the packet was made; the frame's head has not moved since.
+        unsafe {
+            F::redirect(&mut *self.ip, addr, moved, hop);
+            (*self.l4).dst = port;
+            if self.protocol == TCP {
+                let tcp = &mut *self.l4.cast::<Tcp>();
+                tcp.checksum = change.apply(tcp.checksum);
+            } else {
+                let udp = &mut *self.l4;
+                udp.checksum = udp_sum(udp.checksum, change.apply(udp.checksum));
+            }
+        }
+    }
+}
+
+/// No checksum stays none; a sum of zero is written as all ones, for zero means none.
+#[inline(always)]
+fn udp_sum(old: Be16, new: Be16) -> Be16 {
+    if old.raw() == 0 {
+        old
+    } else if new.raw() == 0 {
+        Be16::from_raw(0xffff)
+    } else {
+        new
+    }
+}

@@ -1,0 +1,107 @@
+//! Flows: which backend a known one belongs to, and how far it has come.
+#![allow(unsafe_code, reason = "flow entries are shared with other CPUs; helpers")]
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use lb_common::{FlowState, FlowValue, Origin, backend_flags, flow_flags, seconds};
+
+use crate::family::Family;
+use crate::headers::{FIN, RST};
+use crate::maps::Owner;
+use crate::mode::{Mode, note};
+use crate::packet::Packet;
+
+pub(crate) const CLOSING: u8 = FlowState::Closing as u8;
+pub(crate) const CLOSED: u8 = FlowState::Closed as u8;
+
+/// Seconds since boot.
+#[inline(always)]
+pub(crate) fn now() -> u32 {
+    // SAFETY: no pointers involved.
+    seconds(unsafe { bpf_ktime_get_coarse_ns() })
+}
+
+/// A flow that has just been met.
+#[inline(always)]
+pub(crate) fn met(owner: &Owner, state: FlowState, flags: u8) -> FlowValue {
+    FlowValue {
+        backend: owner.index,
+        generation: owner.backend.generation,
+        seen: now(),
+        state: state as u8,
+        flags,
+        port: lb_common::Be16::new(0),
+    }
+}
+
+/// The backend of a flow seen before, unless it is gone or the flow is a new one with an old one's ports.
+#[inline(always)]
+pub(crate) fn known<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Option<Owner> {
+    if let Some(flow) = F::flow(key)
+        && let Some(owner) = Owner::of_flow(flow)
+    {
+        let closing = flow.state == CLOSING || flow.state == CLOSED;
+        if packet.is_syn() {
+            if closing || !owner.is(backend_flags::OPEN) {
+                return None;
+            }
+        } else if closing && let Some(newer) = half::<M, F>(packet, key) {
+            return Some(newer);
+        } else {
+            follow::<M, F>(flow, packet.flags, flow_flags::FIN_CLIENT);
+        }
+        note::<M>(|decision| {
+            decision.origin = Origin::Flow as u8;
+            decision.state = flow.state;
+        });
+        return Some(owner);
+    }
+    if packet.is_syn() { None } else { half::<M, F>(packet, key) }
+}
+
+/// The backend of a half-open flow, which from now on is an established one.
+#[inline(always)]
+fn half<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Option<Owner> {
+    let half = F::half(key)?;
+    let owner = Owner::of_flow(half)?;
+    note::<M>(|decision| {
+        decision.origin = Origin::Half as u8;
+        decision.state = half.state;
+    });
+    if !M::EXPLAIN && packet.flags & RST == 0 {
+        let state = if packet.is_tcp() {
+            FlowState::Established
+        } else {
+            FlowState::Datagram
+        };
+        let mut value = met(&owner, state, half.flags);
+        follow_state(&mut value, packet.flags, flow_flags::FIN_CLIENT);
+        F::insert_flow(key, &value);
+        F::remove_half(key);
+    }
+    Some(owner)
+}
+
+/// Takes down that a packet of the flow went by; writes only what changes.
+#[inline(always)]
+pub(crate) fn follow<M: Mode, F: Family>(flow: &mut FlowValue, tcp_flags: u8, fin: u8) {
+    if M::EXPLAIN {
+        return;
+    }
+    let now = now();
+    if flow.seen != now {
+        flow.seen = now;
+    }
+    follow_state(flow, tcp_flags, fin);
+}
+
+#[inline(always)]
+fn follow_state(flow: &mut FlowValue, tcp_flags: u8, fin: u8) {
+    const BOTH: u8 = flow_flags::FIN_CLIENT | flow_flags::FIN_BACKEND;
+    if tcp_flags & RST != 0 {
+        flow.state = CLOSED;
+    } else if tcp_flags & FIN != 0 && flow.state != CLOSED {
+        let flags = flow.flags | fin;
+        flow.flags = flags;
+        flow.state = if flags & BOTH == BOTH { CLOSED } else { CLOSING };
+    }
+}

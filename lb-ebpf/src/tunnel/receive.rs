@@ -1,0 +1,197 @@
+//! Unwrapping a packet from a peer.
+#![allow(unsafe_code, reason = "packet memory and helpers")]
+
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
+use aya_ebpf::programs::XdpContext;
+use lb_common::{
+    BackendEntry, ENCAP_LEN, Ip, NodeConfig, Origin, Reason, TUNNEL_VERSION, TUNNEL_VNI, Tag, VipEntry, backend_flags,
+    flow_flags, vip_flags,
+};
+
+use crate::family::{Family, V4, V6};
+use crate::frame::Frame;
+use crate::headers::{Eth, IPV4, IPV6};
+use crate::maps::{Owner, PEERS};
+use crate::mode::{Mode, note};
+use crate::packet::Packet;
+use crate::tunnel::send::{Wrap, send};
+use crate::tunnel::{INNER_IP, Outer};
+use crate::vip::past;
+use crate::{choose, parse, shared, track};
+
+/// A UDP packet for this node: `None` when it is not of our tunnel.
+#[inline(never)]
+pub(crate) fn receive<M: Mode>(ctx: &XdpContext, node: &NodeConfig) -> Option<Reason> {
+    let outer = ctx.at::<Outer>(0)?;
+    // SAFETY: checked by `at`.
+    let (udp_port, vni, inner, source) =
+        unsafe { ((*outer).udp.dst, (*outer).vxlan.vni.get(), (*outer).inner, (*outer).ip.src) };
+    if udp_port != node.tunnel_port || vni >> 8 != TUNNEL_VNI {
+        return None;
+    }
+    // SAFETY: a lookup; the value is not read.
+    if unsafe { PEERS.get(Ip::v4(source)) }.is_none() {
+        return Some(Reason::TunnelNotPeer);
+    }
+    if vni & 0xff != u32::from(TUNNEL_VERSION) {
+        return Some(Reason::TunnelMalformed);
+    }
+    let reason = if inner.kind == IPV4 {
+        four::<M>(ctx, node, &inner)
+    } else if inner.kind == IPV6 {
+        six::<M>(ctx, node, &inner)
+    } else {
+        Reason::TunnelMalformed
+    };
+    Some(reason)
+}
+
+#[inline(always)]
+fn four<M: Mode>(ctx: &XdpContext, node: &NodeConfig, names: &Eth) -> Reason {
+    let Ok(header) = parse::ipv4(ctx, INNER_IP) else {
+        return Reason::TunnelMalformed;
+    };
+    // SAFETY: checked by the parser.
+    if unsafe { (*header.ip).is_fragment() } {
+        return Reason::TunnelMalformed;
+    }
+    inside::<M, V4>(ctx, node, names, &header)
+}
+
+#[inline(never)]
+fn six<M: Mode>(ctx: &XdpContext, node: &NodeConfig, names: &Eth) -> Reason {
+    let Ok(header) = parse::ipv6(ctx, INNER_IP) else {
+        return Reason::TunnelMalformed;
+    };
+    inside::<M, V6>(ctx, node, names, &header)
+}
+
+#[inline(always)]
+fn inside<M: Mode, F: Family>(
+    ctx: &XdpContext,
+    node: &NodeConfig,
+    names: &Eth,
+    header: &parse::Header<F::Header>,
+) -> Reason {
+    let Ok(packet) = header.packet::<F>(ctx, INNER_IP) else {
+        return Reason::TunnelMalformed;
+    };
+    let Some(entry) = F::vip(packet.server(), packet.dest, packet.protocol) else {
+        return Reason::TunnelNotVip;
+    };
+    let named = |mac: [u8; 6]| Tag::from_mac(mac, packet.protocol, F::NUMBER);
+    let Some(wanted) = Owner::of_tag(named(names.src)).filter(|owner| owner.is(backend_flags::LOCAL)) else {
+        return Reason::TunnelNotLocal;
+    };
+    note::<M>(|decision| {
+        decision.vip = entry.id;
+        decision.origin = Origin::Tunnel as u8;
+    });
+    let key = F::key(packet.client(), packet.source, entry.id as u16);
+    let last = names.dst == names.src;
+    let owner = if let Some(owner) = track::known::<M, F>(&packet, &key) {
+        owner
+    } else if packet.is_syn() || !packet.is_tcp() {
+        if wanted.is(backend_flags::SHARED) && shared::conflict::<F>(&packet, entry.id, wanted.index) {
+            return Reason::TupleConflict;
+        }
+        choose::remember::<M, F>(&packet, &key, &wanted, flow_flags::TUNNELLED).unwrap_or(wanted)
+    } else {
+        let alternate = if last || names.dst == [0; 6] {
+            None
+        } else {
+            Owner::of_tag(named(names.dst))
+        };
+        let flags = if alternate.is_some() {
+            flow_flags::TUNNELLED | flow_flags::PREVIOUS
+        } else {
+            flow_flags::TUNNELLED
+        };
+        let owner = alternate.unwrap_or(wanted);
+        choose::adopt::<M, F>(&packet, &key, &owner, flags);
+        owner
+    };
+    note::<M>(|decision| {
+        decision.backend = owner.index;
+        decision.generation = owner.backend.generation;
+    });
+    if owner.is(backend_flags::LOCAL) {
+        return deliver::<M, F>(ctx, &packet, owner.backend);
+    }
+    if last {
+        // Two nodes must not send a packet to and fro.
+        return deliver::<M, F>(ctx, &packet, wanted.backend);
+    }
+    second_chance::<M, F>(ctx, node, &packet, entry, owner.backend)
+}
+
+/// Gives the inner packet to a backend of this node.
+#[inline(always)]
+fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
+    let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
+    packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
+    let Some(outer) = ctx.at::<Outer>(0) else {
+        return Reason::NoHeadroom;
+    };
+    // SAFETY: checked by `at`; the head moves only below.
+    unsafe {
+        let eth = if past_stack {
+            Eth {
+                dst: backend.mac,
+                src: backend.from_mac,
+                kind: F::ETHER,
+            }
+        } else {
+            // The stack takes only frames for its own link address.
+            Eth {
+                kind: F::ETHER,
+                ..(*outer).eth
+            }
+        };
+        (*outer).inner = eth;
+    }
+    if !strip(ctx) {
+        return Reason::NoHeadroom;
+    }
+    if past_stack {
+        past::<M>(backend.ifindex);
+        Reason::TunnelDeliveredRedirected
+    } else {
+        Reason::TunnelDelivered
+    }
+}
+
+/// Sends the packet on to the node of the backend that had the flow before, which then has the last word.
+#[inline(always)]
+fn second_chance<M: Mode, F: Family>(
+    ctx: &XdpContext,
+    node: &NodeConfig,
+    packet: &Packet<F>,
+    entry: &VipEntry,
+    backend: &BackendEntry,
+) -> Reason {
+    let tag = F::tag(F::narrow(&backend.addr), backend.port, backend.protocol);
+    let wrap = Wrap {
+        hash: packet.hash(entry.flags & vip_flags::AFFINITY != 0),
+        len: packet.len,
+        kind: F::ETHER,
+        tag,
+        alternate: tag,
+        redirect: true,
+    };
+    note::<M>(|decision| decision.origin = Origin::Alternate as u8);
+    if !strip(ctx) {
+        return Reason::NoHeadroom;
+    }
+    match send::<M>(ctx, node, backend, &wrap) {
+        Reason::TunnelSent | Reason::TunnelRedirected => Reason::SecondChance,
+        other => other,
+    }
+}
+
+/// Takes the outer headers away.
+#[inline(always)]
+fn strip(ctx: &XdpContext) -> bool {
+    // SAFETY: the context is this run's own.
+    unsafe { bpf_xdp_adjust_head(ctx.ctx, ENCAP_LEN as i32) == 0 }
+}

@@ -1,0 +1,150 @@
+//! Wrapping a packet for another node's backend.
+#![allow(unsafe_code, reason = "packet memory and helpers")]
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup,
+};
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_xdp_adjust_head};
+use aya_ebpf::programs::XdpContext;
+use lb_common::{
+    BackendEntry, Be16, Be32, Checksum, ENCAP_LEN, NodeConfig, Reason, TUNNEL_VERSION, TUNNEL_VNI, Tag, node_flags,
+    outer_source_port,
+};
+
+use crate::frame::Frame;
+use crate::headers::{Eth, IPV4, Ipv4, UDP, Udp, Vxlan};
+use crate::mode::{Mode, note};
+use crate::tunnel::Outer;
+use crate::vip::past;
+
+const AF_INET: u8 = 2;
+const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
+/// "A network identifier is there."
+const VXLAN_FLAGS: Be32 = Be32::new(0x0800_0000);
+const TTL: u8 = 64;
+/// What the outer UDP header counts besides the inner packet: itself, VXLAN, Ethernet.
+const UDP_REST: u16 = 30;
+
+/// What the header in front of a packet is made of.
+pub(crate) struct Wrap {
+    pub(crate) hash: u32,
+    /// Of the packet, from its IP header on.
+    pub(crate) len: u16,
+    pub(crate) kind: Be16,
+    pub(crate) tag: Tag,
+    /// See `TUNNEL_VERSION`.
+    pub(crate) alternate: Tag,
+    /// Leave by redirect even on the interface the packet came from.
+    pub(crate) redirect: bool,
+}
+
+/// Sends a packet to the node of its backend. Pointers into the frame are invalid afterwards.
+#[inline(never)]
+pub(crate) fn send<M: Mode>(ctx: &XdpContext, node: &NodeConfig, backend: &BackendEntry, wrap: &Wrap) -> Reason {
+    let own = node.own.0[3];
+    if own.raw() == 0 {
+        return Reason::NotConfigured;
+    }
+    let outer_len = u32::from(wrap.len) + ENCAP_LEN as u32;
+    if outer_len > u32::from(node.underlay_mtu) {
+        return Reason::TooBig;
+    }
+    let peer = backend.node.0[3];
+    let mut route = route_request(ctx, own, peer, outer_len as u16);
+    // SAFETY: a whole request of the length told.
+    let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut route, size_of::<FibLookup>() as i32, 0) };
+    match u32::try_from(found) {
+        Ok(BPF_FIB_LKUP_RET_SUCCESS) => {}
+        Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => return Reason::NoNeighbour,
+        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => return Reason::TooBig,
+        _ => return Reason::NoRoute,
+    }
+    // SAFETY: the context is this run's own.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(ENCAP_LEN as i32)) } != 0 {
+        return Reason::NoHeadroom;
+    }
+    let Some(outer) = ctx.at::<Outer>(0) else {
+        return Reason::NoHeadroom;
+    };
+    let eth = Eth {
+        dst: route.dmac,
+        src: route.smac,
+        kind: IPV4,
+    };
+    write(outer, eth, node, peer, wrap);
+    note::<M>(|decision| {
+        decision.node = backend.node;
+        decision.ifindex = route.ifindex;
+    });
+    if !wrap.redirect && route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0 {
+        return Reason::TunnelSent;
+    }
+    past::<M>(route.ifindex);
+    Reason::TunnelRedirected
+}
+
+#[inline(always)]
+fn route_request(ctx: &XdpContext, own: Be32, peer: Be32, outer_len: u16) -> FibLookup {
+    // SAFETY: integers and unions of integers, for which zero is a value.
+    let mut route: FibLookup = unsafe { core::mem::zeroed() };
+    route.family = AF_INET;
+    route.l4_protocol = UDP;
+    route.ifindex = ctx.ingress_ifindex() as u32;
+    route.__bindgen_anon_1.tot_len = outer_len;
+    route.__bindgen_anon_3.ipv4_src = own.raw();
+    route.__bindgen_anon_4.ipv4_dst = peer.raw();
+    route
+}
+
+#[inline(always)]
+fn write(outer: *mut Outer, eth: Eth, node: &NodeConfig, peer: Be32, wrap: &Wrap) {
+    let udp_len = wrap.len + UDP_REST;
+    let mut ip = Ipv4 {
+        version_len: 0x45,
+        tos: 0,
+        total_len: Be16::new(udp_len + 20),
+        id: Be16::new(0),
+        fragment: DONT_FRAGMENT,
+        ttl: TTL,
+        protocol: UDP,
+        checksum: Be16::new(0),
+        src: node.own.0[3],
+        dst: peer,
+    };
+    ip.checksum = header_sum(&ip);
+    // SAFETY: checked by `at` after the head moved.
+    unsafe {
+        (*outer).eth = eth;
+        (*outer).ip = ip;
+        (*outer).udp = Udp {
+            src: Be16::new(outer_source_port(wrap.hash)),
+            dst: node.tunnel_port,
+            len: Be16::new(udp_len),
+            checksum: Be16::new(0),
+        };
+        (*outer).vxlan = Vxlan {
+            flags: VXLAN_FLAGS,
+            vni: Be32::new((TUNNEL_VNI << 8) | TUNNEL_VERSION as u32),
+        };
+        (*outer).inner = Eth {
+            dst: wrap.alternate.to_mac(),
+            src: wrap.tag.to_mac(),
+            kind: wrap.kind,
+        };
+    }
+}
+
+#[inline(always)]
+fn header_sum(ip: &Ipv4) -> Be16 {
+    let first = Be16::new(u16::from(ip.version_len) << 8);
+    let life = Be16::new((u16::from(ip.ttl) << 8) | u16::from(ip.protocol));
+    Checksum::new()
+        .add16(first.raw())
+        .add16(ip.total_len.raw())
+        .add16(ip.fragment.raw())
+        .add16(life.raw())
+        .add32(ip.src.raw())
+        .add32(ip.dst.raw())
+        .finish()
+}
