@@ -20,4 +20,7 @@ pub use order::{Be16, Be32, Ip};
 pub use reason::{COUNTER_ROOMS, Hook, Reason, Verdict, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST};
 pub use share::{Candidate, FULL_RAMP, ramp, second_is_better};
 pub use time::seconds;
-pub use wire::{ENCAP_LEN, MSS_MARGIN, largest_segment, outer_source_port, OUTER_SOURCE_PORTS, TUNNEL_PORT, TUNNEL_VERSION, TUNNEL_VNI};
+pub use wire::{
+    ENCAP_LEN, MSS_MARGIN, OUTER_SOURCE_PORTS, TUNNEL_PORT, TUNNEL_VERSION, TUNNEL_VNI, largest_segment,
+    outer_source_port,
+};

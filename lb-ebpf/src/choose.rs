@@ -40,12 +40,7 @@ pub(crate) fn choose<M: Mode, F: Family>(
 
 /// A new flow: the table's backend.
 #[inline(always)]
-fn open<M: Mode, F: Family>(
-    packet: &Packet<F>,
-    entry: &VipEntry,
-    key: &F::Key,
-    hash: u32,
-) -> Result<Choice, Reason> {
+fn open<M: Mode, F: Family>(packet: &Packet<F>, entry: &VipEntry, key: &F::Key, hash: u32) -> Result<Choice, Reason> {
     let Some(slot) = entry.table.slot(hash) else {
         return Err(Reason::NoBackend);
     };
@@ -53,7 +48,7 @@ fn open<M: Mode, F: Family>(
         return Err(Reason::NoBackend);
     };
     if owner.is(backend_flags::SHARED) {
-        owner = shared::choose::<M, F>(packet, entry, owner, slot)?;
+        owner = shared::choose::<F>(entry, key, owner, slot)?;
     }
     note::<M>(|decision| {
         decision.slot = slot;
@@ -102,12 +97,7 @@ pub(crate) fn remember<M: Mode, F: Family>(
 /// A packet that opens nothing, of no flow known here. After a change of the table it may belong to the backend that had
 /// its slot before: all flows of a backend of this node pass here, so a local one that does not know it never had it.
 #[inline(always)]
-fn stray<M: Mode, F: Family>(
-    packet: &Packet<F>,
-    entry: &VipEntry,
-    key: &F::Key,
-    hash: u32,
-) -> Result<Choice, Reason> {
+fn stray<M: Mode, F: Family>(packet: &Packet<F>, entry: &VipEntry, key: &F::Key, hash: u32) -> Result<Choice, Reason> {
     stats::stray::<M>(entry.id);
     let current = of_table(entry.table, hash);
     let before = of_table(entry.previous, hash);

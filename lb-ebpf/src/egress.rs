@@ -1,16 +1,16 @@
 //! Answers of local backends that leave by an uplink: the VIP goes back in as their source.
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
-use lb_common::{Be16, FlowState, FlowValue, Reason, Tag, backend_flags, flow_flags, node_flags};
+use lb_common::{Be16, Reason, Tag, backend_flags, flow_flags, node_flags};
 
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{ACK, ETH_LEN, Eth, IPV4, IPV6, Ipv4, Ipv6, SYN, TCP, Tcp, UDP, Udp};
-use crate::maps::{BACKEND_VIPS, Owner, VIP_ENDPOINTS, count, node};
+use crate::maps::{Owner, VIP_ENDPOINTS, count, node, reason};
 use crate::mode::Live;
 use crate::track;
 
@@ -27,7 +27,7 @@ pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
     let reason = restore(&ctx);
     count(reason);
     if reason != Reason::NotBalanced && node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
-        trace(&ctx, reason);
+        revere_trace_egress(reason.index());
     }
     if reason == Reason::RestoreFailed {
         TC_ACT_SHOT
@@ -37,8 +37,10 @@ pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
 }
 
 #[inline(never)]
-fn trace(ctx: &TcContext, reason: Reason) {
-    info!(ctx, "egress: reason {}", reason.index());
+#[unsafe(no_mangle)]
+extern "C" fn revere_trace_egress(reason: u32) -> u32 {
+    info!(&(), "egress: reason {}", reason);
+    0
 }
 
 /// What of an answer is needed after its pointers have become invalid.
@@ -71,7 +73,7 @@ fn restore(ctx: &TcContext) -> Reason {
     if kind == IPV4 {
         four(ctx)
     } else if kind == IPV6 {
-        six(ctx)
+        reason(revere_egress_six(ctx.skb.skb))
     } else {
         Reason::NotBalanced
     }
@@ -94,6 +96,12 @@ fn four(ctx: &TcContext) -> Reason {
 }
 
 #[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_egress_six(ctx: *mut __sk_buff) -> u32 {
+    six(&TcContext::new(ctx)).index()
+}
+
+#[inline(always)]
 fn six(ctx: &TcContext) -> Reason {
     let Some(ip_at) = ctx.at::<Ipv6>(ETH_LEN) else {
         return Reason::NotBalanced;
@@ -148,7 +156,7 @@ fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>) -> Reason {
         && let Some(node) = node()
     {
         let most = lb_common::largest_segment(node.underlay_mtu, F::HEADERS);
-        segment::clamp(ctx, answer.l4, answer.options_end, most);
+        segment::revere_clamp(ctx.skb.skb, answer.l4 as u32, answer.options_end as u32, most.into());
     }
     Reason::Restored
 }
@@ -158,50 +166,12 @@ fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>) -> Reason {
 fn vip_of<F: Family>(answer: &Answer<F>, tag: Tag) -> Option<u32> {
     let owner = Owner::of_tag(tag).filter(|owner| owner.is(backend_flags::LOCAL))?;
     if owner.is(backend_flags::SHARED) {
-        let id = among::<F>(answer, owner.index);
+        let id = F::among(answer.to, answer.dest, owner.index, answer.flags);
         return (id != 0).then_some(id);
     }
     let id = owner.backend.vip;
     let key = F::key(answer.to, answer.dest, id);
-    let flow = ours::<F>(&key, owner.index)?;
+    let flow = track::of_backend::<F>(&key, owner.index)?;
     track::follow::<Live, F>(flow, answer.flags, flow_flags::FIN_BACKEND);
     Some(u32::from(id))
-}
-
-/// The entry of a flow to this backend.
-#[inline(always)]
-fn ours<F: Family>(key: &F::Key, index: u32) -> Option<&'static mut FlowValue> {
-    if let Some(flow) = F::flow(key)
-        && flow.backend == index
-    {
-        return Some(flow);
-    }
-    F::half(key).filter(|half| half.backend == index)
-}
-
-/// The same for a backend behind several VIPs; a flow that is over gives way to one that is not. 0 when there is none.
-#[inline(never)]
-fn among<F: Family>(answer: &Answer<F>, index: u32) -> u32 {
-    // SAFETY: user space replaces entries whole.
-    let Some(ids) = (unsafe { BACKEND_VIPS.get(index) }) else {
-        return 0;
-    };
-    let mut found = 0;
-    for id in ids {
-        if *id == 0 {
-            break;
-        }
-        let key = F::key(answer.to, answer.dest, *id);
-        if let Some(flow) = ours::<F>(&key, index) {
-            let over = flow.state == FlowState::Closed as u8;
-            if found == 0 || !over {
-                found = u32::from(*id);
-            }
-            if !over {
-                track::follow::<Live, F>(flow, answer.flags, flow_flags::FIN_BACKEND);
-                break;
-            }
-        }
-    }
-    found
 }

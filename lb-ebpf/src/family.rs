@@ -2,12 +2,12 @@
 #![allow(unsafe_code, reason = "map lookups, and packet memory that the parser checked")]
 
 use lb_common::{
-    BackendEntry, Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag,
-    VipEntry,
+    Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag, VipEntry,
 };
 
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
+use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6};
 
 /// One of the two families.
 pub(crate) trait Family: Sized {
@@ -28,6 +28,10 @@ pub(crate) trait Family: Sized {
     /// Fails when there is one and `flags` say that there must be none.
     fn insert_half(key: &Self::Key, value: &FlowValue, flags: u64) -> Result<(), i32>;
     fn remove_half(key: &Self::Key);
+    /// Whether the client's port reaches a backend through another VIP than the key's.
+    fn conflict(key: &Self::Key, index: u32) -> bool;
+    /// The VIP through which a client reaches a shared backend of this node, 0 if through none.
+    fn among(client: Self::Addr, port: Be16, index: u32, flags: u8) -> u32;
     fn src(header: &Self::Header) -> Self::Addr;
     fn dst(header: &Self::Header) -> Self::Addr;
     fn widen(addr: Self::Addr) -> Ip;
@@ -94,6 +98,16 @@ impl Family for V4 {
     fn remove_half(key: &FlowKey4) {
         // Another CPU may have been faster.
         let _ = HALF4.remove(key);
+    }
+
+    #[inline(always)]
+    fn conflict(key: &FlowKey4, index: u32) -> bool {
+        revere_conflict4(key.client.raw(), key.port.raw().into(), key.vip.into(), index) != 0
+    }
+
+    #[inline(always)]
+    fn among(client: Be32, port: Be16, index: u32, flags: u8) -> u32 {
+        revere_among4(client.raw(), port.raw().into(), index, flags.into())
     }
 
     #[inline(always)]
@@ -198,6 +212,16 @@ impl Family for V6 {
     fn remove_half(key: &FlowKey6) {
         // Another CPU may have been faster.
         let _ = HALF6.remove(key);
+    }
+
+    #[inline(always)]
+    fn conflict(key: &FlowKey6, index: u32) -> bool {
+        revere_conflict6(key, index) != 0
+    }
+
+    #[inline(always)]
+    fn among(client: Ip, port: Be16, index: u32, flags: u8) -> u32 {
+        revere_among6(&Self::key(client, port, 0), index, flags.into())
     }
 
     #[inline(always)]

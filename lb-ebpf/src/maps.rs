@@ -6,9 +6,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
-    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue,
-    Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry, Tag,
-    VipEntry, VipOptions, VipStats, backend_flags,
+    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
+    FlowValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
+    Tag, VipEntry, VipOptions, VipStats, backend_flags,
 };
 
 /// Rooms unless user space asks for another number.
@@ -96,6 +96,13 @@ pub(crate) fn count(reason: Reason) {
         // SAFETY: this CPU's own value; the kernel keeps the map alive while the program runs.
         unsafe { *counter += 1 };
     }
+}
+
+/// A reason from its number.
+#[inline(always)]
+pub(crate) fn reason(number: u32) -> Reason {
+    // SAFETY: only functions of this object that return the number of a reason are asked for it.
+    unsafe { core::mem::transmute::<u32, Reason>(number) }
 }
 
 /// This node's facts.

@@ -1,14 +1,23 @@
 //! The two programs made of one code: the one that works, and its twin that only explains.
 #![allow(unsafe_code, reason = "the decision lies in a map")]
 
+use aya_ebpf::bindings::xdp_md;
 use lb_common::Decision;
 
 use crate::maps::DECISION;
+use crate::tunnel::receive::{revere_receive, revere_receive_explain};
+use crate::uplink::{revere_six, revere_six_explain};
 
 /// Which of the two.
 pub(crate) trait Mode {
     /// Write down decisions; make no entries and no counts.
     const EXPLAIN: bool;
+
+    /// The way of IPv6: the number of a reason.
+    fn six(ctx: *mut xdp_md) -> u32;
+
+    /// The way out of the tunnel: the number of a reason.
+    fn receive(ctx: *mut xdp_md) -> u32;
 }
 
 /// Handles packets.
@@ -16,6 +25,16 @@ pub(crate) struct Live;
 
 impl Mode for Live {
     const EXPLAIN: bool = false;
+
+    #[inline(always)]
+    fn six(ctx: *mut xdp_md) -> u32 {
+        revere_six(ctx)
+    }
+
+    #[inline(always)]
+    fn receive(ctx: *mut xdp_md) -> u32 {
+        revere_receive(ctx)
+    }
 }
 
 /// Explains one packet of a test run.
@@ -23,6 +42,16 @@ pub(crate) struct Explain;
 
 impl Mode for Explain {
     const EXPLAIN: bool = true;
+
+    #[inline(always)]
+    fn six(ctx: *mut xdp_md) -> u32 {
+        revere_six_explain(ctx)
+    }
+
+    #[inline(always)]
+    fn receive(ctx: *mut xdp_md) -> u32 {
+        revere_receive_explain(ctx)
+    }
 }
 
 /// Writes a part of the decision down.

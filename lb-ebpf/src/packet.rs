@@ -5,12 +5,14 @@ use lb_common::{Be16, affinity_hash, flow_hash};
 
 use crate::family::Family;
 use crate::frame::Frame;
-use crate::headers::{ACK, FIN, RST, SYN, TCP, Tcp, UDP, Udp};
+use crate::headers::{ACK, SYN, TCP, Tcp, UDP, Udp};
 
 /// The pointers hold until the frame's head is moved; what is needed later is copied.
 pub(crate) struct Packet<F: Family> {
     ip: *mut F::Header,
     l4: *mut Udp,
+    /// Its checksum.
+    sum: *mut Be16,
     pub(crate) source: Be16,
     pub(crate) dest: Be16,
     pub(crate) protocol: u8,
@@ -39,17 +41,18 @@ impl<F: Family> Packet<F> {
         room: usize,
         len: u16,
     ) -> Result<Self, NoPacket> {
-        let (l4, flags) = if protocol == TCP {
+        let (l4, sum, flags) = if protocol == TCP {
             let Some(tcp) = frame.at::<Tcp>(offset).filter(|_| room >= size_of::<Tcp>()) else {
                 return Err(NoPacket::Truncated);
             };
             // SAFETY: checked by `at`.
-            (tcp.cast::<Udp>(), unsafe { (*tcp).flags })
+            unsafe { (tcp.cast::<Udp>(), &raw mut (*tcp).checksum, (*tcp).flags) }
         } else if protocol == UDP {
             let Some(udp) = frame.at::<Udp>(offset).filter(|_| room >= size_of::<Udp>()) else {
                 return Err(NoPacket::Truncated);
             };
-            (udp, 0)
+            // SAFETY: checked by `at`.
+            (udp, unsafe { &raw mut (*udp).checksum }, 0)
         } else {
             return Err(NoPacket::Protocol);
         };
@@ -58,6 +61,7 @@ impl<F: Family> Packet<F> {
         Ok(Self {
             ip,
             l4,
+            sum,
             source,
             dest,
             protocol,
@@ -93,12 +97,6 @@ impl<F: Family> Packet<F> {
         self.flags & (SYN | ACK) == SYN
     }
 
-    /// The last packet of a connection, or nearly.
-    #[inline(always)]
-    pub(crate) fn is_end(&self) -> bool {
-        self.flags & (FIN | RST) != 0
-    }
-
     /// The hash that chooses a slot.
     #[inline(always)]
     pub(crate) fn hash(&self, affinity: bool) -> u32 {
@@ -119,13 +117,8 @@ impl<F: Family> Packet<F> {
         unsafe {
             F::redirect(&mut *self.ip, addr, moved, hop);
             (*self.l4).dst = port;
-            if self.protocol == TCP {
-                let tcp = &mut *self.l4.cast::<Tcp>();
-                tcp.checksum = change.apply(tcp.checksum);
-            } else {
-                let udp = &mut *self.l4;
-                udp.checksum = udp_sum(udp.checksum, change.apply(udp.checksum));
-            }
+            let (old, new) = (*self.sum, change.apply(*self.sum));
+            *self.sum = if self.protocol == TCP { new } else { udp_sum(old, new) };
         }
     }
 }

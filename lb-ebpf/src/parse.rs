@@ -1,12 +1,14 @@
 //! From a frame to the packet in it.
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::Reason;
 
 use crate::family::Family;
 use crate::frame::Frame;
 use crate::headers::{Extension, Ipv4, Ipv6};
+use crate::opaque::opaque;
 use crate::packet::{NoPacket, Packet};
 
 /// Extension headers that are walked; RFC 8504 lets hosts refuse more than eight, and more than four are not seen.
@@ -74,9 +76,13 @@ pub(crate) fn ipv6(ctx: &XdpContext, at: usize) -> Result<Header<Ipv6>, Reason> 
         end,
     };
     if is_extension(ip.next) {
-        let walked = walk(ctx, offset, ip.next);
+        let walked = opaque(revere_walk(ctx.ctx, offset as u32, ip.next.into()) as u64) as i64;
         if walked < 0 {
-            return Err(if walked == DEEP { Reason::TooDeep } else { Reason::Truncated });
+            return Err(if walked == DEEP {
+                Reason::TooDeep
+            } else {
+                Reason::Truncated
+            });
         }
         header.protocol = walked as u8;
         header.offset = offset + ((walked >> 8) & 0x3ff) as usize;
@@ -96,10 +102,15 @@ const DEEP: i64 = -1;
 const SHORT: i64 = -2;
 
 /// Length of all extension headers (above eight bits) and what follows them, or one of the two above.
+///
+/// Like every function with a name for the linker the verifier goes through it once, whoever calls it.
 #[inline(never)]
-fn walk(ctx: &XdpContext, start: usize, first: u8) -> i64 {
+#[unsafe(no_mangle)]
+extern "C" fn revere_walk(ctx: *mut xdp_md, start: u32, first: u32) -> i64 {
+    let ctx = &XdpContext::new(ctx);
+    let start = start as usize & 0xff;
     let mut walked = 0;
-    let mut kind = first;
+    let mut kind = first as u8;
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(kind) {
             return ((walked as i64) << 8) | i64::from(kind);

@@ -55,7 +55,11 @@ pub(crate) fn known<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Opt
         });
         return Some(owner);
     }
-    if packet.is_syn() { None } else { half::<M, F>(packet, key) }
+    if packet.is_syn() {
+        None
+    } else {
+        half::<M, F>(packet, key)
+    }
 }
 
 /// The backend of a half-open flow, which from now on is an established one.
@@ -79,6 +83,17 @@ fn half<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Option<Owner> {
         F::remove_half(key);
     }
     Some(owner)
+}
+
+/// The entry of a flow to a certain backend, half-open or not.
+#[inline(always)]
+pub(crate) fn of_backend<F: Family>(key: &F::Key, index: u32) -> Option<&'static mut FlowValue> {
+    if let Some(flow) = F::flow(key)
+        && flow.backend == index
+    {
+        return Some(flow);
+    }
+    F::half(key).filter(|half| half.backend == index)
 }
 
 /// Takes down that a packet of the flow went by; writes only what changes.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
@@ -10,18 +11,17 @@ use lb_common::{Decision, NodeConfig, Reason, XDP_DROP_FIRST, XDP_REDIRECT_FIRST
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, UDP};
-use crate::maps::{count, node};
+use crate::maps::{count, node, reason};
 use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::NoPacket;
-use crate::tunnel::receive;
-use crate::{parse, vip};
+use crate::{parse, tunnel, vip};
 
 #[xdp]
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
     let reason = sort::<Live>(&ctx);
     count(reason);
     if node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
-        trace(&ctx, reason);
+        revere_trace_xdp(reason.index(), ctx.ingress_ifindex() as u32);
     }
     action(reason)
 }
@@ -42,8 +42,10 @@ pub(crate) fn revere_explain(ctx: XdpContext) -> u32 {
 }
 
 #[inline(never)]
-fn trace(ctx: &XdpContext, reason: Reason) {
-    info!(ctx, "xdp: reason {} on interface {}", reason.index(), ctx.ingress_ifindex());
+#[unsafe(no_mangle)]
+extern "C" fn revere_trace_xdp(reason: u32, interface: u32) -> u32 {
+    info!(&(), "xdp: reason {} on interface {}", reason, interface);
+    0
 }
 
 /// The numbers of the XDP reasons lie in the order of their verdicts.
@@ -71,7 +73,7 @@ fn sort<M: Mode>(ctx: &XdpContext) -> Reason {
     if kind == IPV4 {
         four::<M>(ctx)
     } else if kind == IPV6 {
-        six::<M>(ctx)
+        reason(M::six(ctx.ctx))
     } else {
         Reason::NotIp
     }
@@ -95,17 +97,26 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
             Reason::NotVip
         };
     }
-    if header.protocol == UDP
-        && ip.dst == V4::narrow(&node.own)
-        && let Some(reason) = receive::receive::<M>(ctx, node)
-    {
-        return reason;
+    if header.protocol == UDP && ip.dst == V4::narrow(&node.own) && tunnel::is_ours(ctx, node) {
+        return reason(M::receive(ctx.ctx));
     }
     balance::<M, V4>(ctx, node, &header)
 }
 
 /// Apart from the way of IPv4, so that neither holds up the other.
 #[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_six(ctx: *mut xdp_md) -> u32 {
+    six::<Live>(&XdpContext::new(ctx)).index()
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_six_explain(ctx: *mut xdp_md) -> u32 {
+    six::<Explain>(&XdpContext::new(ctx)).index()
+}
+
+#[inline(always)]
 fn six<M: Mode>(ctx: &XdpContext) -> Reason {
     let header = match parse::ipv6(ctx, ETH_LEN) {
         Ok(header) => header,
@@ -137,7 +148,7 @@ fn balance<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, header: &par
         Err(NoPacket::Protocol) => return Reason::NotVip,
     };
     match F::vip(server, packet.dest, packet.protocol) {
-        Some(entry) => vip::forward::<M, F>(ctx, node, &packet, entry),
+        Some(entry) => vip::forward::<M, F>(ctx, node, &packet, *entry),
         None if F::in_range(node, server) => Reason::UnknownVip,
         None => Reason::NotVip,
     }

@@ -19,11 +19,12 @@ pub(crate) fn forward<M: Mode, F: Family>(
     ctx: &XdpContext,
     node: &NodeConfig,
     packet: &Packet<F>,
-    entry: &VipEntry,
+    // A copy: the room of an entry that is removed is used again at once.
+    entry: VipEntry,
 ) -> Reason {
     let (id, len) = (entry.id, packet.len);
     note::<M>(|decision| decision.vip = id);
-    let reason = give::<M, F>(ctx, node, packet, entry);
+    let reason = give::<M, F>(ctx, node, packet, &entry);
     stats::ended::<M>(id, len, reason);
     reason
 }
@@ -53,11 +54,15 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, packet: &Packet
         hash: packet.hash(entry.flags & vip_flags::AFFINITY != 0),
         len: packet.len,
         kind: F::ETHER,
-        tag: F::tag(F::narrow(&owner.backend.addr), owner.backend.port, owner.backend.protocol),
+        tag: F::tag(
+            F::narrow(&owner.backend.addr),
+            owner.backend.port,
+            owner.backend.protocol,
+        ),
         alternate,
         redirect: false,
     };
-    send::send::<M>(ctx, node, owner.backend, &wrap)
+    send::send::<M>(ctx, owner.backend, &wrap)
 }
 
 /// Gives the packet to a backend of this node.

@@ -1,5 +1,6 @@
 //! The largest segment that a client may send, in the answer to its SYN.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::TcContext;
 use lb_common::Be16;
 
@@ -12,7 +13,14 @@ const SUM: usize = 16;
 
 /// Lets the client send only segments that still fit the fabric once a node has wrapped them.
 #[inline(never)]
-pub(super) fn clamp(ctx: &TcContext, l4: usize, options_end: usize, most: u16) {
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn revere_clamp(ctx: *mut __sk_buff, l4: u32, options_end: u32, most: u32) -> u32 {
+    clamp(&TcContext::new(ctx), l4 as usize, options_end as usize, most as u16);
+    0
+}
+
+#[inline(always)]
+fn clamp(ctx: &TcContext, l4: usize, options_end: usize, most: u16) {
     let mut at = l4 + HEADER;
     for _ in 0..MAX_OPTIONS {
         if at + 4 > options_end {

@@ -1,53 +1,62 @@
 //! Unwrapping a packet from a peer.
 #![allow(unsafe_code, reason = "packet memory and helpers")]
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    BackendEntry, ENCAP_LEN, Ip, NodeConfig, Origin, Reason, TUNNEL_VERSION, TUNNEL_VNI, Tag, VipEntry, backend_flags,
-    flow_flags, vip_flags,
+    BackendEntry, ENCAP_LEN, Ip, Origin, Reason, TUNNEL_VERSION, Tag, VipEntry, backend_flags, flow_flags, vip_flags,
 };
 
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, IPV6};
 use crate::maps::{Owner, PEERS};
-use crate::mode::{Mode, note};
+use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::Packet;
 use crate::tunnel::send::{Wrap, send};
 use crate::tunnel::{INNER_IP, Outer};
 use crate::vip::past;
-use crate::{choose, parse, shared, track};
+use crate::{choose, parse, track};
 
-/// A UDP packet for this node: `None` when it is not of our tunnel.
 #[inline(never)]
-pub(crate) fn receive<M: Mode>(ctx: &XdpContext, node: &NodeConfig) -> Option<Reason> {
-    let outer = ctx.at::<Outer>(0)?;
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_receive(ctx: *mut xdp_md) -> u32 {
+    receive::<Live>(&XdpContext::new(ctx)).index()
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_receive_explain(ctx: *mut xdp_md) -> u32 {
+    receive::<Explain>(&XdpContext::new(ctx)).index()
+}
+
+/// A packet of our tunnel.
+#[inline(always)]
+fn receive<M: Mode>(ctx: &XdpContext) -> Reason {
+    let Some(outer) = ctx.at::<Outer>(0) else {
+        return Reason::TunnelMalformed;
+    };
     // SAFETY: checked by `at`.
-    let (udp_port, vni, inner, source) =
-        unsafe { ((*outer).udp.dst, (*outer).vxlan.vni.get(), (*outer).inner, (*outer).ip.src) };
-    if udp_port != node.tunnel_port || vni >> 8 != TUNNEL_VNI {
-        return None;
-    }
+    let (vni, inner, source) = unsafe { ((*outer).vxlan.vni.get(), (*outer).inner, (*outer).ip.src) };
     // SAFETY: a lookup; the value is not read.
     if unsafe { PEERS.get(Ip::v4(source)) }.is_none() {
-        return Some(Reason::TunnelNotPeer);
+        return Reason::TunnelNotPeer;
     }
     if vni & 0xff != u32::from(TUNNEL_VERSION) {
-        return Some(Reason::TunnelMalformed);
+        return Reason::TunnelMalformed;
     }
-    let reason = if inner.kind == IPV4 {
-        four::<M>(ctx, node, &inner)
+    if inner.kind == IPV4 {
+        four::<M>(ctx, &inner)
     } else if inner.kind == IPV6 {
-        six::<M>(ctx, node, &inner)
+        six::<M>(ctx, &inner)
     } else {
         Reason::TunnelMalformed
-    };
-    Some(reason)
+    }
 }
 
 #[inline(always)]
-fn four<M: Mode>(ctx: &XdpContext, node: &NodeConfig, names: &Eth) -> Reason {
+fn four<M: Mode>(ctx: &XdpContext, names: &Eth) -> Reason {
     let Ok(header) = parse::ipv4(ctx, INNER_IP) else {
         return Reason::TunnelMalformed;
     };
@@ -55,28 +64,23 @@ fn four<M: Mode>(ctx: &XdpContext, node: &NodeConfig, names: &Eth) -> Reason {
     if unsafe { (*header.ip).is_fragment() } {
         return Reason::TunnelMalformed;
     }
-    inside::<M, V4>(ctx, node, names, &header)
-}
-
-#[inline(never)]
-fn six<M: Mode>(ctx: &XdpContext, node: &NodeConfig, names: &Eth) -> Reason {
-    let Ok(header) = parse::ipv6(ctx, INNER_IP) else {
-        return Reason::TunnelMalformed;
-    };
-    inside::<M, V6>(ctx, node, names, &header)
+    inside::<M, V4>(ctx, names, &header)
 }
 
 #[inline(always)]
-fn inside<M: Mode, F: Family>(
-    ctx: &XdpContext,
-    node: &NodeConfig,
-    names: &Eth,
-    header: &parse::Header<F::Header>,
-) -> Reason {
+fn six<M: Mode>(ctx: &XdpContext, names: &Eth) -> Reason {
+    let Ok(header) = parse::ipv6(ctx, INNER_IP) else {
+        return Reason::TunnelMalformed;
+    };
+    inside::<M, V6>(ctx, names, &header)
+}
+
+#[inline(always)]
+fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Header<F::Header>) -> Reason {
     let Ok(packet) = header.packet::<F>(ctx, INNER_IP) else {
         return Reason::TunnelMalformed;
     };
-    let Some(entry) = F::vip(packet.server(), packet.dest, packet.protocol) else {
+    let Some(&entry) = F::vip(packet.server(), packet.dest, packet.protocol) else {
         return Reason::TunnelNotVip;
     };
     let named = |mac: [u8; 6]| Tag::from_mac(mac, packet.protocol, F::NUMBER);
@@ -92,7 +96,7 @@ fn inside<M: Mode, F: Family>(
     let owner = if let Some(owner) = track::known::<M, F>(&packet, &key) {
         owner
     } else if packet.is_syn() || !packet.is_tcp() {
-        if wanted.is(backend_flags::SHARED) && shared::conflict::<F>(&packet, entry.id, wanted.index) {
+        if wanted.is(backend_flags::SHARED) && F::conflict(&key, wanted.index) {
             return Reason::TupleConflict;
         }
         choose::remember::<M, F>(&packet, &key, &wanted, flow_flags::TUNNELLED).unwrap_or(wanted)
@@ -122,7 +126,7 @@ fn inside<M: Mode, F: Family>(
         // Two nodes must not send a packet to and fro.
         return deliver::<M, F>(ctx, &packet, wanted.backend);
     }
-    second_chance::<M, F>(ctx, node, &packet, entry, owner.backend)
+    second_chance::<M, F>(ctx, &packet, &entry, owner.backend)
 }
 
 /// Gives the inner packet to a backend of this node.
@@ -165,7 +169,6 @@ fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &B
 #[inline(always)]
 fn second_chance<M: Mode, F: Family>(
     ctx: &XdpContext,
-    node: &NodeConfig,
     packet: &Packet<F>,
     entry: &VipEntry,
     backend: &BackendEntry,
@@ -183,7 +186,7 @@ fn second_chance<M: Mode, F: Family>(
     if !strip(ctx) {
         return Reason::NoHeadroom;
     }
-    match send::<M>(ctx, node, backend, &wrap) {
+    match send::<M>(ctx, backend, &wrap) {
         Reason::TunnelSent | Reason::TunnelRedirected => Reason::SecondChance,
         other => other,
     }

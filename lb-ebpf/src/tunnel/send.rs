@@ -4,6 +4,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup,
+    xdp_md,
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_xdp_adjust_head};
 use aya_ebpf::programs::XdpContext;
@@ -14,7 +15,8 @@ use lb_common::{
 
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, Ipv4, UDP, Udp, Vxlan};
-use crate::mode::{Mode, note};
+use crate::maps::{node, reason};
+use crate::mode::{Explain, Live, Mode, note};
 use crate::tunnel::Outer;
 use crate::vip::past;
 
@@ -39,9 +41,46 @@ pub(crate) struct Wrap {
     pub(crate) redirect: bool,
 }
 
+const KIND: u32 = 32;
+const REDIRECT: u64 = 1 << 62;
+const EXPLAIN: u64 = 1 << 63;
+
 /// Sends a packet to the node of its backend. Pointers into the frame are invalid afterwards.
+#[inline(always)]
+pub(crate) fn send<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, wrap: &Wrap) -> Reason {
+    // Five numbers are all that a function can take that the verifier goes through only once.
+    let mut packed = u64::from(wrap.len) | u64::from(wrap.hash & 0x3fff) << 16 | u64::from(wrap.kind.raw()) << KIND;
+    if wrap.redirect {
+        packed |= REDIRECT;
+    }
+    if M::EXPLAIN {
+        packed |= EXPLAIN;
+    }
+    note::<M>(|decision| decision.node = backend.node);
+    let peer = backend.node.0[3];
+    reason(revere_send(ctx.ctx, peer.raw(), wrap.tag.0, wrap.alternate.0, packed))
+}
+
 #[inline(never)]
-pub(crate) fn send<M: Mode>(ctx: &XdpContext, node: &NodeConfig, backend: &BackendEntry, wrap: &Wrap) -> Reason {
+#[unsafe(no_mangle)]
+extern "C" fn revere_send(ctx: *mut xdp_md, peer: u32, tag: u64, alternate: u64, packed: u64) -> u32 {
+    let Some(node) = node() else {
+        return Reason::NotConfigured.index();
+    };
+    let wrap = Wrap {
+        hash: (packed >> 16) as u32 & 0x3fff,
+        len: packed as u16,
+        kind: Be16::from_raw((packed >> KIND) as u16),
+        tag: Tag(tag),
+        alternate: Tag(alternate),
+        redirect: packed & REDIRECT != 0,
+    };
+    let explain = packed & EXPLAIN != 0;
+    wrapped(&XdpContext::new(ctx), node, Be32::from_raw(peer), &wrap, explain).index()
+}
+
+#[inline(always)]
+fn wrapped(ctx: &XdpContext, node: &NodeConfig, peer: Be32, wrap: &Wrap, explain: bool) -> Reason {
     let own = node.own.0[3];
     if own.raw() == 0 {
         return Reason::NotConfigured;
@@ -50,7 +89,6 @@ pub(crate) fn send<M: Mode>(ctx: &XdpContext, node: &NodeConfig, backend: &Backe
     if outer_len > u32::from(node.underlay_mtu) {
         return Reason::TooBig;
     }
-    let peer = backend.node.0[3];
     let mut route = route_request(ctx, own, peer, outer_len as u16);
     // SAFETY: a whole request of the length told.
     let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut route, size_of::<FibLookup>() as i32, 0) };
@@ -73,15 +111,17 @@ pub(crate) fn send<M: Mode>(ctx: &XdpContext, node: &NodeConfig, backend: &Backe
         kind: IPV4,
     };
     write(outer, eth, node, peer, wrap);
-    note::<M>(|decision| {
-        decision.node = backend.node;
-        decision.ifindex = route.ifindex;
-    });
-    if !wrap.redirect && route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0 {
-        return Reason::TunnelSent;
+    let same = route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0;
+    if explain {
+        past::<Explain>(route.ifindex);
+    } else if wrap.redirect || !same {
+        past::<Live>(route.ifindex);
     }
-    past::<M>(route.ifindex);
-    Reason::TunnelRedirected
+    if same && !wrap.redirect {
+        Reason::TunnelSent
+    } else {
+        Reason::TunnelRedirected
+    }
 }
 
 #[inline(always)]
