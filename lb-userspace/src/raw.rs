@@ -9,12 +9,16 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod batch;
+
+pub(crate) use batch::{delete, walk};
+
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
 /// Longest attribute used here, in words; the kernel takes shorter ones than its own `union bpf_attr`.
-type Attr = [u64; 4];
+type Attr = [u64; 8];
 
 fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<RawFd> {
     // SAFETY: `attr` is valid for its whole length; pointers inside it are kept alive by the callers.
@@ -38,7 +42,16 @@ fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
 /// The object pinned at `path`.
 pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr: Attr = [path.as_ptr().addr().try_into().map_err(io::Error::other)?, 0, 0, 0];
+    let mut attr: Attr = [
+        path.as_ptr().addr().try_into().map_err(io::Error::other)?,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -46,7 +59,7 @@ pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
 
 /// Puts another program behind a link, in one step for packets and calls.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attr: Attr = [pair(number(link)?, number(program)?), 0, 0, 0];
+    let mut attr: Attr = [pair(number(link)?, number(program)?), 0, 0, 0, 0, 0, 0, 0];
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
@@ -57,7 +70,7 @@ pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = [0_u64; 16];
     let info_len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
     let address = info.as_mut_ptr().addr().try_into().map_err(io::Error::other)?;
-    let mut attr: Attr = [pair(number(link)?, info_len), address, 0, 0];
+    let mut attr: Attr = [pair(number(link)?, info_len), address, 0, 0, 0, 0, 0, 0];
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(std::hint::black_box(&info)[2])
 }

@@ -58,13 +58,19 @@ impl Lb {
         };
         // Each CPU has its own; the one that is not as it was wiped is the one the program ran on.
         let cpus = self.maps.decision.get(&0, 0).map_err(failed)?.len();
-        if let Ok(wiped) = PerCpuValues::try_from(vec![Decision::default(); cpus]) {
+        let blank = Decision {
+            reason: u32::MAX,
+            slot: u32::MAX,
+            backend: u32::MAX,
+            ..Decision::default()
+        };
+        if let Ok(wiped) = PerCpuValues::try_from(vec![blank; cpus]) {
             self.maps.decision.set(0, wiped, 0).map_err(failed)?;
         }
         let run = self.run(EXPLAIN, frame, Some(&xdp_context(frame, interface)), 1)?;
         let decisions = self.maps.decision.get(&0, 0).map_err(failed)?;
-        let written = decisions.iter().find(|decision| **decision != Decision::default());
-        Ok((run, written.copied().unwrap_or_default()))
+        let written = decisions.iter().find(|decision| **decision != blank);
+        Ok((run, written.copied().unwrap_or(blank)))
     }
 
     /// Runs the egress program on a frame.

@@ -1,6 +1,6 @@
 //! Who has which part of the slot array, and which backend has which index: pure bookkeeping.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use model::VipAddress;
 
@@ -74,6 +74,7 @@ impl Ranges {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Indices {
     by_key: BTreeMap<BackendKey, u32>,
+    owners: HashMap<u32, BackendKey>,
     free: VecDeque<u32>,
     next: u32,
     capacity: u32,
@@ -92,6 +93,7 @@ impl Indices {
         let taken: BTreeSet<u32> = used.values().copied().collect();
         Self {
             free: (0..next).filter(|index| !taken.contains(index)).collect(),
+            owners: used.iter().map(|(key, index)| (*index, *key)).collect(),
             by_key: used,
             next,
             capacity,
@@ -114,11 +116,17 @@ impl Indices {
             self.free.pop_front()?
         };
         self.by_key.insert(key, index);
+        self.owners.insert(index, key);
         Some(index)
+    }
+
+    pub(crate) fn owner(&self, index: u32) -> Option<BackendKey> {
+        self.owners.get(&index).copied()
     }
 
     pub(crate) fn free(&mut self, key: &BackendKey) -> Option<u32> {
         let index = self.by_key.remove(key)?;
+        self.owners.remove(&index);
         self.free.push_back(index);
         Some(index)
     }
@@ -128,7 +136,7 @@ impl Indices {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ids {
     by_address: BTreeMap<VipAddress, u16>,
-    used: BTreeSet<u16>,
+    used: BTreeMap<u16, VipAddress>,
     last: u16,
     /// The largest number there is room for.
     largest: u16,
@@ -146,9 +154,10 @@ impl Ids {
     /// Takes over a number found in the maps; false if it is out of range or another's.
     pub(crate) fn claim(&mut self, address: VipAddress, id: u32) -> bool {
         let Ok(id) = u16::try_from(id) else { return false };
-        if id == 0 || id > self.largest || !self.used.insert(id) {
+        if id == 0 || id > self.largest || self.used.contains_key(&id) {
             return false;
         }
+        self.used.insert(id, address);
         self.by_address.insert(address, id);
         self.last = self.last.max(id);
         true
@@ -156,6 +165,10 @@ impl Ids {
 
     pub(crate) fn get(&self, address: &VipAddress) -> Option<u16> {
         self.by_address.get(address).copied()
+    }
+
+    pub(crate) fn owner(&self, id: u16) -> Option<VipAddress> {
+        self.used.get(&id).copied()
     }
 
     /// The VIP's number, a new one if it has none; `None` when all are taken.
@@ -166,7 +179,7 @@ impl Ids {
         let id = self.free(self.last.saturating_add(1), self.largest);
         let id = id.or_else(|| self.free(1, self.last))?;
         self.last = id;
-        self.used.insert(id);
+        self.used.insert(id, address);
         self.by_address.insert(address, id);
         Some(id)
     }
@@ -177,7 +190,7 @@ impl Ids {
             return None;
         }
         let mut wanted = from;
-        for used in self.used.range(from..=to) {
+        for used in self.used.range(from..=to).map(|(id, _)| id) {
             if *used != wanted {
                 break;
             }

@@ -37,6 +37,7 @@ pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
         "lb-userspace/src/raw.rs",
         "bpf(2) and mmap calls that aya does not offer",
     ),
+    ("lb-userspace/src/raw/", "bpf(2) and mmap calls that aya does not offer"),
 ];
 
 /// Words that the pure crates must not say, with what to do instead.

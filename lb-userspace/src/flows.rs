@@ -1,0 +1,283 @@
+//! The flow tables from user space: counting, listing, and sweeping out what has ended.
+//!
+//! The tables are of a fixed size and the kernel evicts what was used least lately, so nothing here is needed to go on; it
+//! keeps ended flows from pushing out live ones, and knows how many are open.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::Pod;
+use lb_common::{BackendEntry, FlowKey4, FlowKey6, FlowState, FlowValue, Ip, backend_flags};
+
+use crate::{Lb, raw};
+
+/// Seconds after its last packet for which a flow is kept, by how far it has come. Established flows stay until the kernel
+/// needs their room: nobody knows how long two ends want to be silent.
+const OPENING: u32 = 60;
+/// One end may send for long after the other has closed; what it sends counts as a packet.
+const CLOSING: u32 = 3600;
+/// Last acknowledgements and what was sent twice.
+const CLOSED: u32 = 60;
+const DATAGRAM: u32 = 180;
+
+/// A flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's port.
+    pub port: u16,
+    /// The number of its VIP.
+    pub vip: u16,
+    /// What the table says of it.
+    pub value: FlowValue,
+    /// Whether it is among the half-open ones.
+    pub half: bool,
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Flows that stay and have not closed, by number of the VIP.
+    pub open: BTreeMap<u16, u32>,
+    /// Flows that stay.
+    pub kept: u64,
+    /// Flows taken out because their time was over.
+    pub ended: u64,
+    /// Flows taken out because their backend is gone.
+    pub orphaned: u64,
+}
+
+/// The flow tables could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("could not walk through the map {map}: {source}")]
+pub struct FlowsError {
+    map: &'static str,
+    source: io::Error,
+}
+
+/// The flow tables, apart from the rest: a walk takes a while and must not hold anybody up.
+#[derive(Debug)]
+pub struct FlowTables {
+    flows4: OwnedFd,
+    flows6: OwnedFd,
+    half4: OwnedFd,
+    half6: OwnedFd,
+    backends: OwnedFd,
+}
+
+impl Lb {
+    /// Opens the flow tables once more.
+    pub fn flow_tables(&self) -> Result<FlowTables, FlowsError> {
+        let open = |map: &'static str| {
+            let pin = self.config.bpffs.join("maps").join(map);
+            raw::obj_get(&pin).map_err(|source| FlowsError { map, source })
+        };
+        Ok(FlowTables {
+            flows4: open("FLOWS4")?,
+            flows6: open("FLOWS6")?,
+            half4: open("HALF4")?,
+            half6: open("HALF6")?,
+            backends: open("BACKENDS")?,
+        })
+    }
+}
+
+/// A key of either family.
+trait FlowKey: Pod {
+    fn client(&self) -> IpAddr;
+    fn port(&self) -> u16;
+    fn vip(&self) -> u16;
+}
+
+impl FlowKey for FlowKey4 {
+    fn client(&self) -> IpAddr {
+        IpAddr::from(Ip::v4(self.client))
+    }
+
+    fn port(&self) -> u16 {
+        self.port.get()
+    }
+
+    fn vip(&self) -> u16 {
+        self.vip
+    }
+}
+
+impl FlowKey for FlowKey6 {
+    fn client(&self) -> IpAddr {
+        IpAddr::from(self.client)
+    }
+
+    fn port(&self) -> u16 {
+        self.port.get()
+    }
+
+    fn vip(&self) -> u16 {
+        self.vip
+    }
+}
+
+/// What is to become of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Ended,
+    Orphaned,
+}
+
+fn fate(value: &FlowValue, now: u32, generations: &[u32]) -> Fate {
+    let backend = usize::try_from(value.backend)
+        .ok()
+        .and_then(|index| generations.get(index));
+    if backend != Some(&value.generation) {
+        return Fate::Orphaned;
+    }
+    let limit = match value.state {
+        state if state == FlowState::Opening as u8 => OPENING,
+        state if state == FlowState::Closing as u8 => CLOSING,
+        state if state == FlowState::Closed as u8 => CLOSED,
+        state if state == FlowState::Datagram as u8 => DATAGRAM,
+        _ => return Fate::Stays,
+    };
+    // A packet may have come after the clock was read.
+    if now.saturating_sub(value.seen) > limit {
+        Fate::Ended
+    } else {
+        Fate::Stays
+    }
+}
+
+fn is_open(value: &FlowValue) -> bool {
+    value.state != FlowState::Closing as u8 && value.state != FlowState::Closed as u8
+}
+
+impl FlowTables {
+    /// Every flow, each table in the order of its own.
+    pub fn each(&self, mut each: impl FnMut(Flow)) -> Result<(), FlowsError> {
+        for (map, fd, half) in [("FLOWS4", &self.flows4, false), ("HALF4", &self.half4, true)] {
+            list::<FlowKey4>(map, fd, half, &mut each)?;
+        }
+        for (map, fd, half) in [("FLOWS6", &self.flows6, false), ("HALF6", &self.half6, true)] {
+            list::<FlowKey6>(map, fd, half, &mut each)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out what has ended by `now` (seconds of the monotonic clock) and counts the rest. A flow that is in use is
+    /// never taken out.
+    pub fn sweep(&self, now: u32) -> Result<Sweep, FlowsError> {
+        let generations = self.generations()?;
+        let mut sweep = Sweep::default();
+        for (map, fd) in [("FLOWS4", &self.flows4), ("HALF4", &self.half4)] {
+            sweep_one::<FlowKey4>(map, fd, now, &generations, &mut sweep)?;
+        }
+        for (map, fd) in [("FLOWS6", &self.flows6), ("HALF6", &self.half6)] {
+            sweep_one::<FlowKey6>(map, fd, now, &generations, &mut sweep)?;
+        }
+        Ok(sweep)
+    }
+
+    /// Generations of live backends by index; 0 is nobody's.
+    fn generations(&self) -> Result<Vec<u32>, FlowsError> {
+        let mut generations = Vec::new();
+        let walked = raw::walk(self.backends.as_fd(), 1, |_: &u32, entries: &[BackendEntry]| {
+            let live = entries.first().filter(|entry| entry.flags & backend_flags::LIVE != 0);
+            generations.push(live.map_or(0, |entry| entry.generation));
+        });
+        let map = "BACKENDS";
+        walked.map_err(|source| FlowsError { map, source })?;
+        Ok(generations)
+    }
+}
+
+fn list<K: FlowKey>(
+    map: &'static str,
+    fd: &OwnedFd,
+    half: bool,
+    each: &mut impl FnMut(Flow),
+) -> Result<(), FlowsError> {
+    let walked = raw::walk(fd.as_fd(), 1, |key: &K, values: &[FlowValue]| {
+        for value in values {
+            each(Flow {
+                client: key.client(),
+                port: key.port(),
+                vip: key.vip(),
+                value: *value,
+                half,
+            });
+        }
+    });
+    walked.map_err(|source| FlowsError { map, source })
+}
+
+fn sweep_one<K: FlowKey>(
+    map: &'static str,
+    fd: &OwnedFd,
+    now: u32,
+    generations: &[u32],
+    sweep: &mut Sweep,
+) -> Result<(), FlowsError> {
+    let mut over = Vec::new();
+    let walked = raw::walk(fd.as_fd(), 1, |key: &K, values: &[FlowValue]| {
+        for value in values {
+            match fate(value, now, generations) {
+                Fate::Stays => {
+                    sweep.kept += 1;
+                    if is_open(value) {
+                        *sweep.open.entry(key.vip()).or_default() += 1;
+                    }
+                    continue;
+                }
+                Fate::Ended => sweep.ended += 1,
+                Fate::Orphaned => sweep.orphaned += 1,
+            }
+            over.push(*key);
+        }
+    });
+    let failed = |source| FlowsError { map, source };
+    walked.map_err(failed)?;
+    raw::delete(fd.as_fd(), &over).map_err(failed)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_end_by_their_state_and_live_ones_never() {
+        let flow = |state: FlowState, seen: u32| FlowValue {
+            backend: 1,
+            generation: 7,
+            seen,
+            state: state as u8,
+            ..FlowValue::default()
+        };
+        let generations = [0, 7];
+        let at = |value: &FlowValue, now| fate(value, now, &generations);
+        for (state, limit) in [
+            (FlowState::Opening, OPENING),
+            (FlowState::Closing, CLOSING),
+            (FlowState::Closed, CLOSED),
+            (FlowState::Datagram, DATAGRAM),
+        ] {
+            let value = flow(state, 1000);
+            assert_eq!(at(&value, 1000 + limit), Fate::Stays, "{state:?}");
+            assert_eq!(at(&value, 1001 + limit), Fate::Ended, "{state:?}");
+            assert_eq!(
+                at(&value, 990),
+                Fate::Stays,
+                "a packet that came after the clock was read"
+            );
+        }
+        assert_eq!(at(&flow(FlowState::Established, 0), u32::MAX), Fate::Stays);
+        let mut stranger = flow(FlowState::Established, 1000);
+        stranger.generation = 6;
+        assert_eq!(at(&stranger, 1000), Fate::Orphaned);
+        stranger.backend = 9;
+        assert_eq!(at(&stranger, 1000), Fate::Orphaned);
+    }
+}
