@@ -14,56 +14,52 @@ mod memory;
 mod open;
 mod tell;
 
-use call::Call;
+use call::{Call, V4, V6};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn revere_connect4(ctx: SockAddrContext) -> i32 {
-    let call = Call::v4(&ctx);
-    finish(open::open(&call))
+    finish(open::open(&Call::<V4>::new(&ctx)))
 }
 
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn revere_connect6(ctx: SockAddrContext) -> i32 {
-    let call = Call::v6(&ctx);
-    finish(open::open(&call))
+    finish(open::open(&Call::<V6>::new(&ctx)))
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn revere_sendmsg4(ctx: SockAddrContext) -> i32 {
-    let call = Call::v4(&ctx);
-    finish(datagram::send(&call))
+    finish(datagram::send(&Call::<V4>::new(&ctx)))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn revere_sendmsg6(ctx: SockAddrContext) -> i32 {
-    let call = Call::v6(&ctx);
-    finish(datagram::send(&call))
+    finish(datagram::send(&Call::<V6>::new(&ctx)))
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn revere_recvmsg4(ctx: SockAddrContext) -> i32 {
-    datagram::receive(&Call::v4(&ctx));
+    datagram::receive(&Call::<V4>::new(&ctx));
     ALLOW
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn revere_recvmsg6(ctx: SockAddrContext) -> i32 {
-    datagram::receive(&Call::v6(&ctx));
+    datagram::receive(&Call::<V6>::new(&ctx));
     ALLOW
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub(crate) fn revere_getpeername4(ctx: SockAddrContext) -> i32 {
-    open::peer(&Call::v4(&ctx));
+    open::peer(&Call::<V4>::new(&ctx));
     ALLOW
 }
 
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn revere_getpeername6(ctx: SockAddrContext) -> i32 {
-    open::peer(&Call::v6(&ctx));
+    open::peer(&Call::<V6>::new(&ctx));
     ALLOW
 }
 

@@ -34,7 +34,7 @@ pub struct DatagramKey {
     /// The backend's port.
     pub port: Be16,
     /// 0 = key by backend (way back); 1 = key by VIP (which backend did this socket use last).
-    pub by_vip: u8,
+    pub by_vip: u16,
     /// Always 0.
-    pub zero: [u8; 5],
+    pub zero: u32,
 }

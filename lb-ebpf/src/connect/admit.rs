@@ -3,53 +3,65 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::maps::lpm_trie::Key;
-use lb_common::{Ip, Reason, VipEntry, vip_flags};
+use lb_common::{Be32, Ip, Reason, VipEntry, vip_flags};
 
-use super::call::Call;
+use super::call::{Call, Family};
 use crate::maps::{SOCKET_RATES, SOURCES4, SOURCES6, VIP_OPTIONS, node};
+
+const ADMITTED: u32 = 0;
+const LIMITED: u32 = 1;
 
 /// Whether this call may open a connection; if not, why.
 #[inline(always)]
-pub(crate) fn admit(call: &Call<'_>, vip: &VipEntry) -> Result<(), Reason> {
+pub(crate) fn admit<F: Family>(call: &Call<'_, F>, vip: &VipEntry) -> Result<(), Reason> {
     if vip.flags & vip_flags::LIMITED == 0 {
         return Ok(());
     }
-    let Some(options) = VIP_OPTIONS.get(vip.id) else {
-        return Ok(());
+    // The route, and with it the source, is chosen only after this hook: a socket that is bound to no address counts as
+    // its node.
+    let source = call.bound().or_else(|| node().map(|node| node.own)).unwrap_or_default();
+    let [a, b, c, d] = source.0.map(Be32::raw);
+    match revere_admit(vip.id, a, b, c, d) {
+        ADMITTED => Ok(()),
+        LIMITED => Err(Reason::SocketLimited),
+        _ => Err(Reason::SocketSourceRefused),
+    }
+}
+
+/// A function for itself, of numbers only: the verifier walks it once per program instead of once per way from it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_admit(vip: u32, a: u32, b: u32, c: u32, d: u32) -> u32 {
+    const REFUSED: u32 = 2;
+    let Some(options) = VIP_OPTIONS.get(vip) else {
+        return ADMITTED;
     };
-    if options.sources != 0 && !allowed(call, vip.id) {
-        return Err(Reason::SocketSourceRefused);
+    if options.sources != 0 && !allowed(vip, Ip([a, b, c, d].map(Be32::from_raw))) {
+        return REFUSED;
     }
     if options.max_flows != 0 && options.open >= options.max_flows {
-        return Err(Reason::SocketLimited);
+        return LIMITED;
     }
     if options.rate != 0
-        && let Some(bucket) = SOCKET_RATES.get_ptr_mut(vip.id)
+        && let Some(bucket) = SOCKET_RATES.get_ptr_mut(vip)
     {
         // SAFETY: the map lives while the program runs. Two CPUs at once may take the same token; the rate is then off by
         // that one, which costs less than a lock in every call.
         let taken = unsafe { (*bucket).take(bpf_ktime_get_coarse_ns(), options.rate, options.burst) };
         if !taken {
-            return Err(Reason::SocketLimited);
+            return LIMITED;
         }
     }
-    Ok(())
+    ADMITTED
 }
 
-/// The route, and with it the source, is chosen only after this hook: a socket that is bound to no address counts as its
-/// node.
 #[inline(always)]
-fn allowed(call: &Call<'_>, vip: u32) -> bool {
-    let Some(source) = call.bound().or_else(|| node().map(|node| node.own)) else {
-        return false;
-    };
+fn allowed(vip: u32, source: Ip) -> bool {
     match source.as_v4() {
         Some(v4) => SOURCES4.get(Key::new(64, [vip, v4.raw()])).is_some(),
         None => {
-            let Ip([a, b, c, d]) = source;
-            SOURCES6
-                .get(Key::new(160, [vip, a.raw(), b.raw(), c.raw(), d.raw()]))
-                .is_some()
+            let [a, b, c, d] = source.0.map(Be32::raw);
+            SOURCES6.get(Key::new(160, [vip, a, b, c, d])).is_some()
         }
     }
 }

@@ -1,8 +1,10 @@
 //! A socket call: the address it names, the socket that makes it, and rewriting the address.
 #![allow(unsafe_code, reason = "the hook's context and helpers")]
 
+use core::marker::PhantomData;
+
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::SockAddrContext;
 use lb_common::{Be16, Be32, Endpoint, Ip, Reason};
@@ -11,32 +13,51 @@ const ECONNREFUSED: i32 = 111;
 const EPERM: i32 = 1;
 
 /// The family of the hook. An IPv6 hook also sees IPv4 addresses, in their mapped form.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
+pub(crate) trait Family {
+    fn named(at: *const bpf_sock_addr) -> Ip;
+    fn bound(socket: *const bpf_sock) -> Option<Ip>;
+    /// Whether such a socket can be given this address.
+    fn takes(addr: &Ip) -> bool;
+    fn name(at: *mut bpf_sock_addr, addr: &Ip);
 }
 
-/// One call of a hook.
-pub(crate) struct Call<'a> {
-    ctx: &'a SockAddrContext,
-    family: Family,
-    /// The address, port and protocol it names.
-    pub(crate) endpoint: Endpoint,
-}
+/// Hooks whose names end in 4.
+pub(crate) struct V4;
+/// Hooks whose names end in 6.
+pub(crate) struct V6;
 
-impl<'a> Call<'a> {
+// In all of these the kernel gives whole structures, and asks for each word to be read and written by itself: volatile,
+// so that the compiler does not join accesses.
+impl Family for V4 {
     #[inline(always)]
-    pub(crate) fn v4(ctx: &'a SockAddrContext) -> Self {
-        // SAFETY: the kernel gives a whole context; each field is read by itself as it asks.
-        let addr = Ip::v4(Be32::from_raw(unsafe { (*ctx.sock_addr).user_ip4 }));
-        Self::new(ctx, Family::V4, addr)
+    fn named(at: *const bpf_sock_addr) -> Ip {
+        // SAFETY: as said above.
+        Ip::v4(Be32::from_raw(unsafe { (&raw const (*at).user_ip4).read_volatile() }))
     }
 
     #[inline(always)]
-    pub(crate) fn v6(ctx: &'a SockAddrContext) -> Self {
-        let at = ctx.sock_addr;
-        // SAFETY: as above; volatile, so that the reads are not joined into wider ones, which the kernel refuses.
+    fn bound(socket: *const bpf_sock) -> Option<Ip> {
+        // SAFETY: as said above.
+        let word = unsafe { (&raw const (*socket).src_ip4).read_volatile() };
+        (word != 0).then_some(Ip::v4(Be32::from_raw(word)))
+    }
+
+    #[inline(always)]
+    fn takes(addr: &Ip) -> bool {
+        addr.as_v4().is_some()
+    }
+
+    #[inline(always)]
+    fn name(at: *mut bpf_sock_addr, addr: &Ip) {
+        // SAFETY: as said above.
+        unsafe { (&raw mut (*at).user_ip4).write_volatile(addr.0[3].raw()) };
+    }
+}
+
+impl Family for V6 {
+    #[inline(always)]
+    fn named(at: *const bpf_sock_addr) -> Ip {
+        // SAFETY: as said above.
         let words = unsafe {
             [
                 (&raw const (*at).user_ip6[0]).read_volatile(),
@@ -45,13 +66,53 @@ impl<'a> Call<'a> {
                 (&raw const (*at).user_ip6[3]).read_volatile(),
             ]
         };
-        Self::new(ctx, Family::V6, Ip(words.map(Be32::from_raw)))
+        Ip(words.map(Be32::from_raw))
     }
 
     #[inline(always)]
-    fn new(ctx: &'a SockAddrContext, family: Family, addr: Ip) -> Self {
+    fn bound(socket: *const bpf_sock) -> Option<Ip> {
+        // SAFETY: as said above.
+        let words = unsafe {
+            [
+                (&raw const (*socket).src_ip6[0]).read_volatile(),
+                (&raw const (*socket).src_ip6[1]).read_volatile(),
+                (&raw const (*socket).src_ip6[2]).read_volatile(),
+                (&raw const (*socket).src_ip6[3]).read_volatile(),
+            ]
+        };
+        ((words[0] | words[1] | words[2] | words[3]) != 0).then_some(Ip(words.map(Be32::from_raw)))
+    }
+
+    #[inline(always)]
+    fn takes(_addr: &Ip) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn name(at: *mut bpf_sock_addr, addr: &Ip) {
+        // SAFETY: as said above.
+        unsafe {
+            (&raw mut (*at).user_ip6[0]).write_volatile(addr.0[0].raw());
+            (&raw mut (*at).user_ip6[1]).write_volatile(addr.0[1].raw());
+            (&raw mut (*at).user_ip6[2]).write_volatile(addr.0[2].raw());
+            (&raw mut (*at).user_ip6[3]).write_volatile(addr.0[3].raw());
+        }
+    }
+}
+
+/// One call of a hook.
+pub(crate) struct Call<'a, F> {
+    ctx: &'a SockAddrContext,
+    /// The address, port and protocol it names.
+    pub(crate) endpoint: Endpoint,
+    family: PhantomData<F>,
+}
+
+impl<'a, F: Family> Call<'a, F> {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &'a SockAddrContext) -> Self {
         let at: *const bpf_sock_addr = ctx.sock_addr;
-        // SAFETY: as above.
+        // SAFETY: as said above.
         let (port, protocol) = unsafe {
             (
                 (&raw const (*at).user_port).read_volatile(),
@@ -60,8 +121,8 @@ impl<'a> Call<'a> {
         };
         Self {
             ctx,
-            family,
-            endpoint: Endpoint::new(addr, Be16::from_raw(port as u16), protocol as u8),
+            endpoint: Endpoint::new(F::named(at), Be16::from_raw(port as u16), protocol as u8),
+            family: PhantomData,
         }
     }
 
@@ -81,54 +142,28 @@ impl<'a> Call<'a> {
     /// The address the socket is bound to, if it is bound to one.
     #[inline(always)]
     pub(crate) fn bound(&self) -> Option<Ip> {
-        // SAFETY: as above; the kernel turns these reads into checked ones of the socket.
+        // SAFETY: as said above; the kernel turns reads of the socket into checked ones.
         let socket = unsafe { (&raw const (*self.ctx.sock_addr).__bindgen_anon_1.sk).read_volatile() };
-        if socket.is_null() {
-            return None;
-        }
-        // SAFETY: not null (just checked), and the socket outlives its own call.
-        let v4 = unsafe { (&raw const (*socket).src_ip4).read_volatile() };
-        if v4 != 0 {
-            return Some(Ip::v4(Be32::from_raw(v4)));
-        }
-        if self.family == Family::V4 {
-            return None;
-        }
-        // SAFETY: as above.
-        let words = unsafe {
-            [
-                (&raw const (*socket).src_ip6[0]).read_volatile(),
-                (&raw const (*socket).src_ip6[1]).read_volatile(),
-                (&raw const (*socket).src_ip6[2]).read_volatile(),
-                (&raw const (*socket).src_ip6[3]).read_volatile(),
-            ]
-        };
-        (words != [0; 4]).then_some(Ip(words.map(Be32::from_raw)))
+        if socket.is_null() { None } else { F::bound(socket) }
     }
 
-    /// Whether the socket can be given this address.
+    /// Names another address and port instead, or refuses an address of the wrong family.
+    #[inline(always)]
+    pub(crate) fn rewrite(&self, addr: &Ip, port: Be16) -> bool {
+        if !F::takes(addr) {
+            return false;
+        }
+        let at = self.ctx.sock_addr;
+        F::name(at, addr);
+        // SAFETY: as said above.
+        unsafe { (&raw mut (*at).user_port).write_volatile(u32::from(port.raw())) };
+        true
+    }
+
+    /// Whether `rewrite` would take this address.
     #[inline(always)]
     pub(crate) fn takes(&self, addr: &Ip) -> bool {
-        self.family == Family::V6 || addr.as_v4().is_some()
-    }
-
-    /// Names another address and port instead. Only after `takes`.
-    #[inline(always)]
-    pub(crate) fn rewrite(&self, addr: &Ip, port: Be16) {
-        let at = self.ctx.sock_addr;
-        // SAFETY: as above; volatile, so that the writes are not joined.
-        unsafe {
-            match self.family {
-                Family::V4 => (&raw mut (*at).user_ip4).write_volatile(addr.0[3].raw()),
-                Family::V6 => {
-                    (&raw mut (*at).user_ip6[0]).write_volatile(addr.0[0].raw());
-                    (&raw mut (*at).user_ip6[1]).write_volatile(addr.0[1].raw());
-                    (&raw mut (*at).user_ip6[2]).write_volatile(addr.0[2].raw());
-                    (&raw mut (*at).user_ip6[3]).write_volatile(addr.0[3].raw());
-                }
-            }
-            (&raw mut (*at).user_port).write_volatile(u32::from(port.raw()));
-        }
+        F::takes(addr)
     }
 }
 

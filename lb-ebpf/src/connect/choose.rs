@@ -3,82 +3,85 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use lb_common::{
-    BackendEntry, Be16, Candidate, FULL_RAMP, Ip, TableRange, VipEntry, backend_flags, flow_hash, ramp,
-    second_is_better, vip_flags,
+    BackendEntry, Be16, Candidate, Ip, TableRange, VipEntry, backend_flags, flow_hash, ramp, second_is_better,
+    vip_flags,
 };
 
-use super::call::Call;
-use crate::maps::{OPEN_SOCKETS, backend_of_slot, node};
+use super::call::{Call, Family};
+use crate::maps::{OPEN_SOCKETS, backend_of_slot, live_backend, node};
 
-/// A slot may name a backend that has just gone; so often another one is looked at.
-const TRIES: u32 = 4;
+/// Slots looked at. One may name a backend that has just gone.
+const DRAWS: u32 = 3;
+const NOBODY: Candidate = Candidate {
+    open: 0,
+    weight: 0,
+    ramp: 0,
+};
 
 /// A backend that takes new connections, with its index.
 pub(crate) type Chosen = (u32, &'static BackendEntry);
 
 /// Chooses for this call. `None` when the VIP has nobody who takes it.
 #[inline(always)]
-pub(crate) fn choose(call: &Call<'_>, vip: &VipEntry) -> Option<Chosen> {
-    let chosen = if vip.flags & vip_flags::AFFINITY != 0 {
-        kept(call, vip.table)
+pub(crate) fn choose<F: Family>(call: &Call<'_, F>, vip: &VipEntry) -> Option<Chosen> {
+    let chosen: Chosen = if vip.flags & vip_flags::AFFINITY != 0 {
+        kept(call, vip.table)?
     } else {
-        least_loaded(vip.table)
-    }?;
+        let index = revere_least_loaded(vip.table.offset(), vip.table.len());
+        (index, live_backend(index)?)
+    };
     call.takes(&chosen.1.addr).then_some(chosen)
 }
 
-/// Power of two choices. The table holds each backend as often as its weight says, so random slots are weighted draws.
-#[inline(always)]
-fn least_loaded(table: TableRange) -> Option<Chosen> {
-    let first = drawn(table)?;
-    let mut second = first;
-    // A second draw of the same backend compares nothing; one more draw evens out small sets.
-    for _ in 0..2 {
-        if second.0 == first.0
-            && let Some(other) = pick(table, random())
-        {
-            second = other;
-        }
-    }
-    if second.0 == first.0 {
-        return Some(first);
-    }
+/// Power of two choices. The table holds each backend as often as its weight says, so random slots are weighted draws. A
+/// third draw stands in for one that found nobody or the same backend again.
+///
+/// A function for itself, of numbers only: the verifier walks it once per program instead of once per way to it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_least_loaded(offset: u32, len: u32) -> u32 {
+    let table = TableRange::new(offset, len);
     let slow_start = node().map_or(0, |node| node.slow_start);
-    let now = if slow_start == 0 { 0 } else { seconds() };
-    let (a, b) = (candidate(&first, now, slow_start), candidate(&second, now, slow_start));
-    let dice = if a.ramp == FULL_RAMP && b.ramp == FULL_RAMP {
-        0
-    } else {
-        random()
-    };
-    Some(if second_is_better(&a, &b, dice) { second } else { first })
+    let (now, dice) = if slow_start == 0 { (0, 0) } else { (seconds(), random()) };
+    // An index, not a reference: what the verifier knows of two indices is the same, and it walks on but once.
+    let mut best = u32::MAX;
+    let mut load = NOBODY;
+    let mut compared = 0;
+    for _ in 0..DRAWS {
+        if compared == 2 {
+            break;
+        }
+        let Some((index, backend)) = pick(table, random()) else {
+            continue;
+        };
+        if index == best {
+            continue;
+        }
+        let found = candidate(index, backend, now, slow_start);
+        if compared == 0 || second_is_better(&load, &found, dice) {
+            best = index;
+            load = found;
+        }
+        compared += 1;
+    }
+    best
 }
 
 /// The same backend for the same source: of the address the socket is bound to, else of its network namespace, which
 /// stands for the container or the node.
 #[inline(always)]
-fn kept(call: &Call<'_>, table: TableRange) -> Option<Chosen> {
+fn kept<F: Family>(call: &Call<'_, F>, table: TableRange) -> Option<Chosen> {
     let source = call.bound().unwrap_or_else(|| {
         let cookie = call.namespace();
         // No address looks like this: it is not mapped, and below the first that are given out.
         Ip([0, 0, (cookie >> 32) as u32, cookie as u32].map(lb_common::Be32::new))
     });
     let mut hash = flow_hash(&source, Be16::new(0), Be16::new(0), 0);
-    for _ in 0..TRIES {
+    for _ in 0..DRAWS {
         if let Some(chosen) = pick(table, hash) {
             return Some(chosen);
         }
         hash = hash.wrapping_mul(0x9e37_79b1).rotate_left(16);
-    }
-    None
-}
-
-#[inline(always)]
-fn drawn(table: TableRange) -> Option<Chosen> {
-    for _ in 0..TRIES {
-        if let Some(chosen) = pick(table, random()) {
-            return Some(chosen);
-        }
     }
     None
 }
@@ -90,11 +93,11 @@ fn pick(table: TableRange, hash: u32) -> Option<Chosen> {
 }
 
 #[inline(always)]
-fn candidate(chosen: &Chosen, now: u32, slow_start: u32) -> Candidate {
+fn candidate(index: u32, backend: &BackendEntry, now: u32, slow_start: u32) -> Candidate {
     Candidate {
-        open: OPEN_SOCKETS.get(chosen.0).copied().unwrap_or(0),
-        weight: chosen.1.weight,
-        ramp: ramp(now, chosen.1.opened, slow_start),
+        open: OPEN_SOCKETS.get(index).copied().unwrap_or(0),
+        weight: backend.weight,
+        ramp: ramp(now, backend.opened, slow_start),
     }
 }
 

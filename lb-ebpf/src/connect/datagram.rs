@@ -3,13 +3,13 @@
 
 use lb_common::{BackendEntry, DatagramKey, Reason, SocketEntry, VipEntry};
 
-use super::call::Call;
+use super::call::{Call, Family};
 use super::{admit, choose, in_range, memory, open, tell};
 use crate::maps::{DATAGRAMS, live_backend, vip_of};
 
 /// A datagram with an address of its own.
 #[inline(always)]
-pub(crate) fn send(call: &Call<'_>) -> Reason {
+pub(crate) fn send<F: Family>(call: &Call<'_, F>) -> Reason {
     let Some(vip) = vip_of(&call.endpoint) else {
         // A datagram to an address that is no VIP must not leave the node.
         return if in_range(&call.endpoint.addr) {
@@ -24,7 +24,7 @@ pub(crate) fn send(call: &Call<'_>) -> Reason {
         addr: call.endpoint.addr,
         port: call.endpoint.port,
         by_vip: 1,
-        zero: [0; 5],
+        zero: 0,
     };
     if let Some((entry, backend)) = used_last(&key) {
         back(cookie, backend, &entry);
@@ -34,7 +34,7 @@ pub(crate) fn send(call: &Call<'_>) -> Reason {
     match balance(call, &key, &vip) {
         Ok(()) => Reason::SocketBalanced,
         Err(reason) => {
-            tell::refused(&vip, &call.endpoint, reason);
+            tell::refused(&vip, call.endpoint.protocol, reason);
             reason
         }
     }
@@ -61,7 +61,7 @@ fn back(cookie: u64, backend: &BackendEntry, entry: &SocketEntry) {
 }
 
 #[inline(always)]
-fn balance(call: &Call<'_>, key: &DatagramKey, vip: &VipEntry) -> Result<(), Reason> {
+fn balance<F: Family>(call: &Call<'_, F>, key: &DatagramKey, vip: &VipEntry) -> Result<(), Reason> {
     admit::admit(call, vip)?;
     let (index, backend) = choose::choose(call, vip).ok_or(Reason::SocketNoBackend)?;
     let entry = open::entry(call, vip, index, backend.generation);
@@ -69,19 +69,19 @@ fn balance(call: &Call<'_>, key: &DatagramKey, vip: &VipEntry) -> Result<(), Rea
     let _ = DATAGRAMS.insert(key, entry, 0);
     let _ = DATAGRAMS.insert(memory::by_backend(key.cookie, backend), entry, 0);
     call.rewrite(&backend.addr, backend.port);
-    tell::connected(vip, &call.endpoint, index, backend.generation);
+    tell::connected(vip, call.endpoint.protocol, index, backend.generation);
     Ok(())
 }
 
 /// A datagram that came from a backend came from its VIP.
 #[inline(always)]
-pub(crate) fn receive(call: &Call<'_>) {
+pub(crate) fn receive<F: Family>(call: &Call<'_, F>) {
     let key = DatagramKey {
         cookie: call.cookie(),
         addr: call.endpoint.addr,
         port: call.endpoint.port,
         by_vip: 0,
-        zero: [0; 5],
+        zero: 0,
     };
     // SAFETY: entries are written whole.
     if let Some(entry) = unsafe { DATAGRAMS.get(key) }
