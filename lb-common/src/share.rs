@@ -17,13 +17,16 @@ pub const FULL_RAMP: u32 = 256;
 /// The part of its share that a backend may take, in 1/256: grows from 1 to [`FULL_RAMP`] within `slow_start` seconds
 /// after it has `opened`. All three are seconds.
 #[inline(always)]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "smaller than FULL_RAMP, since `age` is smaller than `slow_start`"
+)]
 pub const fn ramp(now: u32, opened: u32, slow_start: u32) -> u32 {
     let age = now.saturating_sub(opened);
     if age >= slow_start {
         return FULL_RAMP;
     }
     let part = ((age as u64) << 8) / slow_start as u64;
-    // Smaller than FULL_RAMP, since `age` is smaller than `slow_start`.
     if part == 0 { 1 } else { part as u32 }
 }
 

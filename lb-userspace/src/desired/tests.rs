@@ -55,7 +55,7 @@ proptest! {
         let mut snapshot = Snapshot::default();
         let mut stepped = desired(&snapshot, &view());
         for (n, backends, reset) in steps {
-            let services = Arc::make_mut(&mut snapshot.services);
+            let services = &mut snapshot.services;
             if backends.is_empty() {
                 services.remove(&vip(n));
             } else {
