@@ -65,7 +65,7 @@ pub(crate) fn revere_getpeername6(ctx: SockAddrContext) -> i32 {
 
 /// The last descriptor of a socket was closed.
 #[cgroup_sock(sock_release)]
-pub(crate) fn revere_release(ctx: SockContext) -> i32 {
+pub(crate) fn revere_sock_release(ctx: SockContext) -> i32 {
     memory::forget(call::cookie(&ctx));
     ALLOW
 }

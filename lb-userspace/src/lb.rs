@@ -9,8 +9,8 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    BackendEntry, BackendStats, Decision, Endpoint, Endpoint4, Ip, NodeConfig, PeerEntry, RateBucket, Reason, Tag,
-    VipEntry, VipOptions, VipStats,
+    BackendEntry, BackendStats, Decision, Endpoint, Endpoint4, Ip, NodeConfig, PeerEntry, RateBucket, Reason,
+    SocketEntry, Tag, VipEntry, VipOptions, VipStats,
 };
 use model::{Cidr, Generation, VipAddress};
 
@@ -80,6 +80,7 @@ pub(crate) struct Maps {
     pub(crate) backend_stats: PerCpuArray<MapData, BackendStats>,
     pub(crate) backend_vips: HashMap<MapData, u32, [u16; 8]>,
     pub(crate) open_sockets: Array<MapData, u64>,
+    pub(crate) sockets: HashMap<MapData, u64, SocketEntry>,
     pub(crate) tags: HashMap<MapData, Tag, u32>,
     pub(crate) sources4: LpmTrie<MapData, [u32; 2], u8>,
     pub(crate) sources6: LpmTrie<MapData, [u32; 5], u8>,

@@ -13,6 +13,7 @@ mod plan;
 mod raw;
 mod run;
 mod slots;
+mod sockets;
 mod stats;
 
 pub use actual::Actual;
@@ -26,4 +27,5 @@ pub use observe::{ObserveError, observe};
 pub use open::{Config, EgressHook, OpenError, Opened, XdpMode};
 pub use plan::{Op, Plan, plan, plan_touched};
 pub use run::{PacketRun, RunError};
+pub use sockets::SocketsError;
 pub use stats::{BackendCounts, StatsError, VipCounts};

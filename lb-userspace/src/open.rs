@@ -108,7 +108,7 @@ impl Config {
             flows6: 65_536,
             half: 65_536,
             half6: 16_384,
-            sockets: 65_536,
+            sockets: 131_072,
             slots: 4_194_304,
             vips: 16_384,
             backends: lb_common::MAX_BACKENDS,

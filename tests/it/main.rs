@@ -3,3 +3,4 @@
 
 mod namespaces;
 mod packets;
+mod sockets;

@@ -94,8 +94,10 @@ fn pick(table: TableRange, hash: u32) -> Option<Chosen> {
 
 #[inline(always)]
 fn candidate(index: u32, backend: &BackendEntry, now: u32, slow_start: u32) -> Candidate {
+    // Below 0 for a moment, when a socket is closed while its backend's index gets a new owner.
+    let open = OPEN_SOCKETS.get(index).copied().unwrap_or(0).cast_signed().max(0);
     Candidate {
-        open: OPEN_SOCKETS.get(index).copied().unwrap_or(0),
+        open: open.cast_unsigned(),
         weight: backend.weight,
         ramp: ramp(now, backend.opened, slow_start),
     }

@@ -1,11 +1,11 @@
 //! Unconnected datagrams: a socket keeps to one backend per VIP while that lives, and sees the VIP answer.
 #![allow(unsafe_code, reason = "map values are shared with other CPUs and user space")]
 
-use lb_common::{BackendEntry, DatagramKey, Reason, SocketEntry, VipEntry};
+use lb_common::{BackendEntry, DatagramKey, Reason, SocketEntry, VipEntry, backend_flags};
 
 use super::call::{Call, Family};
 use super::{admit, choose, in_range, memory, open, tell};
-use crate::maps::{DATAGRAMS, live_backend, vip_of};
+use crate::maps::{BACKEND_VIPS, DATAGRAMS, live_backend, vip_of};
 
 /// A datagram with an address of its own.
 #[inline(always)]
@@ -26,7 +26,7 @@ pub(crate) fn send<F: Family>(call: &Call<'_, F>) -> Reason {
         by_vip: 1,
         zero: 0,
     };
-    if let Some((entry, backend)) = used_last(&key) {
+    if let Some((entry, backend)) = used_last(&key, &vip) {
         back(cookie, backend, &entry);
         call.rewrite(&backend.addr, backend.port);
         return Reason::SocketBalanced;
@@ -40,13 +40,27 @@ pub(crate) fn send<F: Family>(call: &Call<'_, F>) -> Reason {
     }
 }
 
-/// The backend that this socket's last datagram to the VIP went to, if it lives.
+/// The backend that this socket's last datagram to the VIP went to, if it lives and still is the VIP's.
 #[inline(always)]
-fn used_last(key: &DatagramKey) -> Option<(SocketEntry, &'static BackendEntry)> {
+fn used_last(key: &DatagramKey, vip: &VipEntry) -> Option<(SocketEntry, &'static BackendEntry)> {
     // SAFETY: entries are written whole.
     let entry = *unsafe { DATAGRAMS.get(key) }?;
-    let backend = live_backend(entry.backend).filter(|backend| backend.generation == entry.generation)?;
-    Some((entry, backend))
+    let backend = live_backend(entry.backend)?;
+    let same = backend.generation == entry.generation && entry.vip == vip.id;
+    (same && belongs(entry.backend, backend, vip.id)).then_some((entry, backend))
+}
+
+/// Whether a backend stands behind this VIP.
+#[inline(always)]
+fn belongs(index: u32, backend: &BackendEntry, vip: u32) -> bool {
+    if u32::from(backend.vip) == vip {
+        return true;
+    }
+    if backend.flags & backend_flags::SHARED == 0 {
+        return false;
+    }
+    // SAFETY: user space replaces entries whole.
+    unsafe { BACKEND_VIPS.get(index) }.is_some_and(|vips| vips.iter().any(|id| u32::from(*id) == vip))
 }
 
 /// The way back is a key of its own, and may have been thrown out alone: put it in again.

@@ -4,7 +4,7 @@
 use lb_common::{BackendEntry, DatagramKey, SocketEntry};
 
 use crate::atomic;
-use crate::maps::{DATAGRAMS, OPEN_SOCKETS, SOCKETS, live_backend};
+use crate::maps::{BACKENDS, DATAGRAMS, OPEN_SOCKETS, SOCKETS};
 
 /// Remembers a connected socket and counts it. The socket's old entry has been forgotten.
 #[inline(always)]
@@ -41,14 +41,19 @@ extern "C" fn revere_forget(cookie: u64) -> u32 {
     if SOCKETS.remove(cookie).is_err() {
         return 0;
     }
+    // An index that went to another backend was counted from 0 again.
+    let Some(backend) = BACKENDS
+        .get(entry.backend)
+        .filter(|backend| backend.generation == entry.generation)
+    else {
+        return 0;
+    };
     if entry.counted != 0
         && let Some(open) = OPEN_SOCKETS.get_ptr_mut(entry.backend)
     {
         atomic::add(open, -1);
     }
-    if entry.protocol == UDP
-        && let Some(backend) = live_backend(entry.backend)
-    {
+    if entry.protocol == UDP {
         let _ = DATAGRAMS.remove(by_backend(cookie, backend));
     }
     1

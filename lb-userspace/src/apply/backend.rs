@@ -20,10 +20,11 @@ pub(super) fn put(lb: &mut Lb, key: &BackendKey, state: &BackendState) -> Result
         let put = lb.maps.backend_vips.insert(index, ids, 0);
         put.map_err(map("BACKEND_VIPS"))?;
     }
+    lb.maps.backends.set(index, entry, 0).map_err(map("BACKENDS"))?;
+    // Only now: sockets of the last owner count down until they see the new generation. No table names the index yet.
     if !known && old.generation != 0 {
         forget_counts(lb, index)?;
     }
-    lb.maps.backends.set(index, entry, 0).map_err(map("BACKENDS"))?;
     if known && old.flags & backend_flags::SHARED != 0 && entry.flags & backend_flags::SHARED == 0 {
         absent_is_fine(lb.maps.backend_vips.remove(&index)).map_err(map("BACKEND_VIPS"))?;
     }

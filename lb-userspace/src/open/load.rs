@@ -72,7 +72,8 @@ fn rooms(config: &Config) -> [(&'static str, u32); 19] {
         ("HALF4", config.half),
         ("HALF6", config.half6),
         ("SOCKETS", config.sockets),
-        ("DATAGRAMS", config.sockets),
+        // Paid for in advance, unlike connected sockets.
+        ("DATAGRAMS", config.sockets / 2),
         ("SOCKET_RATES", config.vips),
     ]
 }
@@ -140,6 +141,7 @@ pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config)
         backend_stats: take(ebpf, "BACKEND_STATS")?,
         backend_vips: take(ebpf, "BACKEND_VIPS")?,
         open_sockets: take(ebpf, "OPEN_SOCKETS")?,
+        sockets: take(ebpf, "SOCKETS")?,
         tags: take(ebpf, "TAGS")?,
         sources4: take(ebpf, "SOURCES4")?,
         sources6: take(ebpf, "SOURCES6")?,

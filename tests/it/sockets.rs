@@ -1,0 +1,7 @@
+//! The socket hooks with real sockets: where calls to a VIP go, what the socket sees, what is counted.
+
+mod connect;
+mod datagram;
+mod lab;
+mod limits;
+mod load;
