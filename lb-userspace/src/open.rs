@@ -92,7 +92,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual sizes: 300,000 flows and 4,194,304 slots (16 MB). The kernel gives a table of flows as many buckets as
+    /// The usual sizes: 300,000 flows, 2,097,152 slots (8 MB), 8,191 VIPs. The kernel gives a table of flows as many buckets as
     /// the next power of two, so these rooms lie in half-filled buckets and a lookup waits for memory less often.
     pub fn new(bpffs: PathBuf, uplinks: Vec<String>, cgroup: PathBuf, vip_net: Ipv4Net) -> Self {
         Self {
@@ -105,12 +105,12 @@ impl Config {
             trace: false,
             vip6_net: Ipv6Addr::UNSPECIFIED,
             flows: 300_000,
-            flows6: 65_536,
+            flows6: 32_768,
             half: 65_536,
-            half6: 16_384,
+            half6: 8_192,
             sockets: 131_072,
-            slots: 4_194_304,
-            vips: 16_384,
+            slots: 2_097_152,
+            vips: 8_192,
             backends: lb_common::MAX_BACKENDS,
             previous_seconds: 120,
             slow_start: 0,

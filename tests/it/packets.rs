@@ -1,6 +1,7 @@
 //! Packets through the loaded programs by BPF_PROG_TEST_RUN: exact bytes out, one reason each.
 
 mod frame;
+mod fuzz;
 mod hooks;
 mod lab;
 mod sizes;

@@ -1,1 +1,3 @@
-//! Shared by the namespace tests.
+//! What the tests in `it` are judged by, apart from them because it needs neither root nor a kernel.
+
+pub mod pathmodel;

@@ -227,7 +227,7 @@ fn snapshot(vips: &[Vip], generation: u64) -> Snapshot {
     });
     Snapshot {
         generation: Generation(generation),
-        services: Arc::new(services.collect()),
+        services: services.collect(),
         tasks: Arc::new(BTreeMap::new()),
         frameworks: Arc::new(BTreeMap::new()),
         nodes: Arc::new(BTreeMap::new()),

@@ -1,0 +1,136 @@
+//! The programs and the model of `tests::pathmodel` get the same packets and must agree: verdict, bytes, reason, flows.
+//!
+//! `REVERE_FUZZ_SEED` and `REVERE_FUZZ_COUNT` choose other packets and more; `cargo xtask fuzz-packets` does so.
+
+mod chance;
+mod grammar;
+mod kernel;
+mod world;
+
+use chance::Chance;
+use grammar::{Way, frame};
+use kernel::Kernel;
+use lb_userspace::Verdict;
+use tests::pathmodel::{Model, Outcome};
+
+/// Packets of the part that each test run affords.
+const COUNT: u64 = 150_000;
+/// Packets that meet the same tables, so that flows come and go among few enough to hold them all.
+const WORLD: u64 = 2_000;
+/// Now and then a backend changes under its flows.
+const CHANGE: u64 = 150;
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Err(_) => default,
+    }
+}
+
+/// What a packet did in the kernel beside what it should have done.
+fn compare(kernel: &mut Kernel, model: &mut Model, way: Way, frame: &[u8], told: &str) {
+    let before = model.clone();
+    let wanted: Outcome = match way {
+        Way::In => model.ingress(frame),
+        Way::Out => model.egress(frame),
+    };
+    let Some(run) = kernel.run(way, frame) else {
+        // No such frame reaches a program: the kernel makes no packet of it.
+        *model = before;
+        return;
+    };
+    let counted = kernel.counted(wanted.reason);
+    assert!(
+        counted == Ok(()),
+        "{told}: the model says {:?}, the program does not: {counted:?}, action {}\n{way:?} {frame:02x?}\ntables {:?}",
+        wanted.reason,
+        run.action,
+        before.tables
+    );
+    assert_eq!(
+        run.action,
+        kernel::action(way, wanted.reason),
+        "{told}: {:?}\n{frame:02x?}",
+        wanted.reason
+    );
+    if wanted.reason.verdict() != Verdict::Drop {
+        assert_eq!(
+            run.frame, wanted.frame,
+            "{told}: {:?} bytes of\n{way:?} {frame:02x?}",
+            wanted.reason
+        );
+    }
+    for (store, key) in &model.flows.touched {
+        let found = kernel.flow(*store, key);
+        assert_eq!(
+            found.as_ref(),
+            model.flows.get(*store, key),
+            "{told}: {:?}: {store:?} {key:?} after\n{way:?} {frame:02x?}",
+            wanted.reason
+        );
+    }
+}
+
+/// Runs packets `0..count` of a seed.
+fn fuzz(seed: u64, count: u64) {
+    let mut kernel = Kernel::new();
+    let mut seen = std::collections::BTreeMap::<_, u64>::new();
+    for world in 0..count.div_ceil(WORLD) {
+        let mut chance = Chance::new(seed ^ world.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut model = world::make(&mut chance, &kernel);
+        kernel.load(&model.tables);
+        for number in 0..WORLD.min(count - world * WORLD) {
+            if number % CHANGE == CHANGE - 1 {
+                let index = world::change(&mut chance, &mut model.tables);
+                kernel.set_backend(&model.tables, index);
+            }
+            let (way, frame) = frame(&mut chance, &model.tables);
+            let told = format!("REVERE_FUZZ_SEED={seed}, world {world}, packet {number}");
+            let before = kernel.total();
+            compare(&mut kernel, &mut model, way, &frame, &told);
+            if let Some(reason) = kernel.total().1.filter(|_| kernel.total().0 > before.0) {
+                *seen.entry(reason).or_default() += 1;
+            }
+        }
+        kernel.same_flows(&model.flows, &format!("REVERE_FUZZ_SEED={seed}, world {world}"));
+        kernel.same_counts();
+    }
+    println!("fact: {} packets equal to the model, seed {seed}", kernel.total().0);
+    for (reason, count) in &seen {
+        println!("  {reason:?}: {count}");
+    }
+    if count >= COUNT {
+        let rare: Vec<_> = world::REACHED
+            .iter()
+            .filter(|reason| !seen.contains_key(reason))
+            .collect();
+        assert!(
+            rare.is_empty(),
+            "no packet ended as {rare:?}: the grammar does not reach them any more"
+        );
+    }
+}
+
+#[test]
+fn mutated_packets_end_as_the_model_says() {
+    let seed = setting("REVERE_FUZZ_SEED", 1);
+    fuzz(seed, setting("REVERE_FUZZ_COUNT", COUNT));
+}
+
+#[test]
+fn packets_cut_at_every_length_end_as_the_model_says() {
+    let mut kernel = Kernel::new();
+    let mut chance = Chance::new(7);
+    for world in 0..6 {
+        let mut model = world::make(&mut chance, &kernel);
+        kernel.load(&model.tables);
+        for number in 0..8 {
+            let (way, whole) = grammar::sound(&mut chance, &model.tables);
+            for len in (14..whole.len()).rev() {
+                let told = format!("world {world}, packet {number}, cut to {len} bytes");
+                compare(&mut kernel, &mut model, way, &whole[..len], &told);
+            }
+        }
+        kernel.same_counts();
+    }
+}

@@ -1,0 +1,265 @@
+//! The loaded programs with their maps, written and read past the load balancer's own user half.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use lb_common::{
+    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, PeerEntry, Reason,
+    SlotPair, Tag, VipEntry, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST,
+};
+use lb_userspace::{Lb, PacketRun};
+use tests::pathmodel::{Flows, Key, Store, Tables};
+
+use super::grammar::Way;
+use crate::packets::lab::{Folder, config, enter};
+
+/// Rooms for flows: more than a world has, so that nothing is thrown out.
+const ROOMS: u32 = 65_536;
+
+pub(super) struct Kernel {
+    lb: Lb,
+    pub(super) uplink: u32,
+    /// The uplink's own link address.
+    pub(super) mac: [u8; 6],
+    folder: Folder,
+    node: Array<MapData, NodeConfig>,
+    vips4: HashMap<MapData, Endpoint4, VipEntry>,
+    vips6: HashMap<MapData, Endpoint, VipEntry>,
+    endpoints: Array<MapData, Endpoint>,
+    slots: Array<MapData, SlotPair>,
+    backends: Array<MapData, BackendEntry>,
+    shared: HashMap<MapData, u32, [u16; 8]>,
+    tags: HashMap<MapData, Tag, u32>,
+    peers: HashMap<MapData, Ip, PeerEntry>,
+    flows4: [HashMap<MapData, FlowKey4, FlowValue>; 2],
+    flows6: [HashMap<MapData, FlowKey6, FlowValue>; 2],
+    counters: PerCpuArray<MapData, u64>,
+    counts: BTreeMap<Reason, u64>,
+    runs: u64,
+    last: Option<Reason>,
+}
+
+fn open<T: TryFrom<Map>>(folder: &Folder, name: &str) -> T {
+    let pin: PathBuf = folder.path().join("bpf/maps").join(name);
+    let data = MapData::from_pin(&pin).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let map = Map::from_map_data(data).unwrap_or_else(|error| panic!("{name}: {error}"));
+    T::try_from(map).unwrap_or_else(|_| panic!("{name} is of another kind"))
+}
+
+fn empty<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) {
+    let keys: Vec<K> = map.keys().map(|key| key.expect("a key")).collect();
+    for key in keys {
+        map.remove(&key).expect("it was there");
+    }
+}
+
+/// The verdict of a reason, as the hook of that way says it.
+pub(super) fn action(way: Way, reason: Reason) -> u32 {
+    match (way, reason.index()) {
+        (Way::Out, _) if reason == Reason::RestoreFailed => 2,
+        // "Go on with the next program" is -1.
+        (Way::Out, _) => u32::MAX,
+        (Way::In, n) if n < XDP_TX_FIRST => 2,
+        (Way::In, n) if n < XDP_REDIRECT_FIRST => 3,
+        (Way::In, n) if n < XDP_DROP_FIRST => 4,
+        (Way::In, _) => 1,
+    }
+}
+
+impl Kernel {
+    pub(super) fn new() -> Self {
+        let folder = enter();
+        let mut config = config(folder.path());
+        (config.flows, config.flows6, config.half, config.half6) = (ROOMS, ROOMS, ROOMS, ROOMS);
+        let (lb, _) = Lb::open(config).expect("the load balancer opens");
+        let said = std::process::Command::new("ip")
+            .args(["-o", "link", "show", "up0"])
+            .output()
+            .expect("ip");
+        let said = String::from_utf8(said.stdout).expect("plain text");
+        let text = said
+            .split("link/ether ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+            .expect("a link address");
+        let mut mac = [0; 6];
+        for (byte, part) in mac.iter_mut().zip(text.split(':')) {
+            *byte = u8::from_str_radix(part, 16).expect("hexadecimal");
+        }
+        Self {
+            uplink: nix::net::if_::if_nametoindex("up0").expect("up0"),
+            mac,
+            node: open(&folder, "NODE"),
+            vips4: open(&folder, "VIPS4"),
+            vips6: open(&folder, "VIPS6"),
+            endpoints: open(&folder, "VIP_ENDPOINTS"),
+            slots: open(&folder, "SLOTS"),
+            backends: open(&folder, "BACKENDS"),
+            shared: open(&folder, "BACKEND_VIPS"),
+            tags: open(&folder, "TAGS"),
+            peers: open(&folder, "PEERS"),
+            flows4: [open(&folder, "FLOWS4"), open(&folder, "HALF4")],
+            flows6: [open(&folder, "FLOWS6"), open(&folder, "HALF6")],
+            counters: open(&folder, "COUNTERS"),
+            counts: BTreeMap::new(),
+            runs: 0,
+            last: None,
+            lb,
+            folder,
+        }
+    }
+
+    /// Makes the maps say exactly this, and forgets all flows.
+    pub(super) fn load(&mut self, tables: &Tables) {
+        assert!(self.folder.path().exists());
+        let done = "a map takes its own type";
+        self.node.set(0, tables.node, 0).expect(done);
+        empty(&mut self.vips4);
+        empty(&mut self.vips6);
+        for ((family, endpoint), entry) in &tables.vips {
+            if *family == 4 {
+                let key = Endpoint4::new(endpoint.addr.0[3], endpoint.port, endpoint.protocol);
+                self.vips4.insert(key, entry, 0).expect(done);
+            } else {
+                self.vips6.insert(endpoint, entry, 0).expect(done);
+            }
+        }
+        for (id, endpoint) in &tables.endpoints {
+            self.endpoints.set(*id, endpoint, 0).expect(done);
+        }
+        for (index, pair) in tables.slots.chunks(2).enumerate() {
+            let pair = SlotPair([pair[0], *pair.get(1).unwrap_or(&0)]);
+            self.slots
+                .set(u32::try_from(index).expect("small"), pair, 0)
+                .expect(done);
+        }
+        for index in 0..tables.backends.len() {
+            self.set_backend(tables, index);
+        }
+        empty(&mut self.shared);
+        for (index, ids) in &tables.backend_vips {
+            self.shared.insert(index, ids, 0).expect(done);
+        }
+        empty(&mut self.tags);
+        for (tag, index) in &tables.tags {
+            self.tags.insert(tag, index, 0).expect(done);
+        }
+        empty(&mut self.peers);
+        for peer in &tables.peers {
+            self.peers.insert(peer, PeerEntry::default(), 0).expect(done);
+        }
+        self.flows4.iter_mut().for_each(empty);
+        self.flows6.iter_mut().for_each(empty);
+        // What the node's own stack sent is not counted against the model.
+        self.counts = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason))).collect();
+    }
+
+    pub(super) fn set_backend(&mut self, tables: &Tables, index: usize) {
+        let entry = tables.backends[index];
+        self.backends
+            .set(u32::try_from(index).expect("small"), entry, 0)
+            .expect("a backend");
+    }
+
+    /// Runs the program of one way; `None` for frames of which the kernel makes no packet.
+    pub(super) fn run(&mut self, way: Way, frame: &[u8]) -> Option<PacketRun> {
+        let run = match way {
+            Way::In => self.lb.run_xdp(frame, self.uplink, 1),
+            Way::Out => self.lb.run_egress(frame),
+        };
+        let run = run.ok();
+        assert!(
+            run.is_some() || frame.len() < 54,
+            "the kernel runs no frame of {} bytes",
+            frame.len()
+        );
+        self.runs += u64::from(run.is_some());
+        run
+    }
+
+    fn read(&self, reason: Reason) -> u64 {
+        self.counters.get(&reason.index(), 0).expect("a counter").iter().sum()
+    }
+
+    /// Whether the last run counted this reason, once.
+    pub(super) fn counted(&mut self, reason: Reason) -> Result<(), Vec<(Reason, u64)>> {
+        let wanted = self.counts.get(&reason).copied().unwrap_or_default() + 1;
+        if self.read(reason) == wanted {
+            self.counts.insert(reason, wanted);
+            self.last = Some(reason);
+            return Ok(());
+        }
+        let others = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason)));
+        Err(others
+            .filter(|(reason, n)| self.counts.get(reason) != Some(n))
+            .collect())
+    }
+
+    /// Runs so far, and the reason of the last.
+    pub(super) fn total(&self) -> (u64, Option<Reason>) {
+        (self.runs, self.last)
+    }
+
+    /// All counters are what the model counted.
+    pub(super) fn same_counts(&self) {
+        for reason in Reason::ALL {
+            let wanted = self.counts.get(reason).copied().unwrap_or_default();
+            assert_eq!(
+                self.read(*reason),
+                wanted,
+                "{reason:?} was counted beside a packet's own reason"
+            );
+        }
+    }
+
+    /// A flow as the kernel has it, its time left out.
+    pub(super) fn flow(&self, store: Store, key: &Key) -> Option<FlowValue> {
+        let at = usize::from(store == Store::Half);
+        let found = if key.family == 4 {
+            self.flows4[at].get(&key4(key), 0)
+        } else {
+            self.flows6[at].get(&key6(key), 0)
+        };
+        found.ok().map(|value| FlowValue { seen: 0, ..value })
+    }
+
+    /// Not one flow more than the model has.
+    pub(super) fn same_flows(&self, flows: &Flows, told: &str) {
+        for (at, wanted) in [&flows.flows, &flows.half].into_iter().enumerate() {
+            let four = self.flows4[at]
+                .keys()
+                .map(|key| key.expect("a key"))
+                .map(|key| (4, Ip::v4(key.client), key.port, key.vip));
+            let six = self.flows6[at]
+                .keys()
+                .map(|key| key.expect("a key"))
+                .map(|key| (6, key.client, key.port, key.vip));
+            let mut found: Vec<(u8, Ip, Be16, u16)> = four.chain(six).collect();
+            found.sort_unstable();
+            let mut wanted: Vec<_> = wanted
+                .keys()
+                .map(|key| (key.family, key.client, key.port, key.vip))
+                .collect();
+            wanted.sort_unstable();
+            assert_eq!(found, wanted, "{told}: flows in table {at}");
+        }
+    }
+}
+
+fn key4(key: &Key) -> FlowKey4 {
+    FlowKey4 {
+        client: key.client.0[3],
+        port: key.port,
+        vip: key.vip,
+    }
+}
+
+fn key6(key: &Key) -> FlowKey6 {
+    FlowKey6 {
+        client: key.client,
+        port: key.port,
+        vip: key.vip,
+    }
+}

@@ -1,0 +1,231 @@
+//! Made-up tables: few VIPs, backends of every kind, small tables, so that each packet meets something.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lb_common::{
+    BackendEntry, Be16, Be32, Endpoint, Ip, NodeConfig, Reason, TUNNEL_PORT, TableRange, Tag, VipEntry, backend_flags,
+    node_flags, vip_flags,
+};
+use tests::pathmodel::{Model, Route, Tables};
+
+use super::chance::Chance;
+use super::kernel::Kernel;
+use crate::packets::lab::{OWN, PEER, PEER_MAC, STRANGER};
+
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+/// A node that no route leads to: the namespace has none but its own link's.
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+const SLOTS: usize = 256;
+
+/// Reasons that the grammar must come upon; others need what is not set up here.
+pub(super) const REACHED: &[Reason] = &[
+    Reason::NotIp,
+    Reason::Truncated,
+    Reason::NotVip,
+    Reason::UnknownVip,
+    Reason::VipProtocol,
+    Reason::LocalBackend,
+    Reason::TunnelDelivered,
+    Reason::TooDeep,
+    Reason::LatePacket,
+    Reason::TunnelSent,
+    Reason::TunnelRedirected,
+    Reason::LocalRedirected,
+    Reason::TunnelDeliveredRedirected,
+    Reason::SecondChance,
+    Reason::NoBackend,
+    Reason::NoNeighbour,
+    Reason::NoRoute,
+    Reason::TooBig,
+    Reason::TunnelNotPeer,
+    Reason::TunnelMalformed,
+    Reason::TunnelNotVip,
+    Reason::TunnelNotLocal,
+    Reason::TupleConflict,
+    Reason::Restored,
+    Reason::NotBalanced,
+];
+
+/// (family, protocol, number of VIPs).
+const GROUPS: [(u8, u8, usize); 4] = [(4, TCP, 3), (4, UDP, 2), (6, TCP, 2), (6, UDP, 2)];
+
+fn ip(addr: impl Into<IpAddr>) -> Ip {
+    Ip::from(addr.into())
+}
+
+fn vip_address(family: u8, number: u8) -> Ip {
+    if family == 4 {
+        ip(Ipv4Addr::new(198, 18, 0, number))
+    } else {
+        ip(Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0, 0, 0, u16::from(number)))
+    }
+}
+
+/// Tables and no flows.
+pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
+    let mut tables = Tables {
+        node: node(chance),
+        slots: vec![0; SLOTS],
+        backends: vec![BackendEntry::default()],
+        uplink: kernel.uplink,
+        ..Tables::default()
+    };
+    tables.peers.insert(ip(PEER));
+    tables.routes.insert(
+        ip(PEER),
+        Route::Known {
+            ifindex: kernel.uplink,
+            to: PEER_MAC,
+            from: kernel.mac,
+        },
+    );
+    tables.routes.insert(ip(STRANGER), Route::NoNeighbour);
+    let (mut id, mut offset) = (1_u32, 0_u32);
+    for (family, protocol, vips) in GROUPS {
+        let ids: Vec<u32> = (id..).take(vips).collect();
+        let both = [ids[0], ids[ids.len() - 1]];
+        let shared = [
+            backend(chance, &mut tables, family, protocol, &both),
+            backend(chance, &mut tables, family, protocol, &both),
+        ];
+        for id in ids {
+            let mut own = vec![shared[0], shared[1]];
+            own.extend((0..3).map(|_| backend(chance, &mut tables, family, protocol, &[id])));
+            let number = u8::try_from(id).expect("small");
+            let endpoint = Endpoint::new(vip_address(family, number), Be16::new(80), protocol);
+            let flags = if chance.percent(25) { vip_flags::AFFINITY } else { 0 };
+            add(chance, &mut tables, &mut offset, (family, endpoint), &own, (id, flags));
+        }
+        id += u32::try_from(vips).expect("small");
+    }
+    // The end of a backend of this node that has just died.
+    let heir = backend(chance, &mut tables, 4, TCP, &[id]);
+    let endpoint = Endpoint::new(ip(OWN), Be16::new(31_999), TCP);
+    add(
+        chance,
+        &mut tables,
+        &mut offset,
+        (4, endpoint),
+        &[heir],
+        (id, vip_flags::OBITUARY),
+    );
+    Model {
+        tables,
+        ..Model::default()
+    }
+}
+
+fn node(chance: &mut Chance) -> NodeConfig {
+    NodeConfig {
+        own: if chance.percent(97) { ip(OWN) } else { Ip::default() },
+        vip_network: Be32::new(u32::from(Ipv4Addr::new(198, 18, 0, 0))),
+        vip_mask: Be32::new(0xfffe_0000),
+        vip6_network: [Be32::new(0xfd01_000c), Be32::new(0)],
+        tunnel_port: Be16::new(TUNNEL_PORT),
+        underlay_mtu: 1500,
+        flags: if chance.percent(50) { node_flags::REDIRECT } else { 0 },
+        ..NodeConfig::default()
+    }
+}
+
+/// A backend of these VIPs; gives its index.
+fn backend(chance: &mut Chance, tables: &mut Tables, family: u8, protocol: u8, vips: &[u32]) -> u32 {
+    let index = u32::try_from(tables.backends.len()).expect("small");
+    let low = u8::try_from(index).expect("few");
+    let local = chance.percent(55);
+    let mut flags = backend_flags::LIVE;
+    for (flag, percent) in [(backend_flags::OPEN, 85), (backend_flags::LIVE, 5)] {
+        if chance.percent(percent) {
+            flags ^= flag;
+        }
+    }
+    if local {
+        flags |= backend_flags::LOCAL;
+    } else if chance.percent(8) {
+        flags |= backend_flags::BARE;
+    }
+    let ids: Vec<u16> = vips.iter().map(|id| u16::try_from(*id).expect("small")).collect();
+    if ids.len() > 1 {
+        flags |= backend_flags::SHARED;
+        let mut list = [0; 8];
+        list[..ids.len()].copy_from_slice(&ids);
+        tables.backend_vips.insert(index, list);
+    }
+    let addr = if family == 4 {
+        ip(Ipv4Addr::new(10, 1, 0, low))
+    } else {
+        ip(Ipv6Addr::new(0xfd01, 0xd, 0, 0, 0, 0, 0, u16::from(low)))
+    };
+    let past = local && chance.percent(40);
+    let entry = BackendEntry {
+        addr,
+        node: ip(if local {
+            OWN
+        } else {
+            chance.pick(&[PEER, PEER, PEER, PEER, STRANGER, NOWHERE])
+        }),
+        port: Be16::new(31_000 + u16::from(low)),
+        protocol,
+        flags,
+        generation: u32::from(chance.byte() % 3),
+        ifindex: if past { 7 } else { 0 },
+        mac: [2, 1, 1, 1, 1, low],
+        from_mac: [2, 2, 2, 2, 2, low],
+        vip: ids[0],
+        weight: 1,
+        ..BackendEntry::default()
+    };
+    if chance.percent(95) {
+        tables.tags.insert(Tag::new(&entry.addr, entry.port, protocol), index);
+    }
+    tables.backends.push(entry);
+    index
+}
+
+/// A VIP with tables of these backends.
+fn add(
+    chance: &mut Chance,
+    tables: &mut Tables,
+    offset: &mut u32,
+    place: (u8, Endpoint),
+    own: &[u32],
+    (id, flags): (u32, u32),
+) {
+    let mut fill = |chance: &mut Chance, len: usize| {
+        let range = TableRange::new(*offset, u32::try_from(len).expect("small"));
+        for _ in 0..len {
+            // A slot may name nothing that lives, or nothing at all.
+            let index = if chance.percent(98) { chance.pick(own) } else { 100_000 };
+            tables.slots[usize::try_from(*offset).expect("small")] = index;
+            *offset += 1;
+        }
+        range
+    };
+    let len = if chance.percent(95) { 1 + chance.up_to(8) } else { 0 };
+    let table = fill(chance, len);
+    let previous = if chance.percent(50) { 1 + chance.up_to(8) } else { 0 };
+    let previous = fill(chance, previous);
+    let entry = VipEntry {
+        table,
+        previous,
+        fingerprint: 0,
+        id,
+        flags,
+    };
+    tables.vips.insert(place, entry);
+    tables.endpoints.insert(id, place.1);
+}
+
+/// One backend becomes another, closes, dies, comes back or moves; gives its index.
+pub(super) fn change(chance: &mut Chance, tables: &mut Tables) -> usize {
+    let index = 1 + chance.up_to(tables.backends.len() - 1);
+    let entry = &mut tables.backends[index];
+    match chance.up_to(4) {
+        0 => entry.generation += 1,
+        1 => entry.flags ^= backend_flags::OPEN,
+        2 => entry.flags ^= backend_flags::LIVE,
+        _ => entry.flags ^= backend_flags::LOCAL,
+    }
+    index
+}

@@ -1,0 +1,113 @@
+//! A frame that comes in by the uplink.
+
+use lb_common::{Reason, TUNNEL_VNI, Tag, backend_flags};
+
+use super::flows::Key;
+use super::parse::{ETHERNET, NoPacket, Packet, UDP, ipv4, ipv6, word};
+use super::tables::Owner;
+use super::tunnel::Wrapping;
+use super::write::destination;
+use super::{Model, Outcome};
+
+/// Outer headers of a tunnel packet with the inner link header.
+const OUTER: usize = 64;
+
+impl Model {
+    /// Decides about one frame, and remembers.
+    pub fn ingress(&mut self, frame: &[u8]) -> Outcome {
+        self.flows.touched.clear();
+        let mut out = frame.to_vec();
+        let reason = self.sorted(&mut out);
+        Outcome { reason, frame: out }
+    }
+
+    fn sorted(&mut self, frame: &mut Vec<u8>) -> Reason {
+        let network = match word(frame, 12) {
+            None => return Reason::Truncated,
+            Some(0x0800) => ipv4(frame, ETHERNET).ok_or(Reason::Truncated),
+            Some(0x86dd) => ipv6(frame, ETHERNET),
+            Some(_) => return Reason::NotIp,
+        };
+        let network = match network {
+            Ok(network) => network,
+            Err(reason) => return reason,
+        };
+        let ours = self.tables.in_range(network.family, &network.to);
+        if network.fragment {
+            return if ours { Reason::Fragment } else { Reason::NotVip };
+        }
+        if network.family == 4 && network.protocol == UDP && self.is_tunnel(frame, &network.to) {
+            return self.received(frame);
+        }
+        let packet = match network.packet(frame) {
+            Ok(packet) => packet,
+            Err(NoPacket::Truncated) => return Reason::Truncated,
+            Err(NoPacket::Protocol) if ours => return Reason::VipProtocol,
+            Err(NoPacket::Protocol) => return Reason::NotVip,
+        };
+        let vip = self
+            .tables
+            .vip(network.family, network.to, packet.dest, network.protocol);
+        let Some(entry) = vip else {
+            return if ours { Reason::UnknownVip } else { Reason::NotVip };
+        };
+        let Ok(id) = u16::try_from(entry.id) else {
+            return Reason::UnknownVip;
+        };
+        let key = key(&packet, id);
+        let (owner, alternate) = match self.known(&packet, &key) {
+            Some(owner) => (owner, Tag(0)),
+            None => match self.choose(&packet, &entry, &key) {
+                Ok(chosen) => chosen,
+                Err(reason) => return reason,
+            },
+        };
+        if owner.is(backend_flags::LOCAL) {
+            return Self::delivered(frame, &packet, &owner);
+        }
+        if owner.is(backend_flags::BARE) {
+            return Reason::NoRoute;
+        }
+        let wrapping = Wrapping {
+            hash: Self::hash(&packet, &entry),
+            tag: owner.tag(),
+            alternate,
+            redirect: false,
+        };
+        self.wrapped(frame, &packet, &owner, &wrapping)
+    }
+
+    /// Whether an IPv4 frame is from the other end of our own tunnel.
+    fn is_tunnel(&self, frame: &[u8], to: &lb_common::Ip) -> bool {
+        let node = &self.tables.node;
+        let vni = |frame: &[u8]| u32::from_be_bytes([0, frame[46], frame[47], frame[48]]);
+        frame.len() >= OUTER
+            && *to == node.own
+            && frame[ETHERNET] == 0x45
+            && word(frame, 36) == Some(node.tunnel_port.get())
+            && vni(frame) == TUNNEL_VNI
+    }
+
+    /// To a backend of this node.
+    fn delivered(frame: &mut [u8], packet: &Packet, owner: &Owner) -> Reason {
+        let past = owner.entry.ifindex != 0 && packet.network.hops > 1;
+        destination(frame, packet, &owner.entry.addr, owner.entry.port, past);
+        if past {
+            frame[..6].copy_from_slice(&owner.entry.mac);
+            frame[6..12].copy_from_slice(&owner.entry.from_mac);
+            Reason::LocalRedirected
+        } else {
+            Reason::LocalBackend
+        }
+    }
+}
+
+/// The key of a packet's flow at a VIP.
+pub(super) fn key(packet: &Packet, vip: u16) -> Key {
+    Key {
+        family: packet.network.family,
+        client: packet.network.from,
+        port: packet.source,
+        vip,
+    }
+}
