@@ -2,7 +2,7 @@
 
 use lb_common::{Be16, Endpoint, Ip, TUNNEL_PORT, TUNNEL_VERSION, Tag};
 use std::net::IpAddr;
-use tests::pathmodel::Tables;
+use tests::pathmodel::{Model, Tables};
 
 use super::chance::Chance;
 use super::world::{TCP, UDP};
@@ -28,8 +28,8 @@ const FLAGS: &[u8] = &[2, 2, 2, 16, 16, 24, 17, 1, 4, 20, 18, 3, 0, 6, 0xc2, 0xf
 struct End(Ip, u16);
 
 /// A packet as it is, or damaged.
-pub(super) fn frame(chance: &mut Chance, tables: &Tables) -> (Way, Vec<u8>) {
-    let (way, mut frame) = sound(chance, tables);
+pub(super) fn frame(chance: &mut Chance, model: &Model) -> (Way, Vec<u8>) {
+    let (way, mut frame) = sound(chance, model);
     match chance.up_to(10) {
         0 | 1 => {
             let len = 14 + chance.up_to(frame.len() - 13);
@@ -52,11 +52,11 @@ pub(super) fn frame(chance: &mut Chance, tables: &Tables) -> (Way, Vec<u8>) {
 }
 
 /// A packet that somebody may send in earnest.
-pub(super) fn sound(chance: &mut Chance, tables: &Tables) -> (Way, Vec<u8>) {
+pub(super) fn sound(chance: &mut Chance, model: &Model) -> (Way, Vec<u8>) {
     match chance.up_to(10) {
-        0..=5 => (Way::In, request(chance, tables)),
-        6 | 7 => (Way::In, tunnelled(chance, tables)),
-        _ => (Way::Out, answer(chance, tables)),
+        0..=5 => (Way::In, request(chance, &model.tables)),
+        6 | 7 => (Way::In, tunnelled(chance, &model.tables)),
+        _ => (Way::Out, answer(chance, model)),
     }
 }
 
@@ -108,11 +108,24 @@ fn request(chance: &mut Chance, tables: &Tables) -> Vec<u8> {
     out
 }
 
-/// From a backend to a client.
-fn answer(chance: &mut Chance, tables: &Tables) -> Vec<u8> {
-    let backend = tables.backends[1 + chance.up_to(tables.backends.len() - 1)];
-    let family = if backend.addr.as_v4().is_some() { 4 } else { 6 };
-    let to = client(chance, family);
+/// From a backend to a client; mostly of a flow that there is.
+fn answer(chance: &mut Chance, model: &Model) -> Vec<u8> {
+    let tables = &model.tables;
+    let mut backend = tables.backends[1 + chance.up_to(tables.backends.len() - 1)];
+    let mut family = if backend.addr.as_v4().is_some() { 4 } else { 6 };
+    let mut to = client(chance, family);
+    let flows = if chance.percent(50) {
+        &model.flows.flows
+    } else {
+        &model.flows.half
+    };
+    if chance.percent(80)
+        && let Some((key, flow)) = flows.iter().nth(chance.up_to(flows.len()))
+    {
+        backend = tables.backends[usize::try_from(flow.backend).expect("an index")];
+        family = key.family;
+        to = End(key.client, key.port.get());
+    }
     let from = End(backend.addr, backend.port.get());
     let body = transport(chance, backend.protocol, from.1, to.1, true);
     let mut out = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1];

@@ -37,8 +37,10 @@ pub(super) struct Kernel {
     flows6: [HashMap<MapData, FlowKey6, FlowValue>; 2],
     counters: PerCpuArray<MapData, u64>,
     counts: BTreeMap<Reason, u64>,
-    runs: u64,
-    last: Option<Reason>,
+    /// Runs so far.
+    pub(super) runs: u64,
+    /// The reason of the last one.
+    pub(super) last: Option<Reason>,
 }
 
 fn open<T: TryFrom<Map>>(folder: &Folder, name: &str) -> T {
@@ -195,11 +197,6 @@ impl Kernel {
         Err(others
             .filter(|(reason, n)| self.counts.get(reason) != Some(n))
             .collect())
-    }
-
-    /// Runs so far, and the reason of the last.
-    pub(super) fn total(&self) -> (u64, Option<Reason>) {
-        (self.runs, self.last)
     }
 
     /// All counters are what the model counted.
