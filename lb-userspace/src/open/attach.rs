@@ -19,7 +19,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// Socket hooks, by the name of both the hook and the end of its program's name; ways back before ways there, so that
 /// no socket is given a backend whose answers nobody turns back. Those the object has are attached.
 const SOCKET_HOOKS: [&str; 9] = [
-    "release",
+    "sock_release",
     "getpeername4",
     "getpeername6",
     "recvmsg4",

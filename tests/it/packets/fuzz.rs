@@ -93,12 +93,12 @@ fn fuzz(seed: u64, count: u64) {
         kernel.same_flows(&model.flows, &format!("REVERE_FUZZ_SEED={seed}, world {world}"));
         kernel.same_counts();
     }
-    println!("fact: {} packets equal to the model, seed {seed}", kernel.runs);
+    eprintln!("fact: {} packets equal to the model, seed {seed}", kernel.runs);
     for (reason, count) in seen
         .iter()
         .filter_map(|(reason, count)| Some((reason.as_ref()?, count)))
     {
-        println!("  {reason:?}: {count}");
+        eprintln!("  {reason:?}: {count}");
     }
     if count >= COUNT {
         let rare: Vec<_> = world::REACHED

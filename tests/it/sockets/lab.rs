@@ -1,6 +1,5 @@
 //! A node with socket hooks and backends on its loopback, for the thread that runs the test: real sockets, real hooks.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -228,9 +227,7 @@ fn snapshot(vips: &[Vip], generation: u64) -> Snapshot {
     Snapshot {
         generation: Generation(generation),
         services: services.collect(),
-        tasks: Arc::new(BTreeMap::new()),
-        frameworks: Arc::new(BTreeMap::new()),
-        nodes: Arc::new(BTreeMap::new()),
+        ..Snapshot::default()
     }
 }
 
