@@ -144,3 +144,19 @@ pub(crate) fn test_run(program: &OwnedFd, frame: &[u8], interface: u32, repeat: 
     call(PROG_TEST_RUN, &mut attr)?;
     Ok(second(std::hint::black_box(&attr)[4]))
 }
+
+/// "Send the frames in earnest", what the program's verdict says.
+const LIVE_FRAMES: u32 = 1 << 1;
+
+/// Runs a program on so many new frames, which then go where it sends them.
+pub(crate) fn live_run(program: &OwnedFd, frame: &[u8], count: u32) -> io::Result<()> {
+    let mut attr: Attr = [0; 16];
+    // As above, then flags, cpu, batch_size.
+    attr[0] = pair(fd(program)?, 0);
+    attr[1] = pair(len32(frame)?, 0);
+    attr[2] = address(frame.as_ptr())?;
+    attr[4] = pair(count, 0);
+    attr[8] = pair(LIVE_FRAMES, 0);
+    attr[9] = pair(64, 0);
+    call(PROG_TEST_RUN, &mut attr).map(drop)
+}

@@ -6,3 +6,4 @@ mod frame;
 mod harness;
 mod node;
 pub mod packets;
+pub mod path;

@@ -2,6 +2,7 @@
 
 mod asker;
 mod forward;
+mod packets;
 mod spoof;
 mod stale;
 
@@ -15,6 +16,7 @@ use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf};
 
+pub use packets::PacketArgs;
 pub use stale::StaleArgs;
 
 /// What is measured.
@@ -24,6 +26,10 @@ pub enum BenchCommand {
     DnsStale(StaleArgs),
     /// D8 and D9: forged replies, and upstream servers that are dead, slow or lie.
     DnsForward(ForwardArgs),
+    /// Packets through the programs by test runs (P1-P4).
+    Prog(PacketArgs),
+    /// Packets and requests of a client through a node, beside nftables and haproxy (P5).
+    Path(PacketArgs),
 }
 
 /// Flags of `dns-forward`.
@@ -39,6 +45,8 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::DnsStale(args) => stale::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
+        BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),
+        BenchCommand::Path(args) => packets::run(workspace, packets::Which::Path, args),
     }
 }
 

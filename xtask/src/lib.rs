@@ -7,6 +7,7 @@ pub mod dist;
 pub mod ebpf;
 pub mod fault;
 pub mod figures;
+pub mod fuzz;
 pub mod lab;
 pub mod setup;
 pub mod shell;

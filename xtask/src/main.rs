@@ -35,6 +35,8 @@ enum Command {
     /// Measure one thing by itself into target/figures.
     #[command(subcommand)]
     Bench(xtask::bench::BenchCommand),
+    /// Many packets through the programs and the model of the packet path.
+    FuzzPackets(xtask::fuzz::FuzzArgs),
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -72,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Vm(args) => return xtask::vm::run(&workspace, &args),
         Command::Fault(args) => return xtask::fault::run(&workspace, &args),
         Command::Bench(command) => return xtask::bench::run(&workspace, &command),
+        Command::FuzzPackets(args) => xtask::fuzz::run(&workspace, &args)?,
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

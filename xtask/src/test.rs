@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::demo::{self, DemoArgs};
+use crate::fault::{self, Fault, FaultArgs};
 use crate::setup::{self, Install};
+use crate::vm::{self, VmArgs};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf, tidy};
 
@@ -41,22 +43,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     let ready = setup::run(workspace, install)?;
     setup::programs(setup::NAME_CLIENTS, install)?;
     setup::resolved::fetch(workspace, install)?;
-    let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| {
-        eprintln!("\n---- {name}");
-        let at = Instant::now();
-        let tally = work().unwrap_or_else(|error| {
-            eprintln!("{error:#}");
-            Tally::of(false)
-        });
-        let word = if tally.failed == 0 { "ok" } else { "FAILED" };
-        eprintln!(
-            "---- {name}: {word}, {} passed, {} failed, {} s",
-            tally.passed,
-            tally.failed,
-            at.elapsed().as_secs()
-        );
-        sum.add(tally);
-    };
+    let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| step(&mut sum, name, work);
     step("house rules", &mut || {
         Ok(Tally::of(tidy::run(workspace)? == ExitCode::SUCCESS))
     });
@@ -80,19 +67,66 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
         ]))
     });
     step("unit tests and simulation", &mut || {
-        tests(&mut workspace.cargo(&["test", "--locked"]))
+        tests(&mut workspace.cargo(&["test", "--locked", "--no-fail-fast"]))
     });
     step("the program", &mut || {
         dist::build_revere(workspace)?;
         Ok(Tally::of(true))
     });
+    on_real_packets(workspace, install, &mut step);
+    Ok(last_line(sum, began))
+}
+
+/// One check: its name, what it counted, its time. Goes on after a failure.
+fn step(sum: &mut Tally, name: &str, work: &mut dyn FnMut() -> Result<Tally>) {
+    eprintln!("\n---- {name}");
+    let at = Instant::now();
+    let tally = work().unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        Tally::of(false)
+    });
+    let word = if tally.failed == 0 { "ok" } else { "FAILED" };
+    eprintln!(
+        "---- {name}: {word}, {} passed, {} failed, {} s",
+        tally.passed,
+        tally.failed,
+        at.elapsed().as_secs()
+    );
+    sum.add(tally);
+}
+
+/// Runs a check by its name.
+type Step<'a> = dyn FnMut(&str, &mut dyn FnMut() -> Result<Tally>) + 'a;
+
+/// The checks that need the program, root, and time.
+fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>) {
     step("packets and namespaces", &mut || {
         let revere = workspace.target.join(dist::PROFILE).join("revere");
         tests(
             workspace
-                .cargo(&["test", "--locked", "--package=tests", "--test=it"])
+                .cargo(&["test", "--locked", "--no-fail-fast", "--package=tests", "--test=it"])
                 .env("LAB_REVERE", revere),
         )
+    });
+    step("faults, short forms", &mut || {
+        let args = FaultArgs {
+            which: vec![Fault::R1, Fault::R4, Fault::R13],
+            short: true,
+            flows: None,
+            old: None,
+            no_install: true,
+        };
+        let (passed, failed) = fault::faults(workspace, &args)?;
+        Ok(Tally { passed, failed })
+    });
+    step("Linux 6.1 in QEMU: load and packets", &mut || {
+        let args = VmArgs {
+            kernels: Vec::new(),
+            short: true,
+            only: None,
+            no_install: install == Install::Nothing,
+        };
+        Ok(vm::tests(workspace, &args)?.0)
     });
     step("demo", &mut || {
         let args = DemoArgs {
@@ -102,7 +136,6 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
         };
         Ok(Tally::of(demo::run(workspace, &args)? == ExitCode::SUCCESS))
     });
-    Ok(last_line(sum, began))
 }
 
 fn last_line(sum: Tally, began: Instant) -> ExitCode {
@@ -120,12 +153,8 @@ fn status(command: &mut Command) -> Result<Tally> {
 }
 
 /// Runs `cargo test` to its end, shows its output and adds its result lines up.
-fn tests(command: &mut Command) -> Result<Tally> {
-    let mut child = command
-        .arg("--no-fail-fast")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
+pub(crate) fn tests(command: &mut Command) -> Result<Tally> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut tally = Tally::default();
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line?;

@@ -1,0 +1,62 @@
+//! What packets cost (P1-P4), and the whole path beside its peers (P5).
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::setup::{self, Install};
+use crate::workspace::Workspace;
+use crate::{dist, ebpf, shell};
+
+/// What the path is measured with and beside.
+const PEERS: &[(&str, &str, &str)] = &[
+    ("nft", "nftables", "translates addresses for comparison"),
+    ("haproxy", "haproxy", "forwards requests for comparison"),
+    ("wrk", "wrk", "sends requests as fast as they are answered"),
+];
+
+/// Flags of both.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PacketArgs {
+    /// One short round, to see that it works.
+    #[arg(long)]
+    pub short: bool,
+    /// Install nothing; only report what is missing.
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// The benches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Programs by BPF_PROG_TEST_RUN.
+    Prog,
+    /// Packets and requests through a node.
+    Path,
+}
+
+/// Runs one; figures go to target/figures.
+pub(super) fn run(workspace: &Workspace, which: Which, args: &PacketArgs) -> Result<ExitCode> {
+    let install = Install::unless(args.no_install);
+    let ready = setup::run(workspace, install)?;
+    ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
+    let mut words = vec!["run", "--locked", "--release", "--package=benches"];
+    let mut revere = None;
+    match which {
+        Which::Prog => words.push("--bin=packets"),
+        Which::Path => {
+            setup::programs(PEERS, install)?;
+            revere = Some(dist::build_revere(workspace)?);
+            words.push("--bin=path");
+        }
+    }
+    if args.short && which == Which::Path {
+        words.extend(["--", "--short"]);
+    }
+    let mut command = workspace.cargo(&words);
+    if let Some(revere) = revere {
+        command.env("LAB_REVERE", revere);
+    }
+    shell::run(&mut command)?;
+    Ok(ExitCode::SUCCESS)
+}
