@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
     rule("xtask", &[], &["tokio", "aya", "hickory"]),
     rule(
         "benches",
-        &["lb-userspace", "model", "lb-common"],
+        &["xtask", "lb-userspace", "model", "lb-common"],
         &["tokio", "hickory"],
     ),
     rule("tests", &["xtask", "lb-userspace", "model", "lb-common"], &["hickory"]),
