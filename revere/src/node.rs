@@ -234,6 +234,12 @@ fn start_parts(
     if settings.runs_tasks() {
         status.change(|facts| facts.agent_on = true);
         parts.add("agent connection", link.run());
+    } else {
+        // The view never changes then, but its readers end with its writer.
+        let views = link.views;
+        parts.add("view of the node", async move {
+            views.closed().await;
+        });
     }
     parts.add("agent", run_agent(agent.clone()));
     listeners.serve(parts, api, shown);
