@@ -9,7 +9,7 @@ mod cache;
 mod counts;
 mod exchange;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod flights;
 mod group;
 mod health;

@@ -69,6 +69,46 @@ fn container() -> Task {
     task
 }
 
+/// What docs/names.md tells users to ask for, about the app of `examples/blue.json`.
+#[test]
+fn the_names_of_the_guide_are_there() {
+    const GUIDE: &str = include_str!("../../../docs/names.md");
+    let mut task = task("shop_cart-v1.instance-1", "cart-v1.shop", 0);
+    task.has_discovery = true;
+    task.ports = vec![port(31000, "http", Some("/cart-v1:9000"))];
+    task.ports[0].labels.push(("VIP_1".to_owned(), "/cart:9000".to_owned()));
+    task.host_ports = vec![31000];
+    let canonical = format!("cart-v1-shop-{}-s0", model::task_hash("shop_cart-v1.instance-1"));
+    let mut all = state(vec![task]);
+    all.agents[0].port = Some(5051);
+    let mut table = ServiceTable::new(VipRange::default());
+    table.apply(TaskEvent::Snapshot(all));
+    let zones = crate::desired(&table.snapshot(), &view(), &config());
+    for name in [
+        "cart.marathon.l4lb.thisdcos.directory",
+        "cart-v1-shop.marathon.mesos",
+        "_cart-v1-shop._tcp.marathon.mesos",
+        "_http._cart-v1-shop._tcp.marathon.mesos",
+        "cart-v1-shop.marathon.slave.mesos",
+        "cart-v1-shop.marathon.autoip.dcos.thisdcos.directory",
+        "leader.mesos",
+        "master.mesos",
+        "slave.mesos",
+        "_leader._tcp.mesos",
+        "_slave._tcp.mesos",
+        "thisnode.thisdcos.directory",
+    ] {
+        assert!(GUIDE.contains(&format!("`{name}`")), "the guide does not name {name}");
+        let shown = show(&zones, name);
+        assert!(!["", "-", "?"].contains(&shown.as_str()), "{name}: {shown}");
+    }
+    assert_eq!(show(&zones, &format!("{canonical}.marathon.mesos")), "10.0.0.1");
+    assert_eq!(
+        show(&zones, "cart-v1-shop.marathon.agentip.dcos.thisdcos.directory"),
+        "10.0.0.1"
+    );
+}
+
 pub(super) const ROWS: &[Row] = &[
     same("1.3", "<label>.<framework>.l4lb.thisdcos.directory, cleaned", || {
         for (label, name) in [

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixture::{cluster, question, view, web};
+use crate::forward::fixture::{Deed, Scripted, addresses};
 
 const VIP: &str = "my-service.marathon.l4lb.thisdcos.directory.";
 const LOCAL: &str = "127.0.0.1:4000";
@@ -104,6 +105,29 @@ async fn outside_names_are_refused_without_upstream_or_right() {
         assert!(answer.metadata.authoritative);
     }
     assert_eq!(forwarding.0.counts.read().refused, 2);
+}
+
+#[tokio::test]
+async fn an_alias_that_leads_outside_is_followed_for_the_nodes_own_clients() {
+    let upstream = Scripted::new(|question, _| Deed::Messages(vec![addresses(question, 60, &["192.0.2.80"])])).await;
+    let config = Config {
+        upstreams: vec![upstream.addr],
+        records: vec!["out.mesos CNAME www.example.com".parse().expect("a record")],
+        ..Config::default()
+    };
+    let handler = handler(config, 1);
+    let question = question("out.mesos.", RecordType::A, None);
+    let data = |answer: &Message| {
+        answer
+            .answers
+            .iter()
+            .map(|record| record.data.to_string())
+            .collect::<Vec<_>>()
+    };
+    let own = ask(&handler, &question, LOCAL).await;
+    assert_eq!(data(&own), ["www.example.com.", "192.0.2.80"]);
+    let foreign = ask(&handler, &question, FOREIGN).await;
+    assert_eq!(data(&foreign), ["www.example.com."]);
 }
 
 #[tokio::test]
