@@ -10,12 +10,19 @@ use model::{
     TaskId, TaskState, TaskStatus, VipRange,
 };
 
-/// One agent and `count` tasks `app-00000` and so on, each with an address of its own.
+/// Tasks of one name, whose answer is longer than UDP carries.
+const BIG: u32 = 200;
+
+/// One agent and `count` tasks `app-00000` and so on, each with an address of its own, and [`BIG`] named `big`.
 fn cluster(count: u32) -> Snapshot {
     let agent = Ipv4Addr::new(10, 0, 0, 1);
-    let tasks = (0..count).map(|number| Task {
+    let tasks = (0..count + BIG).map(|number| Task {
         id: TaskId::new(format!("app-{number:05}.1")),
-        name: format!("app-{number:05}"),
+        name: if number < count {
+            format!("app-{number:05}")
+        } else {
+            "big".to_owned()
+        },
         framework: FrameworkId::new("f"),
         agent: AgentId::new("c-S0"),
         status: TaskStatus {

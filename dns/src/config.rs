@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::TlsFiles;
+use crate::access::Client;
 use crate::forward::{ForwardError, Forwarding};
 use crate::own::OwnRecord;
 use crate::zones::SPARTAN;
@@ -22,6 +23,8 @@ pub enum IpSource {
 
 /// Smallest UDP answer every client must take, and the largest for one that says nothing (RFC 1035 section 4.2.1).
 pub(crate) const PLAIN_UDP: u16 = 512;
+/// A forged question must not be worth its while.
+const MAX_AMPLIFICATION: usize = 10;
 /// A node runs other things than its name server.
 const MAX_DEFAULT_WORKERS: usize = 4;
 /// More threads than this on one address are a mistake in the settings.
@@ -192,6 +195,16 @@ impl Config {
             .chain(&self.directory_aliases);
         let set = set.chain(&self.zones).map(String::as_str);
         set.chain([SPARTAN, "localhost", "zk"]).collect()
+    }
+
+    /// Longest answer to a UDP question of `asked` bytes. Foreign clients, whose addresses may be forged, get no more than
+    /// [`MAX_AMPLIFICATION`] times what they sent; the rest comes by TCP.
+    pub(crate) fn udp_room(&self, client: Client, payload: Option<u16>, asked: usize) -> usize {
+        let limit = usize::from(self.udp_limit(payload));
+        match client {
+            Client::Own => limit,
+            Client::Other | Client::Denied => limit.min(asked * MAX_AMPLIFICATION),
+        }
     }
 
     /// Largest UDP answer to a client that says it takes `payload` bytes, or says nothing.

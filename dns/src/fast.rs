@@ -125,9 +125,10 @@ impl Fast {
     }
 
     fn plain(&mut self, question: &Plain<'_>, client: Client, out: &mut Vec<u8>) -> Step {
-        let limit = self.shared.config.udp_limit(question.edns.map(|edns| edns.payload));
+        let payload = question.edns.map(|edns| edns.payload);
         let manner = Manner {
-            payload: limit,
+            payload: self.shared.config.udp_limit(payload),
+            room: self.shared.config.udp_room(client, payload, question.message.len()),
             recursion_available: self.shared.recursion(client),
             turn: self.turn,
         };
@@ -193,7 +194,7 @@ impl Fast {
 }
 
 fn send(template: &Template, question: &Plain<'_>, manner: Manner, tally: &mut Tally, out: &mut Vec<u8>) -> Step {
-    if template.bound > usize::from(manner.payload) {
+    if template.bound > manner.room {
         // The long way cuts it.
         return Step::Long;
     }

@@ -39,7 +39,7 @@ impl RequestHandler for Handler {
         let limit = shared.limit(request);
         let (code, mut answer) = shared.decide(request).await;
         if let [query] = request.queries.queries() {
-            answer.fit(query.original().name(), usize::from(limit));
+            answer.fit(query.original().name(), shared.room(request));
         }
         let mut meta = Metadata::response_from_request(&request.metadata);
         meta.response_code = code;
@@ -179,6 +179,18 @@ impl Shared {
     /// Whether names outside of our zones are answered to such a client: the RA flag.
     pub(crate) fn recursion(&self, client: Client) -> bool {
         self.forwarder.is_some() && client == Client::Own
+    }
+
+    /// Longest answer this question gets.
+    fn room(&self, request: &Request) -> usize {
+        match request.protocol() {
+            Protocol::Udp => {
+                let client = self.config.client(request.src().ip());
+                self.config
+                    .udp_room(client, Some(request.max_payload()), request.as_slice().len())
+            }
+            _ => usize::from(u16::MAX),
+        }
     }
 
     /// Largest message this client can take.

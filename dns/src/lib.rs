@@ -19,6 +19,8 @@ mod fast;
 #[cfg(test)]
 mod fixture;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handler;
 mod https;
 mod limit;

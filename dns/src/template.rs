@@ -17,6 +17,8 @@ pub(crate) const MAX_KEPT: usize = 1232;
 pub(crate) struct Manner {
     /// Size that the answer's own OPT record states, if it has one.
     pub(crate) payload: u16,
+    /// Longest answer it may have.
+    pub(crate) room: usize,
     /// The RA flag.
     pub(crate) recursion_available: bool,
     /// Which answer record comes first, modulo their number.

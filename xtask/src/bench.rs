@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures that need more than a test run, one command each.
 
 mod asker;
+mod dns;
 mod forward;
 mod packets;
 mod spoof;
@@ -16,12 +17,15 @@ use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf};
 
+pub use dns::DnsArgs;
 pub use packets::PacketArgs;
 pub use stale::StaleArgs;
 
 /// What is measured.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
+    /// The name server beside unbound, Knot and dnsmasq (D0), hostile messages (D4), amplification (D6), a flood (D7).
+    Dns(DnsArgs),
     /// From a task's death or birth to the answer of every node's name server.
     DnsStale(StaleArgs),
     /// D8 and D9: forged replies, and upstream servers that are dead, slow or lie.
@@ -43,6 +47,7 @@ pub struct ForwardArgs {
 /// Measures and writes `target/figures`.
 pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
     match command {
+        BenchCommand::Dns(args) => dns::run(workspace, args),
         BenchCommand::DnsStale(args) => stale::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),

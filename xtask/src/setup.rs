@@ -3,7 +3,7 @@
 mod linker;
 pub mod resolved;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -141,6 +141,23 @@ pub fn programs(wanted: &[(&str, &str, &str)], install: Install) -> Result<()> {
         bail!("something is missing and --no-install was given; run once without it, as root");
     }
     apt(&missing)
+}
+
+/// Stands in the way of services that packages start by themselves.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// As [`programs`], without starting any service that comes with them.
+pub fn without_services(wanted: &[(&str, &str, &str)], install: Install) -> Result<()> {
+    let ours = install == Install::Missing && !Path::new(POLICY).exists();
+    if ours {
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+        shell::run(Command::new("chmod").args(["755", POLICY]))?;
+    }
+    let done = programs(wanted, install);
+    if ours {
+        std::fs::remove_file(POLICY).with_context(|| format!("cannot remove {POLICY}"))?;
+    }
+    done
 }
 
 fn report(packages: &[(String, String)], linker: &linker::Linker) -> Result<()> {

@@ -292,6 +292,35 @@ async fn aliases_lead_to_their_records() {
     }
 }
 
+/// D6 in short: whatever is asked, a forged address gets at most ten times what was sent in its name.
+#[tokio::test]
+async fn foreign_clients_get_at_most_ten_times_their_question_by_udp() {
+    for backends in [1, 5, 30, 60, 200] {
+        let handler = handler(Config::default(), backends);
+        for (name, rtype) in [
+            ("my-service.marathon.mesos.", RecordType::A),
+            ("my-service.marathon.mesos.", RecordType::ANY),
+            ("_my-service._tcp.marathon.mesos.", RecordType::SRV),
+            ("nobody.mesos.", RecordType::A),
+            ("mesos.", RecordType::SOA),
+            ("mesos.", RecordType::NS),
+        ] {
+            for payload in [None, Some(1232), Some(u16::MAX)] {
+                let asked = question(name, rtype, payload).to_vec().expect("encodes");
+                let length = asked.len();
+                let answer = ask_bytes(&handler, asked.clone(), FOREIGN, Protocol::Udp).await;
+                assert!(
+                    answer.len() <= 10 * length,
+                    "{} for {length}: {name} {rtype}",
+                    answer.len()
+                );
+                let by_tcp = ask_bytes(&handler, asked, FOREIGN, Protocol::Tcp).await;
+                assert!(by_tcp[2] & 2 == 0, "whole by TCP");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
