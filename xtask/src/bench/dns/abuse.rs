@@ -120,7 +120,7 @@ pub(super) fn amplification(server: &Peer) -> Result<Figure> {
     let more = ["big.marathon.mesos", "mesos", "nobody.mesos"].map(str::to_owned);
     for (number, name) in (0u32..).zip(names.chain(more)) {
         // A network of its own for each ten names, so that none is limited.
-        let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 1)) + (number / 10 << 8));
+        let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 1)) + ((number / 10) << 8));
         let socket = UdpSocket::bind((source, 0)).with_context(|| format!("cannot bind {source}"))?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
         for rtype in [1u16, 28, 33, 255] {
