@@ -1,46 +1,54 @@
 //! Which backend a packet of no known flow is given to.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use lb_common::{
-    FlowState, NodeConfig, Origin, Reason, TableRange, Tag, VipEntry, backend_flags, flow_flags, vip_flags,
-};
+use lb_common::{FlowState, Origin, Reason, TableRange, VipEntry, backend_flags, flow_flags, vip_flags};
 
 use crate::family::Family;
 use crate::headers::{FIN, RST};
 use crate::maps::Owner;
 use crate::mode::{Mode, note};
-use crate::packet::Packet;
+use crate::packet::{Kind, slot_hash};
 use crate::{shared, stats, track};
 
 /// A choice.
+#[derive(Clone, Copy)]
 pub(crate) struct Choice {
     pub(crate) owner: Owner,
-    /// Who may have the flow if the chosen one does not know it; zero = nobody.
-    pub(crate) alternate: Tag,
+    /// Index of who may have the flow if the chosen one does not know it, [`NOBODY`] if nobody.
+    pub(crate) alternate: u32,
+}
+
+/// No backend's index.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+impl Choice {
+    #[inline(always)]
+    pub(crate) fn sure(owner: Owner) -> Self {
+        Self {
+            owner,
+            alternate: NOBODY,
+        }
+    }
 }
 
 /// Chooses, and remembers what has to be.
 #[inline(always)]
-pub(crate) fn choose<M: Mode, F: Family>(
-    _node: &NodeConfig,
-    packet: &Packet<F>,
-    entry: &VipEntry,
-    key: &F::Key,
-) -> Result<Choice, Reason> {
-    let hash = packet.hash(entry.flags & vip_flags::AFFINITY != 0);
+pub(crate) fn choose<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind) -> Result<Choice, Reason> {
+    let (client, source) = F::source(key);
+    let hash = slot_hash::<F>(client, source, kind, entry);
     note::<M>(|decision| decision.hash = hash);
-    if packet.is_syn() || !packet.is_tcp() {
-        return open::<M, F>(packet, entry, key, hash);
+    if kind.is_syn() || !kind.is_tcp() {
+        return open::<M, F>(entry, key, kind, hash).map(Choice::sure);
     }
     if entry.flags & vip_flags::OBITUARY != 0 {
         return Err(Reason::LatePacket);
     }
-    stray::<M, F>(packet, entry, key, hash)
+    stray::<M, F>(entry, key, kind, hash)
 }
 
 /// A new flow: the table's backend.
 #[inline(always)]
-fn open<M: Mode, F: Family>(packet: &Packet<F>, entry: &VipEntry, key: &F::Key, hash: u32) -> Result<Choice, Reason> {
+fn open<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind, hash: u32) -> Result<Owner, Reason> {
     let Some(slot) = entry.table.slot(hash) else {
         return Err(Reason::NoBackend);
     };
@@ -54,28 +62,22 @@ fn open<M: Mode, F: Family>(packet: &Packet<F>, entry: &VipEntry, key: &F::Key, 
         decision.slot = slot;
         decision.origin = Origin::Table as u8;
     });
-    if let Some(other) = remember::<M, F>(packet, key, &owner, 0) {
+    if let Some(other) = remember::<M, F>(key, kind, &owner, 0) {
         owner = other;
     } else {
         stats::opened::<M>(entry.id, owner.index);
     }
-    let alternate = Tag(0);
-    Ok(Choice { owner, alternate })
+    Ok(owner)
 }
 
 /// Puts a new flow among the half-open ones. The same SYN may have come before: then its backend stays, if it still takes
 /// connections.
 #[inline(always)]
-pub(crate) fn remember<M: Mode, F: Family>(
-    packet: &Packet<F>,
-    key: &F::Key,
-    owner: &Owner,
-    flags: u8,
-) -> Option<Owner> {
+pub(crate) fn remember<M: Mode, F: Family>(key: &F::Key, kind: Kind, owner: &Owner, flags: u8) -> Option<Owner> {
     if M::EXPLAIN {
         return None;
     }
-    let state = if packet.is_tcp() {
+    let state = if kind.is_tcp() {
         FlowState::Opening
     } else {
         FlowState::Datagram
@@ -97,22 +99,21 @@ pub(crate) fn remember<M: Mode, F: Family>(
 /// A packet that opens nothing, of no flow known here. After a change of the table it may belong to the backend that had
 /// its slot before: all flows of a backend of this node pass here, so a local one that does not know it never had it.
 #[inline(always)]
-fn stray<M: Mode, F: Family>(packet: &Packet<F>, entry: &VipEntry, key: &F::Key, hash: u32) -> Result<Choice, Reason> {
+fn stray<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind, hash: u32) -> Result<Choice, Reason> {
     stats::stray::<M>(entry.id);
     let current = of_table(entry.table, hash);
     let before = of_table(entry.previous, hash);
     let (owner, origin, alternate) = match (current, before) {
         (None, None) => return Err(Reason::NoBackend),
-        (None, Some(before)) => (before, Origin::Previous, Tag(0)),
+        (None, Some(before)) => (before, Origin::Previous, NOBODY),
         (Some(current), Some(before)) if before.index != current.index => {
             if current.is(backend_flags::LOCAL) {
-                (before, Origin::Previous, Tag(0))
+                (before, Origin::Previous, NOBODY)
             } else {
-                let tag = Tag::new(&before.backend.addr, before.backend.port, before.backend.protocol);
-                (current, Origin::Table, tag)
+                (current, Origin::Table, before.index)
             }
         }
-        (Some(current), _) => (current, Origin::Table, Tag(0)),
+        (Some(current), _) => (current, Origin::Table, NOBODY),
     };
     note::<M>(|decision| {
         decision.slot = entry.table.slot(hash).unwrap_or(u32::MAX);
@@ -122,18 +123,18 @@ fn stray<M: Mode, F: Family>(packet: &Packet<F>, entry: &VipEntry, key: &F::Key,
     let previous = matches!(origin, Origin::Previous);
     if previous || owner.is(backend_flags::LOCAL) {
         let flags = if previous { flow_flags::PREVIOUS } else { 0 };
-        adopt::<M, F>(packet, key, &owner, flags);
+        adopt::<M, F>(key, kind, &owner, flags);
     }
     Ok(Choice { owner, alternate })
 }
 
 /// Remembers a flow that was met in its middle.
 #[inline(always)]
-pub(crate) fn adopt<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key, owner: &Owner, flags: u8) {
-    if M::EXPLAIN || packet.flags & RST != 0 {
+pub(crate) fn adopt<M: Mode, F: Family>(key: &F::Key, kind: Kind, owner: &Owner, flags: u8) {
+    if M::EXPLAIN || kind.flags & RST != 0 {
         return;
     }
-    let (state, flags) = if packet.flags & FIN != 0 {
+    let (state, flags) = if kind.flags & FIN != 0 {
         (FlowState::Closing, flags | flow_flags::FIN_CLIENT)
     } else {
         (FlowState::Established, flags)

@@ -7,6 +7,8 @@ use lb_common::{
 
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
+use crate::mode::Mode;
+use crate::settle::{revere_explain_settle4, revere_explain_settle6, revere_settle4, revere_settle6};
 use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6};
 
 /// One of the two families.
@@ -28,6 +30,10 @@ pub(crate) trait Family: Sized {
     /// Fails when there is one and `flags` say that there must be none.
     fn insert_half(key: &Self::Key, value: &FlowValue, flags: u64) -> Result<(), i32>;
     fn remove_half(key: &Self::Key);
+    /// Client and its port, out of a key.
+    fn source(key: &Self::Key) -> (Self::Addr, Be16);
+    /// See `settle`.
+    fn settle<M: Mode>(entry: &VipEntry, key: &Self::Key, kind: u32) -> u64;
     /// Whether the client's port reaches a backend through another VIP than the key's.
     fn conflict(key: &Self::Key, index: u32) -> bool;
     /// The VIP through which a client reaches a shared backend of this node, 0 if through none.
@@ -98,6 +104,20 @@ impl Family for V4 {
     fn remove_half(key: &FlowKey4) {
         // Another CPU may have been faster.
         let _ = HALF4.remove(key);
+    }
+
+    #[inline(always)]
+    fn source(key: &FlowKey4) -> (Be32, Be16) {
+        (key.client, key.port)
+    }
+
+    #[inline(always)]
+    fn settle<M: Mode>(entry: &VipEntry, key: &FlowKey4, kind: u32) -> u64 {
+        if M::EXPLAIN {
+            revere_explain_settle4(entry, key, kind)
+        } else {
+            revere_settle4(entry, key, kind)
+        }
     }
 
     #[inline(always)]
@@ -212,6 +232,20 @@ impl Family for V6 {
     fn remove_half(key: &FlowKey6) {
         // Another CPU may have been faster.
         let _ = HALF6.remove(key);
+    }
+
+    #[inline(always)]
+    fn source(key: &FlowKey6) -> (Ip, Be16) {
+        (key.client, key.port)
+    }
+
+    #[inline(always)]
+    fn settle<M: Mode>(entry: &VipEntry, key: &FlowKey6, kind: u32) -> u64 {
+        if M::EXPLAIN {
+            revere_explain_settle6(entry, key, kind)
+        } else {
+            revere_settle6(entry, key, kind)
+        }
     }
 
     #[inline(always)]

@@ -1,11 +1,60 @@
 //! A TCP or UDP packet somewhere in a frame.
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
-use lb_common::{Be16, affinity_hash, flow_hash};
+use lb_common::{Be16, VipEntry, affinity_hash, flow_hash, vip_flags};
 
 use crate::family::Family;
 use crate::frame::Frame;
 use crate::headers::{ACK, SYN, TCP, Tcp, UDP, Udp};
+
+/// What of a packet decides about its flow, besides where it comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) protocol: u8,
+    /// Flags of TCP, 0 for UDP.
+    pub(crate) flags: u8,
+    /// The port it is for.
+    pub(crate) dest: Be16,
+}
+
+impl Kind {
+    #[inline(always)]
+    pub(crate) fn is_tcp(self) -> bool {
+        self.protocol == TCP
+    }
+
+    /// The first packet of a connection. Datagrams open nothing: each may be the first.
+    #[inline(always)]
+    pub(crate) fn is_syn(self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+
+    /// As one number, for functions that take nothing else.
+    #[inline(always)]
+    pub(crate) fn packed(self) -> u32 {
+        u32::from(self.protocol) << 24 | u32::from(self.flags) << 16 | u32::from(self.dest.raw())
+    }
+
+    #[inline(always)]
+    pub(crate) fn unpacked(packed: u32) -> Self {
+        Self {
+            protocol: (packed >> 24) as u8,
+            flags: (packed >> 16) as u8,
+            dest: Be16::from_raw(packed as u16),
+        }
+    }
+}
+
+/// The hash that chooses a slot.
+#[inline(always)]
+pub(crate) fn slot_hash<F: Family>(client: F::Addr, source: Be16, kind: Kind, entry: &VipEntry) -> u32 {
+    let client = F::widen(client);
+    if entry.flags & vip_flags::AFFINITY != 0 {
+        affinity_hash(&client)
+    } else {
+        flow_hash(&client, source, kind.dest, kind.protocol)
+    }
+}
 
 /// The pointers hold until the frame's head is moved; what is needed later is copied.
 pub(crate) struct Packet<F: Family> {
@@ -14,10 +63,7 @@ pub(crate) struct Packet<F: Family> {
     /// Its checksum.
     sum: *mut Be16,
     pub(crate) source: Be16,
-    pub(crate) dest: Be16,
-    pub(crate) protocol: u8,
-    /// Flags of TCP, 0 for UDP.
-    pub(crate) flags: u8,
+    pub(crate) kind: Kind,
     /// From the IP header on.
     pub(crate) len: u16,
 }
@@ -63,9 +109,7 @@ impl<F: Family> Packet<F> {
             l4,
             sum,
             source,
-            dest,
-            protocol,
-            flags,
+            kind: Kind { protocol, flags, dest },
             len,
         })
     }
@@ -86,39 +130,17 @@ impl<F: Family> Packet<F> {
         F::dst(self.ip())
     }
 
-    #[inline(always)]
-    pub(crate) fn is_tcp(&self) -> bool {
-        self.protocol == TCP
-    }
-
-    /// The first packet of a connection. Datagrams open nothing: each may be the first.
-    #[inline(always)]
-    pub(crate) fn is_syn(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
-    }
-
-    /// The hash that chooses a slot.
-    #[inline(always)]
-    pub(crate) fn hash(&self, affinity: bool) -> u32 {
-        let client = F::widen(self.client());
-        if affinity {
-            affinity_hash(&client)
-        } else {
-            flow_hash(&client, self.source, self.dest, self.protocol)
-        }
-    }
-
     /// Gives it a new destination.
     #[inline(always)]
     pub(crate) fn redirect(&self, addr: F::Addr, port: Be16, hop: bool) {
         let moved = F::moved(self.server(), addr);
-        let change = moved.replace16(self.dest, port);
+        let change = moved.replace16(self.kind.dest, port);
         // SAFETY: checked when the packet was made; the frame's head has not moved since.
         unsafe {
             F::redirect(&mut *self.ip, addr, moved, hop);
             (*self.l4).dst = port;
             let (old, new) = (*self.sum, change.apply(*self.sum));
-            *self.sum = if self.protocol == TCP { new } else { udp_sum(old, new) };
+            *self.sum = if self.kind.is_tcp() { new } else { udp_sum(old, new) };
         }
     }
 }

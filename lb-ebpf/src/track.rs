@@ -8,7 +8,7 @@ use crate::family::Family;
 use crate::headers::{FIN, RST};
 use crate::maps::Owner;
 use crate::mode::{Mode, note};
-use crate::packet::Packet;
+use crate::packet::Kind;
 
 pub(crate) const CLOSING: u8 = FlowState::Closing as u8;
 pub(crate) const CLOSED: u8 = FlowState::Closed as u8;
@@ -33,21 +33,37 @@ pub(crate) fn met(owner: &Owner, state: FlowState, flags: u8) -> FlowValue {
     }
 }
 
-/// The backend of a flow seen before, unless it is gone or the flow is a new one with an old one's ports.
+/// The backend of a flow under way: the way that nearly all packets take.
 #[inline(always)]
-pub(crate) fn known<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Option<Owner> {
+pub(crate) fn under_way<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owner> {
+    let flow = F::flow(key)?;
+    let owner = Owner::of_flow(flow)?;
+    if kind.is_syn() || is_closing(flow) {
+        return None;
+    }
+    follow::<M, F>(flow, kind.flags, flow_flags::FIN_CLIENT);
+    note::<M>(|decision| {
+        decision.origin = Origin::Flow as u8;
+        decision.state = flow.state;
+    });
+    Some(owner)
+}
+
+/// The backend of any flow seen before, unless it is gone or the flow is a new one with an old one's ports.
+#[inline(always)]
+pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owner> {
     if let Some(flow) = F::flow(key)
         && let Some(owner) = Owner::of_flow(flow)
     {
-        let closing = flow.state == CLOSING || flow.state == CLOSED;
-        if packet.is_syn() {
+        let closing = is_closing(flow);
+        if kind.is_syn() {
             if closing || !owner.is(backend_flags::OPEN) {
                 return None;
             }
-        } else if closing && let Some(newer) = half::<M, F>(packet, key) {
+        } else if closing && let Some(newer) = half::<M, F>(key, kind) {
             return Some(newer);
         } else {
-            follow::<M, F>(flow, packet.flags, flow_flags::FIN_CLIENT);
+            follow::<M, F>(flow, kind.flags, flow_flags::FIN_CLIENT);
         }
         note::<M>(|decision| {
             decision.origin = Origin::Flow as u8;
@@ -55,30 +71,31 @@ pub(crate) fn known<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Opt
         });
         return Some(owner);
     }
-    if packet.is_syn() {
-        None
-    } else {
-        half::<M, F>(packet, key)
-    }
+    if kind.is_syn() { None } else { half::<M, F>(key, kind) }
+}
+
+#[inline(always)]
+fn is_closing(flow: &FlowValue) -> bool {
+    flow.state == CLOSING || flow.state == CLOSED
 }
 
 /// The backend of a half-open flow, which from now on is an established one.
 #[inline(always)]
-fn half<M: Mode, F: Family>(packet: &Packet<F>, key: &F::Key) -> Option<Owner> {
+fn half<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owner> {
     let half = F::half(key)?;
     let owner = Owner::of_flow(half)?;
     note::<M>(|decision| {
         decision.origin = Origin::Half as u8;
         decision.state = half.state;
     });
-    if !M::EXPLAIN && packet.flags & RST == 0 {
-        let state = if packet.is_tcp() {
+    if !M::EXPLAIN && kind.flags & RST == 0 {
+        let state = if kind.is_tcp() {
             FlowState::Established
         } else {
             FlowState::Datagram
         };
         let mut value = met(&owner, state, half.flags);
-        follow_state(&mut value, packet.flags, flow_flags::FIN_CLIENT);
+        follow_state(&mut value, kind.flags, flow_flags::FIN_CLIENT);
         F::insert_flow(key, &value);
         F::remove_half(key);
     }

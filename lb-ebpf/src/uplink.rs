@@ -147,8 +147,8 @@ fn balance<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, header: &par
         Err(NoPacket::Protocol) if F::in_range(node, server) => return Reason::VipProtocol,
         Err(NoPacket::Protocol) => return Reason::NotVip,
     };
-    match F::vip(server, packet.dest, packet.protocol) {
-        Some(entry) => vip::forward::<M, F>(ctx, node, &packet, *entry),
+    match F::vip(server, packet.kind.dest, packet.kind.protocol) {
+        Some(entry) => vip::forward::<M, F>(ctx, &packet, entry),
         None if F::in_range(node, server) => Reason::UnknownVip,
         None => Reason::NotVip,
     }

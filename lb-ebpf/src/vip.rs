@@ -3,41 +3,33 @@
 
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{BackendEntry, NodeConfig, Reason, Tag, VipEntry, backend_flags, vip_flags};
+use lb_common::{BackendEntry, Reason, Tag, VipEntry, backend_flags};
 
-use crate::choose::{self, Choice};
+use crate::choose::Choice;
 use crate::family::Family;
 use crate::frame::Frame;
 use crate::headers::Eth;
+use crate::maps::Owner;
 use crate::mode::{Mode, note};
-use crate::packet::Packet;
+use crate::packet::{Packet, slot_hash};
 use crate::tunnel::send::{self, Wrap};
-use crate::{stats, track};
+use crate::{settle, stats};
 
 #[inline(always)]
-pub(crate) fn forward<M: Mode, F: Family>(
-    ctx: &XdpContext,
-    node: &NodeConfig,
-    packet: &Packet<F>,
-    // A copy: the room of an entry that is removed is used again at once.
-    entry: VipEntry,
-) -> Reason {
+pub(crate) fn forward<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEntry) -> Reason {
     let (id, len) = (entry.id, packet.len);
     note::<M>(|decision| decision.vip = id);
-    let reason = give::<M, F>(ctx, node, packet, &entry);
+    let reason = give::<M, F>(ctx, packet, entry, id);
     stats::ended::<M>(id, len, reason);
     reason
 }
 
 #[inline(always)]
-fn give<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, packet: &Packet<F>, entry: &VipEntry) -> Reason {
-    let key = F::key(packet.client(), packet.source, entry.id as u16);
-    let (owner, alternate) = match track::known::<M, F>(packet, &key) {
-        Some(owner) => (owner, Tag(0)),
-        None => match choose::choose::<M, F>(node, packet, entry, &key) {
-            Ok(Choice { owner, alternate }) => (owner, alternate),
-            Err(reason) => return reason,
-        },
+fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEntry, id: u32) -> Reason {
+    let key = F::key(packet.client(), packet.source, id as u16);
+    let Choice { owner, alternate } = match settle::owner::<M, F>(entry, &key, packet.kind) {
+        Ok(choice) => choice,
+        Err(reason) => return reason,
     };
     note::<M>(|decision| {
         decision.backend = owner.index;
@@ -51,18 +43,24 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, packet: &Packet
         return Reason::NoRoute;
     }
     let wrap = Wrap {
-        hash: packet.hash(entry.flags & vip_flags::AFFINITY != 0),
+        hash: slot_hash::<F>(packet.client(), packet.source, packet.kind, entry),
         len: packet.len,
         kind: F::ETHER,
-        tag: F::tag(
-            F::narrow(&owner.backend.addr),
-            owner.backend.port,
-            owner.backend.protocol,
-        ),
-        alternate,
+        tag: tag::<F>(&owner),
+        alternate: Owner::at(alternate).map_or(Tag(0), |other| tag::<F>(&other)),
         redirect: false,
     };
     send::send::<M>(ctx, owner.backend, &wrap)
+}
+
+/// What the cluster knows a backend by.
+#[inline(always)]
+pub(crate) fn tag<F: Family>(owner: &Owner) -> Tag {
+    F::tag(
+        F::narrow(&owner.backend.addr),
+        owner.backend.port,
+        owner.backend.protocol,
+    )
 }
 
 /// Gives the packet to a backend of this node.

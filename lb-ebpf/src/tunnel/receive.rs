@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    BackendEntry, ENCAP_LEN, Ip, Origin, Reason, TUNNEL_VERSION, Tag, VipEntry, backend_flags, flow_flags, vip_flags,
+    BackendEntry, ENCAP_LEN, Ip, Origin, Reason, TUNNEL_VERSION, Tag, VipEntry, backend_flags, flow_flags,
 };
 
 use crate::family::{Family, V4, V6};
@@ -13,10 +13,10 @@ use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, IPV6};
 use crate::maps::{Owner, PEERS};
 use crate::mode::{Explain, Live, Mode, note};
-use crate::packet::Packet;
+use crate::packet::{Packet, slot_hash};
 use crate::tunnel::send::{Wrap, send};
 use crate::tunnel::{INNER_IP, Outer};
-use crate::vip::past;
+use crate::vip::{past, tag};
 use crate::{choose, parse, track};
 
 #[inline(never)]
@@ -80,10 +80,11 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
     let Ok(packet) = header.packet::<F>(ctx, INNER_IP) else {
         return Reason::TunnelMalformed;
     };
-    let Some(&entry) = F::vip(packet.server(), packet.dest, packet.protocol) else {
+    let kind = packet.kind;
+    let Some(&entry) = F::vip(packet.server(), kind.dest, kind.protocol) else {
         return Reason::TunnelNotVip;
     };
-    let named = |mac: [u8; 6]| Tag::from_mac(mac, packet.protocol, F::NUMBER);
+    let named = |mac: [u8; 6]| Tag::from_mac(mac, kind.protocol, F::NUMBER);
     let Some(wanted) = Owner::of_tag(named(names.src)).filter(|owner| owner.is(backend_flags::LOCAL)) else {
         return Reason::TunnelNotLocal;
     };
@@ -93,13 +94,13 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
     });
     let key = F::key(packet.client(), packet.source, entry.id as u16);
     let last = names.dst == names.src;
-    let owner = if let Some(owner) = track::known::<M, F>(&packet, &key) {
+    let owner = if let Some(owner) = track::known::<M, F>(&key, kind) {
         owner
-    } else if packet.is_syn() || !packet.is_tcp() {
+    } else if kind.is_syn() || !kind.is_tcp() {
         if wanted.is(backend_flags::SHARED) && F::conflict(&key, wanted.index) {
             return Reason::TupleConflict;
         }
-        choose::remember::<M, F>(&packet, &key, &wanted, flow_flags::TUNNELLED).unwrap_or(wanted)
+        choose::remember::<M, F>(&key, kind, &wanted, flow_flags::TUNNELLED).unwrap_or(wanted)
     } else {
         let alternate = if last || names.dst == [0; 6] {
             None
@@ -112,7 +113,7 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
             flow_flags::TUNNELLED
         };
         let owner = alternate.unwrap_or(wanted);
-        choose::adopt::<M, F>(&packet, &key, &owner, flags);
+        choose::adopt::<M, F>(&key, kind, &owner, flags);
         owner
     };
     note::<M>(|decision| {
@@ -126,7 +127,7 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
         // Two nodes must not send a packet to and fro.
         return deliver::<M, F>(ctx, &packet, wanted.backend);
     }
-    second_chance::<M, F>(ctx, &packet, &entry, owner.backend)
+    second_chance::<M, F>(ctx, &packet, &entry, &owner)
 }
 
 /// Gives the inner packet to a backend of this node.
@@ -167,15 +168,10 @@ fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &B
 
 /// Sends the packet on to the node of the backend that had the flow before, which then has the last word.
 #[inline(always)]
-fn second_chance<M: Mode, F: Family>(
-    ctx: &XdpContext,
-    packet: &Packet<F>,
-    entry: &VipEntry,
-    backend: &BackendEntry,
-) -> Reason {
-    let tag = F::tag(F::narrow(&backend.addr), backend.port, backend.protocol);
+fn second_chance<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEntry, owner: &Owner) -> Reason {
+    let tag = tag::<F>(owner);
     let wrap = Wrap {
-        hash: packet.hash(entry.flags & vip_flags::AFFINITY != 0),
+        hash: slot_hash::<F>(packet.client(), packet.source, packet.kind, entry),
         len: packet.len,
         kind: F::ETHER,
         tag,
@@ -186,7 +182,7 @@ fn second_chance<M: Mode, F: Family>(
     if !strip(ctx) {
         return Reason::NoHeadroom;
     }
-    match send::<M>(ctx, backend, &wrap) {
+    match send::<M>(ctx, owner.backend, &wrap) {
         Reason::TunnelSent | Reason::TunnelRedirected => Reason::SecondChance,
         other => other,
     }

@@ -1,0 +1,77 @@
+//! The backend of a packet whose flow is not under way: the part of the way that few packets take, gone through by the
+//! verifier once for each family and mode.
+#![allow(unsafe_code, reason = "pointers that the verifier checks")]
+
+use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry};
+
+use crate::choose::{self, Choice, NOBODY};
+use crate::family::{Family, V4, V6};
+use crate::maps::{Owner, reason};
+use crate::mode::{Explain, Live, Mode};
+use crate::packet::Kind;
+use crate::track;
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_settle4(entry: *const VipEntry, key: *const FlowKey4, kind: u32) -> u64 {
+    settle::<Live, V4>(entry, key, kind)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_settle6(entry: *const VipEntry, key: *const FlowKey6, kind: u32) -> u64 {
+    settle::<Live, V6>(entry, key, kind)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_explain_settle4(entry: *const VipEntry, key: *const FlowKey4, kind: u32) -> u64 {
+    settle::<Explain, V4>(entry, key, kind)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_explain_settle6(entry: *const VipEntry, key: *const FlowKey6, kind: u32) -> u64 {
+    settle::<Explain, V6>(entry, key, kind)
+}
+
+/// Index of the backend and, above it, of the alternate; or [`NOBODY`] and, above it, a reason.
+#[inline(always)]
+fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: u32) -> u64 {
+    if entry.is_null() || key.is_null() {
+        return pack(NOBODY, Reason::NoBackend.index());
+    }
+    // SAFETY: not null, and the verifier lets nobody pass anything shorter.
+    // A copy: the room of an entry that is removed is used again at once.
+    let (entry, key) = unsafe { (*entry, &*key) };
+    let kind = Kind::unpacked(kind);
+    if let Some(owner) = track::known::<M, F>(key, kind) {
+        return pack(owner.index, NOBODY);
+    }
+    match choose::choose::<M, F>(&entry, key, kind) {
+        Ok(choice) => pack(choice.owner.index, choice.alternate),
+        Err(reason) => pack(NOBODY, reason.index()),
+    }
+}
+
+#[inline(always)]
+fn pack(low: u32, high: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The backend of a packet.
+#[inline(always)]
+pub(crate) fn owner<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind) -> Result<Choice, Reason> {
+    if let Some(owner) = track::under_way::<M, F>(key, kind) {
+        return Ok(Choice::sure(owner));
+    }
+    let settled = F::settle::<M>(entry, key, kind.packed());
+    let (low, high) = (settled as u32, (settled >> 32) as u32);
+    if low == NOBODY {
+        return Err(reason(high));
+    }
+    match Owner::at(low) {
+        Some(owner) => Ok(Choice { owner, alternate: high }),
+        None => Err(Reason::NoBackend),
+    }
+}
