@@ -8,7 +8,10 @@ use lb_common::{
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
 use crate::mode::Mode;
-use crate::settle::{revere_explain_settle4, revere_explain_settle6, revere_settle4, revere_settle6};
+use crate::settle::{
+    revere_arrive4, revere_arrive6, revere_explain_arrive4, revere_explain_arrive6, revere_explain_settle4,
+    revere_explain_settle6, revere_settle4, revere_settle6,
+};
 use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6};
 
 /// One of the two families.
@@ -34,6 +37,8 @@ pub(crate) trait Family: Sized {
     fn source(key: &Self::Key) -> (Self::Addr, Be16);
     /// See `settle`.
     fn settle<M: Mode>(entry: &VipEntry, key: &Self::Key, kind: u32) -> u64;
+    /// See `settle`.
+    fn arrive<M: Mode>(key: &Self::Key, kind: u32, wanted: u32, alternate: u32) -> u64;
     /// Whether the client's port reaches a backend through another VIP than the key's.
     fn conflict(key: &Self::Key, index: u32) -> bool;
     /// The VIP through which a client reaches a shared backend of this node, 0 if through none.
@@ -117,6 +122,15 @@ impl Family for V4 {
             revere_explain_settle4(entry, key, kind)
         } else {
             revere_settle4(entry, key, kind)
+        }
+    }
+
+    #[inline(always)]
+    fn arrive<M: Mode>(key: &FlowKey4, kind: u32, wanted: u32, alternate: u32) -> u64 {
+        if M::EXPLAIN {
+            revere_explain_arrive4(key, kind, wanted, alternate)
+        } else {
+            revere_arrive4(key, kind, wanted, alternate)
         }
     }
 
@@ -245,6 +259,15 @@ impl Family for V6 {
             revere_explain_settle6(entry, key, kind)
         } else {
             revere_settle6(entry, key, kind)
+        }
+    }
+
+    #[inline(always)]
+    fn arrive<M: Mode>(key: &FlowKey6, kind: u32, wanted: u32, alternate: u32) -> u64 {
+        if M::EXPLAIN {
+            revere_explain_arrive6(key, kind, wanted, alternate)
+        } else {
+            revere_arrive6(key, kind, wanted, alternate)
         }
     }
 

@@ -2,7 +2,7 @@
 //! verifier once for each family and mode.
 #![allow(unsafe_code, reason = "pointers that the verifier checks")]
 
-use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry};
+use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry, backend_flags, flow_flags};
 
 use crate::choose::{self, Choice, NOBODY};
 use crate::family::{Family, V4, V6};
@@ -35,6 +35,60 @@ pub(crate) extern "C" fn revere_explain_settle6(entry: *const VipEntry, key: *co
     settle::<Explain, V6>(entry, key, kind)
 }
 
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_arrive4(key: *const FlowKey4, kind: u32, wanted: u32, alternate: u32) -> u64 {
+    arrive::<Live, V4>(key, kind, wanted, alternate)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_arrive6(key: *const FlowKey6, kind: u32, wanted: u32, alternate: u32) -> u64 {
+    arrive::<Live, V6>(key, kind, wanted, alternate)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_explain_arrive4(key: *const FlowKey4, kind: u32, wanted: u32, alternate: u32) -> u64 {
+    arrive::<Explain, V4>(key, kind, wanted, alternate)
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_explain_arrive6(key: *const FlowKey6, kind: u32, wanted: u32, alternate: u32) -> u64 {
+    arrive::<Explain, V6>(key, kind, wanted, alternate)
+}
+
+/// The backend of a packet that came through the tunnel for one of this node; as below.
+#[inline(always)]
+fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, alternate: u32) -> u64 {
+    if key.is_null() {
+        return pack(NOBODY, Reason::TunnelMalformed.index());
+    }
+    // SAFETY: not null, and the verifier lets nobody pass anything shorter.
+    let key = unsafe { &*key };
+    let kind = Kind::unpacked(kind);
+    if let Some(owner) = track::known::<M, F>(key, kind) {
+        return pack(owner.index, NOBODY);
+    }
+    let Some(wanted) = Owner::at(wanted) else {
+        return pack(NOBODY, Reason::TunnelNotLocal.index());
+    };
+    if kind.is_syn() || !kind.is_tcp() {
+        if wanted.is(backend_flags::SHARED) && F::conflict(key, wanted.index) {
+            return pack(NOBODY, Reason::TupleConflict.index());
+        }
+        let before = choose::remember::<M, F>(key, kind, &wanted, flow_flags::TUNNELLED);
+        return pack(before.unwrap_or(wanted).index, NOBODY);
+    }
+    let (owner, flags) = match Owner::at(alternate) {
+        Some(alternate) => (alternate, flow_flags::TUNNELLED | flow_flags::PREVIOUS),
+        None => (wanted, flow_flags::TUNNELLED),
+    };
+    choose::adopt::<M, F>(key, kind, &owner, flags);
+    pack(owner.index, NOBODY)
+}
+
 /// Index of the backend and, above it, of the alternate; or [`NOBODY`] and, above it, a reason.
 #[inline(always)]
 fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: u32) -> u64 {
@@ -65,7 +119,23 @@ pub(crate) fn owner<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Ki
     if let Some(owner) = track::under_way::<M, F>(key, kind) {
         return Ok(Choice::sure(owner));
     }
-    let settled = F::settle::<M>(entry, key, kind.packed());
+    unpack(F::settle::<M>(entry, key, kind.packed()))
+}
+
+/// The backend of a packet that came through the tunnel.
+#[inline(always)]
+pub(crate) fn arrived<M: Mode, F: Family>(
+    key: &F::Key,
+    kind: Kind,
+    wanted: &Owner,
+    alternate: u32,
+) -> Result<Owner, Reason> {
+    let arrived = F::arrive::<M>(key, kind.packed(), wanted.index, alternate);
+    unpack(arrived).map(|choice| choice.owner)
+}
+
+#[inline(always)]
+fn unpack(settled: u64) -> Result<Choice, Reason> {
     let (low, high) = (settled as u32, (settled >> 32) as u32);
     if low == NOBODY {
         return Err(reason(high));

@@ -44,7 +44,7 @@ pub(crate) fn revere_explain(ctx: XdpContext) -> u32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn revere_trace_xdp(reason: u32, interface: u32) -> u32 {
-    info!(&(), "xdp: reason {} on interface {}", reason, interface);
+    info!(&(), target: "xdp", "{} {}", reason, interface);
     0
 }
 

@@ -4,10 +4,9 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{
-    BackendEntry, ENCAP_LEN, Ip, Origin, Reason, TUNNEL_VERSION, Tag, VipEntry, backend_flags, flow_flags,
-};
+use lb_common::{BackendEntry, ENCAP_LEN, Ip, Origin, Reason, TUNNEL_VERSION, Tag, VipEntry, backend_flags};
 
+use crate::choose::NOBODY;
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, IPV6};
@@ -17,7 +16,7 @@ use crate::packet::{Packet, slot_hash};
 use crate::tunnel::send::{Wrap, send};
 use crate::tunnel::{INNER_IP, Outer};
 use crate::vip::{past, tag};
-use crate::{choose, parse, track};
+use crate::{parse, settle};
 
 #[inline(never)]
 #[unsafe(no_mangle)]
@@ -94,38 +93,23 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
     });
     let key = F::key(packet.client(), packet.source, entry.id as u16);
     let last = names.dst == names.src;
-    let owner = if let Some(owner) = track::known::<M, F>(&key, kind) {
-        owner
-    } else if kind.is_syn() || !kind.is_tcp() {
-        if wanted.is(backend_flags::SHARED) && F::conflict(&key, wanted.index) {
-            return Reason::TupleConflict;
-        }
-        choose::remember::<M, F>(&key, kind, &wanted, flow_flags::TUNNELLED).unwrap_or(wanted)
+    let alternate = if last || names.dst == [0; 6] {
+        NOBODY
     } else {
-        let alternate = if last || names.dst == [0; 6] {
-            None
-        } else {
-            Owner::of_tag(named(names.dst))
-        };
-        let flags = if alternate.is_some() {
-            flow_flags::TUNNELLED | flow_flags::PREVIOUS
-        } else {
-            flow_flags::TUNNELLED
-        };
-        let owner = alternate.unwrap_or(wanted);
-        choose::adopt::<M, F>(&key, kind, &owner, flags);
-        owner
+        Owner::of_tag(named(names.dst)).map_or(NOBODY, |owner| owner.index)
+    };
+    let owner = match settle::arrived::<M, F>(&key, kind, &wanted, alternate) {
+        Ok(owner) => owner,
+        Err(reason) => return reason,
     };
     note::<M>(|decision| {
         decision.backend = owner.index;
         decision.generation = owner.backend.generation;
     });
-    if owner.is(backend_flags::LOCAL) {
-        return deliver::<M, F>(ctx, &packet, owner.backend);
-    }
-    if last {
-        // Two nodes must not send a packet to and fro.
-        return deliver::<M, F>(ctx, &packet, wanted.backend);
+    // Two nodes must not send a packet to and fro.
+    if last || owner.is(backend_flags::LOCAL) {
+        let here = if owner.is(backend_flags::LOCAL) { owner } else { wanted };
+        return deliver::<M, F>(ctx, &packet, here.backend);
     }
     second_chance::<M, F>(ctx, &packet, &entry, &owner)
 }
