@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use lb_common::{FlowState, Origin, Reason, TableRange, VipEntry, backend_flags, flow_flags, vip_flags};
 
+use crate::connect::admit;
 use crate::family::Family;
 use crate::headers::{FIN, RST};
 use crate::maps::Owner;
@@ -49,6 +50,10 @@ pub(crate) fn choose<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: K
 /// A new flow: the table's backend.
 #[inline(always)]
 fn open<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind, hash: u32) -> Result<Owner, Reason> {
+    // What is half-open already has been let in; its SYN comes again.
+    if entry.flags & vip_flags::LIMITED != 0 && F::half(key).is_none() {
+        admit::ask(entry.id, &F::widen(F::source(key).0), M::EXPLAIN)?;
+    }
     let Some(slot) = entry.table.slot(hash) else {
         return Err(Reason::NoBackend);
     };

@@ -6,7 +6,7 @@ use lb_common::Reason;
 
 use crate::maps::{count, node};
 
-mod admit;
+pub(crate) mod admit;
 mod call;
 mod choose;
 mod datagram;

@@ -4,13 +4,12 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use aya_log_ebpf::info;
 use lb_common::{Be16, Reason, Tag, backend_flags, flow_flags, node_flags};
 
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{ACK, ETH_LEN, Eth, IPV4, IPV6, Ipv4, Ipv6, SYN, TCP, Tcp, UDP, Udp};
-use crate::maps::{Owner, VIP_ENDPOINTS, count, node, reason};
+use crate::maps::{Owner, VIP_ENDPOINTS, count, node, reason, revere_trace};
 use crate::mode::Live;
 use crate::track;
 
@@ -27,20 +26,13 @@ pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
     let reason = restore(&ctx);
     count(reason);
     if reason != Reason::NotBalanced && node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
-        revere_trace_egress(reason.index());
+        revere_trace(reason.index(), 0);
     }
     if reason == Reason::RestoreFailed {
         TC_ACT_SHOT
     } else {
         NEXT
     }
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn revere_trace_egress(reason: u32) -> u32 {
-    info!(&(), "egress: reason {}", reason);
-    0
 }
 
 /// What of an answer is needed after its pointers have become invalid.

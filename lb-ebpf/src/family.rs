@@ -12,7 +12,7 @@ use crate::settle::{
     revere_arrive4, revere_arrive6, revere_explain_arrive4, revere_explain_arrive6, revere_explain_settle4,
     revere_explain_settle6, revere_settle4, revere_settle6,
 };
-use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6};
+use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6, revere_taken4, revere_taken6};
 
 /// One of the two families.
 pub(crate) trait Family: Sized {
@@ -41,6 +41,8 @@ pub(crate) trait Family: Sized {
     fn arrive<M: Mode>(key: &Self::Key, kind: u32, wanted: u32, alternate: u32) -> u64;
     /// Whether the client's port reaches a backend through another VIP than the key's.
     fn conflict(key: &Self::Key, index: u32) -> bool;
+    /// Whether a flow holds a backend.
+    fn taken(key: &Self::Key, index: u32) -> bool;
     /// The VIP through which a client reaches a shared backend of this node, 0 if through none.
     fn among(client: Self::Addr, port: Be16, index: u32, flags: u8) -> u32;
     fn src(header: &Self::Header) -> Self::Addr;
@@ -137,6 +139,11 @@ impl Family for V4 {
     #[inline(always)]
     fn conflict(key: &FlowKey4, index: u32) -> bool {
         revere_conflict4(key.client.raw(), key.port.raw().into(), key.vip.into(), index) != 0
+    }
+
+    #[inline(always)]
+    fn taken(key: &FlowKey4, index: u32) -> bool {
+        revere_taken4(key.client.raw(), key.port.raw().into(), key.vip.into(), index) != 0
     }
 
     #[inline(always)]
@@ -274,6 +281,11 @@ impl Family for V6 {
     #[inline(always)]
     fn conflict(key: &FlowKey6, index: u32) -> bool {
         revere_conflict6(key, index) != 0
+    }
+
+    #[inline(always)]
+    fn taken(key: &FlowKey6, index: u32) -> bool {
+        revere_taken6(key, index) != 0
     }
 
     #[inline(always)]

@@ -22,6 +22,7 @@ const DATAGRAM_ROOMS: u32 = 65_536;
 const VIP_ROOMS: u32 = 4_096;
 const SOURCE_ROOMS: u32 = 16_384;
 const EVENT_BYTES: u32 = 1 << 20;
+const TRACE_BYTES: u32 = 1 << 16;
 
 #[map]
 pub(crate) static LAYOUT: Array<u32> = Array::with_max_entries(1, 0);
@@ -88,6 +89,19 @@ pub(crate) static DECISION: PerCpuArray<Decision> = PerCpuArray::with_max_entrie
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// While `node_flags::TRACE` is set: the reason of each packet and its interface, 0 at the way out.
+#[map]
+static TRACE: RingBuf = RingBuf::with_byte_size(TRACE_BYTES, 0);
+
+/// Tells how a packet ended.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_trace(reason: u32, interface: u32) -> u32 {
+    // Whoever traces sees that lines are missing by the counters.
+    let _ = TRACE.output::<[u32; 2]>([reason, interface], 0);
+    0
+}
 
 /// Counts an end.
 #[inline(always)]

@@ -60,29 +60,47 @@ fn conflict<F: Family>(client: F::Addr, port: Be16, own: u16, index: u32) -> boo
     let Some(ids) = (unsafe { BACKEND_VIPS.get(index) }) else {
         return false;
     };
-    let Some(owner) = Owner::at(index) else { return false };
-    let local = owner.is(backend_flags::LOCAL);
     for id in ids {
         if *id == 0 {
             break;
         }
-        if *id == own {
-            continue;
-        }
-        let key = F::key(client, port, *id);
-        let taken = |flow: Option<&'static mut FlowValue>| flow.is_some_and(|flow| occupies(flow, index, local));
-        if taken(F::flow(&key)) || taken(F::half(&key)) {
+        if *id != own && F::taken(&F::key(client, port, *id), index) {
             return true;
         }
     }
     false
 }
 
+/// Whether a flow holds the backend: 1 if so.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_taken4(client: u32, port: u32, vip: u32, index: u32) -> u32 {
+    let key = V4::key(Be32::from_raw(client), Be16::from_raw(port as u16), vip as u16);
+    taken::<V4>(&key, index).into()
+}
+
+/// The same for IPv6.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_taken6(key: *const FlowKey6, index: u32) -> u32 {
+    if key.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier lets nobody pass anything but a whole key.
+    taken::<V6>(unsafe { &*key }, index).into()
+}
+
+#[inline(always)]
+fn taken<F: Family>(key: &F::Key, index: u32) -> bool {
+    let Some(owner) = Owner::at(index) else { return false };
+    let local = owner.is(backend_flags::LOCAL);
+    track::of_backend::<F>(key, index).is_some_and(|flow| occupies(flow, local))
+}
+
 /// Where the backend is elsewhere its side of a close is not seen here: one side's has to do.
 #[inline(always)]
-fn occupies(flow: &FlowValue, index: u32, local: bool) -> bool {
-    flow.backend == index
-        && (flow.state < CLOSING || flow.state == FlowState::Datagram as u8 || (local && flow.state == CLOSING))
+fn occupies(flow: &FlowValue, local: bool) -> bool {
+    flow.state < CLOSING || flow.state == FlowState::Datagram as u8 || (local && flow.state == CLOSING)
 }
 
 /// The VIP through which a client reaches a shared backend of this node, and takes down that an answer went by. A flow

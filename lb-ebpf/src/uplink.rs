@@ -5,13 +5,12 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use aya_log_ebpf::info;
 use lb_common::{Decision, NodeConfig, Reason, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST, node_flags};
 
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, UDP};
-use crate::maps::{count, node, reason};
+use crate::maps::{count, node, reason, revere_trace};
 use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::NoPacket;
 use crate::{parse, tunnel, vip};
@@ -21,7 +20,7 @@ pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
     let reason = sort::<Live>(&ctx);
     count(reason);
     if node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
-        revere_trace_xdp(reason.index(), ctx.ingress_ifindex() as u32);
+        revere_trace(reason.index(), ctx.ingress_ifindex() as u32);
     }
     action(reason)
 }
@@ -39,13 +38,6 @@ pub(crate) fn revere_explain(ctx: XdpContext) -> u32 {
     let reason = sort::<Explain>(&ctx);
     note::<Explain>(|decision| decision.reason = reason.index());
     action(reason)
-}
-
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn revere_trace_xdp(reason: u32, interface: u32) -> u32 {
-    info!(&(), target: "xdp", "{} {}", reason, interface);
-    0
 }
 
 /// The numbers of the XDP reasons lie in the order of their verdicts.

@@ -8,9 +8,6 @@ use lb_common::{Be32, Ip, Reason, VipEntry, vip_flags};
 use super::call::{Call, Family};
 use crate::maps::{SOCKET_RATES, SOURCES4, SOURCES6, VIP_OPTIONS, node};
 
-const ADMITTED: u32 = 0;
-const LIMITED: u32 = 1;
-
 /// Whether this call may open a connection; if not, why.
 #[inline(always)]
 pub(crate) fn admit<F: Family>(call: &Call<'_, F>, vip: &VipEntry) -> Result<(), Reason> {
@@ -20,11 +17,29 @@ pub(crate) fn admit<F: Family>(call: &Call<'_, F>, vip: &VipEntry) -> Result<(),
     // The route, and with it the source, is chosen only after this hook: a socket that is bound to no address counts as
     // its node.
     let source = call.bound().or_else(|| node().map(|node| node.own)).unwrap_or_default();
+    match ask(vip.id, &source, false) {
+        Ok(()) => Ok(()),
+        Err(Reason::SourceRefused) => Err(Reason::SocketSourceRefused),
+        Err(_) => Err(Reason::SocketLimited),
+    }
+}
+
+const ADMITTED: u32 = 0;
+const RATE: u32 = 1;
+const NUMBER: u32 = 2;
+const SOURCE: u32 = 3;
+/// Set in the VIP's number by whoever only asks what would be.
+const EXPLAIN: u32 = 1 << 31;
+
+/// Whether a VIP takes a new connection from a source; if not, why (in the words of the uplink).
+#[inline(always)]
+pub(crate) fn ask(vip: u32, source: &Ip, explain: bool) -> Result<(), Reason> {
     let [a, b, c, d] = source.0.map(Be32::raw);
-    match revere_admit(vip.id, a, b, c, d) {
+    match revere_admit(if explain { vip | EXPLAIN } else { vip }, a, b, c, d) {
         ADMITTED => Ok(()),
-        LIMITED => Err(Reason::SocketLimited),
-        _ => Err(Reason::SocketSourceRefused),
+        RATE => Err(Reason::RateLimited),
+        NUMBER => Err(Reason::FlowLimit),
+        _ => Err(Reason::SourceRefused),
     }
 }
 
@@ -32,24 +47,26 @@ pub(crate) fn admit<F: Family>(call: &Call<'_, F>, vip: &VipEntry) -> Result<(),
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn revere_admit(vip: u32, a: u32, b: u32, c: u32, d: u32) -> u32 {
-    const REFUSED: u32 = 2;
+    let explain = vip & EXPLAIN != 0;
+    let vip = vip & !EXPLAIN;
     let Some(options) = VIP_OPTIONS.get(vip) else {
         return ADMITTED;
     };
     if options.sources != 0 && !allowed(vip, Ip([a, b, c, d].map(Be32::from_raw))) {
-        return REFUSED;
+        return SOURCE;
     }
     if options.max_flows != 0 && options.open >= options.max_flows {
-        return LIMITED;
+        return NUMBER;
     }
     if options.rate != 0
+        && !explain
         && let Some(bucket) = SOCKET_RATES.get_ptr_mut(vip)
     {
         // SAFETY: the map lives while the program runs. Two CPUs at once may take the same token; the rate is then off by
         // that one, which costs less than a lock in every call.
         let taken = unsafe { (*bucket).take(bpf_ktime_get_coarse_ns(), options.rate, options.burst) };
         if !taken {
-            return LIMITED;
+            return RATE;
         }
     }
     ADMITTED

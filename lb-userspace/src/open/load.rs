@@ -3,7 +3,7 @@
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::{BackendEntry, Be16, Be32, LAYOUT_VERSION, NodeConfig, TUNNEL_PORT, VipOptions, node_flags};
+use lb_common::{BackendEntry, Be16, Be32, LAYOUT_VERSION, NodeConfig, Reason, TUNNEL_PORT, VipOptions, node_flags};
 
 use crate::lb::Maps;
 use crate::open::{check, link};
@@ -183,13 +183,32 @@ fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
 
 /// What passes the programs' log lines on, or a warning why there is none.
 pub(crate) fn trace_drain(ebpf: &mut Ebpf, warnings: &mut Vec<String>) -> Option<Box<dyn FnMut() + Send>> {
-    match aya_log::EbpfLogger::init(ebpf) {
-        Ok(mut logger) => Some(Box::new(move || logger.flush())),
+    let ring = take::<aya::maps::RingBuf<MapData>>(ebpf, "TRACE");
+    match ring {
+        Ok(mut ring) => Some(Box::new(move || {
+            while let Some(line) = ring.next() {
+                trace_line(&line);
+            }
+        })),
         Err(error) => {
             warnings.push(format!("packets cannot be traced: {error}"));
             None
         }
     }
+}
+
+/// A reason and an interface, four bytes each.
+fn trace_line(line: &[u8]) {
+    let word = |at: usize| Some(u32::from_ne_bytes(line.get(at..at + 4)?.try_into().ok()?));
+    let (Some(number), Some(interface)) = (word(0), word(4)) else {
+        return;
+    };
+    let reason = Reason::ALL.iter().find(|reason| reason.index() == number);
+    tracing::info!(
+        reason = reason.map_or("?", |reason| reason.as_str()),
+        interface,
+        "packet"
+    );
 }
 
 impl Lb {
