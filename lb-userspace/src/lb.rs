@@ -18,6 +18,7 @@ use crate::Config;
 use crate::open::remove_filter;
 use crate::raw::SlotMemory;
 use crate::slots::{Ids, Indices, Ranges};
+use crate::sock_destroy::Worker;
 
 /// The load balancer's kernel side, held open. Dropping it leaves everything attached and forwarding.
 pub struct Lb {
@@ -28,6 +29,8 @@ pub struct Lb {
     /// Passes on what the programs logged; there only while tracing.
     pub(crate) drain: Option<Box<dyn FnMut() + Send>>,
     pub(crate) maps: Maps,
+    /// Ends sockets of backends that are gone.
+    pub(crate) sockets: Worker,
     pub(crate) book: Book,
     pub(crate) generation: Generation,
 }

@@ -13,6 +13,7 @@ mod plan;
 mod raw;
 mod run;
 mod slots;
+mod sock_destroy;
 mod sockets;
 mod stats;
 
@@ -27,5 +28,6 @@ pub use observe::{ObserveError, observe};
 pub use open::{Config, EgressHook, OpenError, Opened, XdpMode};
 pub use plan::{Op, Plan, plan, plan_touched};
 pub use run::{PacketRun, RunError};
+pub use sock_destroy::{DestroyError, DestroyReport, destroy, namespaces};
 pub use sockets::SocketsError;
 pub use stats::{BackendCounts, StatsError, VipCounts};

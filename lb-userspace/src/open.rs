@@ -10,8 +10,9 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use model::{Generation, Ipv4Net};
 
-use crate::Lb;
 use crate::lb::Book;
+use crate::sock_destroy::Worker;
+use crate::{DestroyError, Lb};
 
 mod attach;
 mod check;
@@ -215,6 +216,9 @@ pub enum OpenError {
     /// The slot array could not be mapped.
     #[error("could not map the slot array into memory: {0}")]
     Slots(io::Error),
+    /// Sockets of backends that are gone could not be ended.
+    #[error(transparent)]
+    Sockets(#[from] DestroyError),
     /// A program could not be attached.
     #[error("could not attach {hook}: {source}")]
     Attach {
@@ -241,7 +245,9 @@ impl Lb {
             .trace
             .then(|| load::trace_drain(&mut ebpf, &mut opened.warnings))
             .flatten();
+        let worker = Worker::start(config.bpffs.join("maps"))?;
         let mut lb = Self {
+            sockets: worker,
             hooks: attach::hooks(&config, &ebpf),
             book: Book::new(&config),
             generation: Generation::default(),

@@ -2,6 +2,7 @@
 
 mod connect;
 mod datagram;
+mod destroy;
 mod lab;
 mod limits;
 mod load;

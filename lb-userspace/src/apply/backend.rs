@@ -3,6 +3,7 @@
 use lb_common::{BackendEntry, BackendStats, Be16, Ip, Tag, backend_flags};
 
 use super::{ApplyError, absent_is_fine, map};
+use crate::sock_destroy::Doomed;
 use crate::{BackendKey, BackendState, Lb, VIPS_PER_BACKEND, clock};
 
 fn tag(key: &BackendKey) -> Tag {
@@ -28,7 +29,25 @@ pub(super) fn put(lb: &mut Lb, key: &BackendKey, state: &BackendState) -> Result
     if known && old.flags & backend_flags::SHARED != 0 && entry.flags & backend_flags::SHARED == 0 {
         absent_is_fine(lb.maps.backend_vips.remove(&index)).map_err(map("BACKEND_VIPS"))?;
     }
+    let closes = known && old.flags & backend_flags::OPEN != 0 && entry.flags & backend_flags::OPEN == 0;
+    if closes && entry.flags & backend_flags::RESET != 0 {
+        end_sockets(lb, key, index, entry.generation);
+    }
     put_tag(lb, key, index)
+}
+
+/// Local sockets to a backend that is gone learn it at once. What takes no more connections but lives keeps what it has,
+/// of TCP and of connected UDP, unless its VIP resets.
+fn end_sockets(lb: &Lb, backend: &BackendKey, index: u32, generation: u32) {
+    // When that cannot be read, there may be some.
+    let open = lb.maps.open_sockets.get(&index, 0).unwrap_or(1);
+    if open.cast_signed() > 0 {
+        lb.sockets.hand(Doomed {
+            backend: *backend,
+            index,
+            generation,
+        });
+    }
 }
 
 fn entry(
@@ -126,5 +145,6 @@ pub(super) fn remove(lb: &mut Lb, key: &BackendKey) -> Result<(), ApplyError> {
         absent_is_fine(lb.maps.backend_vips.remove(&index)).map_err(map("BACKEND_VIPS"))?;
     }
     lb.book.indices.free(key);
+    end_sockets(lb, key, index, entry.generation);
     Ok(())
 }

@@ -130,12 +130,16 @@ impl Lab {
         assert!(report.failed.is_empty(), "{report:?}");
     }
 
-    pub(crate) fn open_sockets(&self, addr: SocketAddr, protocol: Protocol) -> u64 {
-        let key = BackendKey {
+    pub(crate) fn key(&self, addr: SocketAddr, protocol: Protocol) -> BackendKey {
+        BackendKey {
             addr: addr.ip(),
             port: addr.port(),
             protocol,
-        };
+        }
+    }
+
+    pub(crate) fn open_sockets(&self, addr: SocketAddr, protocol: Protocol) -> u64 {
+        let key = self.key(addr, protocol);
         let open = self.lb.open_sockets(&key).expect("the map can be read");
         open.expect("a backend that is known")
     }

@@ -1,0 +1,180 @@
+//! Sockets whose backend is gone are ended at once, in every network namespace; others are left alone.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use lb_userspace::{Reason, destroy, namespaces};
+use model::Protocol;
+use nix::sched::{CloneFlags, unshare};
+
+use super::connect::listener;
+use super::lab::{Lab, Vip, ip, mapped, until, vip4, vip6};
+
+/// A thread in a network namespace of its own, wired to the lab's, whose sockets the lab's thread uses.
+struct Elsewhere {
+    work: Option<Sender<Box<dyn FnOnce() + Send>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Elsewhere {
+    fn start() -> Self {
+        let (work, todo) = channel::<Box<dyn FnOnce() + Send>>();
+        let (tell, told) = channel();
+        let thread = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
+            tell.send(nix::unistd::gettid()).expect("the test waits");
+            for work in todo {
+                work();
+            }
+        });
+        let id = told.recv().expect("a namespace");
+        ip("link add here type veth peer name there");
+        ip(&format!("link set there netns {id}"));
+        ip("addr add 10.99.0.1/24 dev here");
+        ip("link set here up");
+        let elsewhere = Self {
+            work: Some(work),
+            thread: Some(thread),
+        };
+        elsewhere.run(|| {
+            ip("link set there up");
+            ip("addr add 10.99.0.2/24 dev there");
+        });
+        elsewhere
+    }
+
+    fn run<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = channel();
+        let work = Box::new(move || tell.send(what()).expect("the test waits"));
+        self.work.as_ref().expect("it runs").send(work).expect("it runs");
+        told.recv().expect("done")
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether the kernel has ended the connection.
+fn is_over(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket");
+    match stream.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+            true
+        }
+        Ok(n) => panic!("nobody sent or closed anything: {n}"),
+    }
+}
+
+fn works(mut client: &TcpStream, listener: &TcpListener) {
+    client.set_nonblocking(false).expect("a socket");
+    let (mut server, _) = listener.accept().expect("the client");
+    client.write_all(b"x").expect("sent");
+    server.read_exact(&mut [0]).expect("received");
+}
+
+#[test]
+fn a_removed_backend_ends_its_sockets_in_every_namespace_and_no_others() {
+    let mut lab = Lab::new();
+    let elsewhere = Elsewhere::start();
+    let tcp = TcpListener::bind("10.99.0.1:0").expect("a port");
+    let at = tcp.local_addr().expect("bound");
+    let udp = UdpSocket::bind(at).expect("the same port");
+    let other = listener(vip6(), 1);
+    let vips = |backends: &[(SocketAddr, u16)]| {
+        [
+            Vip::new(vip4(), Protocol::Tcp, backends),
+            Vip::new(vip4(), Protocol::Udp, backends),
+            Vip::new(vip6(), Protocol::Tcp, &[(other.1, 1)]),
+        ]
+    };
+    lab.set(&vips(&[(at, 1)]));
+    // Another program on the same address and port, not through the VIP: first, to be accepted first.
+    let direct = TcpStream::connect(at).expect("direct");
+    works(&direct, &tcp);
+    let living = TcpStream::connect(vip6()).expect("the other VIP answers");
+    let connect = || TcpStream::connect(vip4()).expect("the VIP answers");
+    let wide = TcpStream::connect(mapped(vip4())).expect("the VIP answers");
+    let streams = [connect(), wide, elsewhere.run(connect)];
+    let (there, here) = (
+        elsewhere.run(|| UdpSocket::bind("0.0.0.0:0")),
+        UdpSocket::bind("[::]:0"),
+    );
+    let (there, here) = (there.expect("a port"), here.expect("a port"));
+    there.connect(vip4()).expect("connects");
+    here.connect(mapped(vip4())).expect("connects");
+    assert_eq!(lab.open_sockets(at, Protocol::Tcp), 3);
+    assert_eq!(lab.open_sockets(at, Protocol::Udp), 2);
+    lab.set(&vips(&[]));
+    for stream in &streams {
+        until("the end of a connection", || is_over(stream));
+    }
+    for socket in [&there, &here] {
+        socket.set_nonblocking(true).expect("a socket");
+        let mut bytes = [0];
+        until("the end of a socket", || match socket.recv(&mut bytes) {
+            Err(error) => error.kind() == ErrorKind::ConnectionAborted,
+            Ok(_) => false,
+        });
+        assert!(socket.peer_addr().is_err(), "it is free to connect anew");
+    }
+    assert!(!is_over(&direct), "who named the backend itself");
+    assert!(!is_over(&living), "who uses another backend");
+    works(&living, &other.0);
+    drop(udp);
+}
+
+#[test]
+fn draining_leaves_connections_alone_unless_the_vip_resets() {
+    let mut lab = Lab::new();
+    let (quiet, firm, marker) = (listener(vip4(), 1), listener(vip4(), 2), listener(vip6(), 1));
+    let second = SocketAddr::new(vip4().ip(), 7777);
+    let vips = |weight: u16, marked: &[(SocketAddr, u16)]| {
+        let mut resets = Vip::new(second, Protocol::Tcp, &[(firm.1, weight)]);
+        resets.options.reset = true;
+        let drains = Vip::new(vip4(), Protocol::Tcp, &[(quiet.1, weight)]);
+        [drains, resets, Vip::new(vip6(), Protocol::Tcp, marked)]
+    };
+    lab.set(&vips(1, &[(marker.1, 1)]));
+    let drained = TcpStream::connect(vip4()).expect("the VIP answers");
+    let reset = TcpStream::connect(second).expect("the VIP answers");
+    let last = TcpStream::connect(vip6()).expect("the VIP answers");
+    lab.set(&vips(0, &[(marker.1, 1)]));
+    until("the reset", || is_over(&reset));
+    // What is handed over later is done later: had the drained one been handed over, it would be done.
+    lab.set(&vips(0, &[]));
+    until("the end of the last", || is_over(&last));
+    assert!(!is_over(&drained));
+    works(&drained, &quiet.0);
+    assert_eq!(lab.count(Reason::SocketBalanced), 3);
+}
+
+#[test]
+fn a_report_tells_what_was_found_and_done() {
+    let mut lab = Lab::new();
+    let (_listener, at) = listener(vip4(), 1);
+    lab.set(&[Vip::new(vip4(), Protocol::Tcp, &[(at, 1)])]);
+    let streams: Vec<_> = (0..5).map(|_| TcpStream::connect(vip4()).expect("connects")).collect();
+    let direct = TcpStream::connect(at).expect("direct");
+    let all: Vec<u64> = lab.lb.sockets().map(|socket| socket.expect("read").0).collect();
+    assert_eq!(all.len(), 5);
+    let key = lab.key(at, Protocol::Tcp);
+    let spaces = namespaces().expect("/proc");
+    // Three of the five are asked for.
+    let report = destroy(&spaces, &[key], &all[..3].iter().copied().collect());
+    assert_eq!((report.destroyed, report.namespaces), (3, spaces.len()), "{report:?}");
+    assert!(report.failed.is_empty() && report.pointing == 6, "{report:?}");
+    assert_eq!(streams.iter().filter(|stream| is_over(stream)).count(), 3);
+    assert!(!is_over(&direct));
+    let nobody = destroy(&spaces, &[], &all.into_iter().collect());
+    assert_eq!((nobody.destroyed, nobody.pointing), (0, 0));
+}
