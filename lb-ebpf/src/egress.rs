@@ -23,7 +23,7 @@ const HEADERS: u32 = 74;
 
 #[classifier]
 pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
-    let reason = restore(&ctx);
+    let reason = restore(&ctx, backend_flags::LOCAL);
     count(reason);
     if reason != Reason::NotBalanced && node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
         revere_trace(reason.index(), 0);
@@ -50,8 +50,9 @@ pub(crate) struct Answer<F: Family> {
     pub(crate) flags: u8,
 }
 
+/// Turns an answer of a backend that has the flag `whose`: `LOCAL` on an uplink, `LIVE` where clients of this node are.
 #[inline(always)]
-fn restore(ctx: &TcContext) -> Reason {
+pub(crate) fn restore(ctx: &TcContext, whose: u8) -> Reason {
     // Headers may lie outside the linear part.
     let wanted = ctx.len().min(HEADERS);
     if Frame::len(ctx) < wanted as usize && ctx.pull_data(wanted).is_err() {
@@ -63,16 +64,16 @@ fn restore(ctx: &TcContext) -> Reason {
     // SAFETY: checked by `at`.
     let kind = unsafe { (*eth).kind };
     if kind == IPV4 {
-        four(ctx)
+        four(ctx, whose)
     } else if kind == IPV6 {
-        reason(revere_egress_six(ctx.skb.skb))
+        reason(revere_egress_six(ctx.skb.skb, whose.into()))
     } else {
         Reason::NotBalanced
     }
 }
 
 #[inline(always)]
-fn four(ctx: &TcContext) -> Reason {
+fn four(ctx: &TcContext, whose: u8) -> Reason {
     let Some(ip_at) = ctx.at::<Ipv4>(ETH_LEN) else {
         return Reason::NotBalanced;
     };
@@ -82,26 +83,26 @@ fn four(ctx: &TcContext) -> Reason {
         return Reason::NotBalanced;
     };
     match answer::<V4>(ctx, ip.src, ip.dst, ip.protocol, ETH_LEN + header_len) {
-        Some(answer) => turn::<V4>(ctx, &answer),
+        Some(answer) => turn::<V4>(ctx, &answer, whose),
         None => Reason::NotBalanced,
     }
 }
 
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn revere_egress_six(ctx: *mut __sk_buff) -> u32 {
-    six(&TcContext::new(ctx)).index()
+extern "C" fn revere_egress_six(ctx: *mut __sk_buff, whose: u32) -> u32 {
+    six(&TcContext::new(ctx), whose as u8).index()
 }
 
 #[inline(always)]
-fn six(ctx: &TcContext) -> Reason {
+fn six(ctx: &TcContext, whose: u8) -> Reason {
     let Some(ip_at) = ctx.at::<Ipv6>(ETH_LEN) else {
         return Reason::NotBalanced;
     };
     // SAFETY: checked by `at`.
     let ip = unsafe { &*ip_at };
     match answer::<V6>(ctx, ip.src, ip.dst, ip.next, ETH_LEN + size_of::<Ipv6>()) {
-        Some(answer) => turn::<V6>(ctx, &answer),
+        Some(answer) => turn::<V6>(ctx, &answer, whose),
         None => Reason::NotBalanced,
     }
 }
@@ -133,9 +134,9 @@ fn answer<F: Family>(ctx: &TcContext, from: F::Addr, to: F::Addr, protocol: u8, 
 }
 
 #[inline(always)]
-fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>) -> Reason {
+fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>, whose: u8) -> Reason {
     let tag = F::tag(answer.from, answer.source, answer.protocol);
-    let Some(id) = vip_of::<F>(answer, tag) else {
+    let Some(id) = vip_of::<F>(answer, tag, whose) else {
         return Reason::NotBalanced;
     };
     let Some(vip) = VIP_ENDPOINTS.get(id) else {
@@ -144,7 +145,9 @@ fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>) -> Reason {
     if rewrite::source::<F>(ctx, answer, F::narrow(&vip.addr), vip.port).is_err() {
         return Reason::RestoreFailed;
     }
-    if answer.flags & (SYN | ACK) == SYN | ACK
+    // What stays on the node or goes to a backend's node plainly is not wrapped.
+    if whose == backend_flags::LOCAL
+        && answer.flags & (SYN | ACK) == SYN | ACK
         && let Some(node) = node()
     {
         let most = lb_common::largest_segment(node.underlay_mtu, F::HEADERS);
@@ -155,8 +158,8 @@ fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>) -> Reason {
 
 /// The VIP through which the client reaches the backend.
 #[inline(always)]
-fn vip_of<F: Family>(answer: &Answer<F>, tag: Tag) -> Option<u32> {
-    let owner = Owner::of_tag(tag).filter(|owner| owner.is(backend_flags::LOCAL))?;
+fn vip_of<F: Family>(answer: &Answer<F>, tag: Tag, whose: u8) -> Option<u32> {
+    let owner = Owner::of_tag(tag).filter(|owner| owner.is(whose))?;
     if owner.is(backend_flags::SHARED) {
         let id = F::among(answer.to, answer.dest, owner.index, answer.flags);
         return (id != 0).then_some(id);

@@ -75,11 +75,13 @@ fn is_over(mut stream: &TcpStream) -> bool {
     }
 }
 
-fn works(mut client: &TcpStream, listener: &TcpListener) {
+/// Gives the server's end, which had better stay open.
+fn works(mut client: &TcpStream, listener: &TcpListener) -> TcpStream {
     client.set_nonblocking(false).expect("a socket");
     let (mut server, _) = listener.accept().expect("the client");
     client.write_all(b"x").expect("sent");
     server.read_exact(&mut [0]).expect("received");
+    server
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn a_removed_backend_ends_its_sockets_in_every_namespace_and_no_others() {
     lab.set(&vips(&[(at, 1)]));
     // Another program on the same address and port, not through the VIP: first, to be accepted first.
     let direct = TcpStream::connect(at).expect("direct");
-    works(&direct, &tcp);
+    let _served = works(&direct, &tcp);
     let living = TcpStream::connect(vip6()).expect("the other VIP answers");
     let connect = || TcpStream::connect(vip4()).expect("the VIP answers");
     let wide = TcpStream::connect(mapped(vip4())).expect("the VIP answers");
