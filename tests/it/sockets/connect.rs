@@ -10,13 +10,12 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, sendto, setsockopt, socket, sockopt,
 };
 
-use super::lab::{Lab, UNKNOWN, Vip, host, ip, mapped, vip4, vip6};
+use super::lab::{Lab, UNKNOWN, Vip, add_address, host, mapped, vip4, vip6};
 
 /// A listener at the VIP's first backend.
 pub(super) fn listener(vip: SocketAddr, n: u8) -> (TcpListener, SocketAddr) {
     let addr = host(vip, n);
-    let prefix = if addr.is_ipv4() { "32" } else { "128 nodad" };
-    ip(&format!("addr add {addr}/{prefix} dev lo"));
+    add_address(addr);
     let listener = TcpListener::bind((addr, 0)).expect("a free port");
     let at = listener.local_addr().expect("bound");
     (listener, at)

@@ -5,14 +5,13 @@ use std::net::{SocketAddr, UdpSocket};
 use lb_userspace::Reason;
 use model::Protocol;
 
-use super::lab::{Lab, Vip, host, ip, mapped, until, vip4, vip6};
+use super::lab::{Lab, Vip, add_address, host, mapped, until, vip4, vip6};
 
 /// Sockets of `n` backends, each on an address of its own.
 fn servers(vip: SocketAddr, n: u8) -> Vec<(UdpSocket, SocketAddr)> {
     let all = (1..=n).map(|n| {
         let addr = host(vip, n);
-        let prefix = if addr.is_ipv4() { "32" } else { "128 nodad" };
-        ip(&format!("addr add {addr}/{prefix} dev lo"));
+        add_address(addr);
         let server = UdpSocket::bind((addr, 0)).expect("a free port");
         server.set_nonblocking(true).expect("a socket");
         let at = server.local_addr().expect("bound");

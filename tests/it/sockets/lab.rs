@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -167,6 +167,21 @@ impl Drop for Lab {
 pub(crate) fn ip(args: &str) {
     let status = Command::new("ip").args(args.split_whitespace()).status();
     assert!(status.expect("iproute2 is installed").success(), "ip {args}");
+}
+
+/// Gives the loopback an address, and waits for its route: the kernel adds that of an IPv6 address a little later.
+pub(crate) fn add_address(addr: IpAddr) {
+    let prefix = if addr.is_ipv4() { "32" } else { "128 nodad" };
+    ip(&format!("addr add {addr}/{prefix} dev lo"));
+    let any: IpAddr = if addr.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    until("a route", || {
+        let probe = UdpSocket::bind((any, 0)).expect("a port");
+        probe.connect((addr, 9)).is_ok()
+    });
 }
 
 fn private_cgroup_mount(folder: &Path) {

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use super::connect::listener;
-use super::lab::{Lab, OWN, Vip, ip, vip4, vip6};
+use super::lab::{Lab, OWN, Vip, add_address, vip4, vip6};
 
 /// Connects from a given address.
 fn from(source: SocketAddr, to: SocketAddr) -> nix::Result<()> {
@@ -31,8 +31,8 @@ fn only_allowed_sources_connect_and_an_unbound_socket_counts_as_its_node() {
     let mut lab = Lab::new();
     let (_four, at4) = listener(vip4(), 1);
     let (_six, at6) = listener(vip6(), 1);
-    ip("addr add 10.9.1.1/32 dev lo");
-    ip("addr add fd09:1::1/128 dev lo nodad");
+    add_address("10.9.1.1".parse().expect("an address"));
+    add_address("fd09:1::1".parse().expect("an address"));
     let allow = |ranges: &[&str]| ranges.iter().map(|range| range.parse().expect("a range")).collect();
     let mut four = Vip::new(vip4(), Protocol::Tcp, &[(at4, 1)]);
     four.options.allow = allow(&["10.9.1.0/24"]);
