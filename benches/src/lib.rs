@@ -7,3 +7,4 @@ mod harness;
 mod node;
 pub mod packets;
 pub mod path;
+pub mod sockets;

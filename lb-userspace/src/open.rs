@@ -54,6 +54,9 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Interfaces that packets from outside come in by.
     pub uplinks: Vec<String>,
+    /// Interfaces with clients of this node that the socket hooks do not reach: names, or the beginning of names and a
+    /// `*`. Needs tcx (Linux 6.6). Those that come later are found by the next look.
+    pub local_interfaces: Vec<String>,
     /// The cgroup (v2) directory whose processes get the socket hooks; made if missing.
     pub cgroup: PathBuf,
     /// Addresses of named VIPs.
@@ -99,6 +102,7 @@ impl Config {
         Self {
             bpffs,
             uplinks,
+            local_interfaces: Vec::new(),
             cgroup,
             vip_net,
             mode: XdpMode::Auto,
@@ -238,6 +242,7 @@ impl Lb {
         check::bpffs(&config.bpffs)?;
         check::uplinks(&config.uplinks, &mut opened.warnings)?;
         check::cgroup(&config.cgroup)?;
+        check::local(&config.local_interfaces, &mut opened.warnings);
         check::layout(&config.bpffs)?;
         let mut ebpf = load::object(&config)?;
         let (maps, config) = load::maps(&mut ebpf, config)?;
@@ -258,7 +263,13 @@ impl Lb {
         };
         lb.write_node_config()?;
         let missing: BTreeSet<String> = unattached(&lb);
-        for hook in lb.hooks.clone() {
+        let hooks: Vec<String> = lb
+            .hooks
+            .iter()
+            .cloned()
+            .chain(attach::local_hooks(&lb.config))
+            .collect();
+        for hook in hooks {
             if missing.contains(&hook) {
                 attach_one(&mut lb, &hook)?;
                 opened.attached.push(hook);

@@ -359,6 +359,7 @@ fn open_lb(settings: &Settings, uplink: String, status: &Arc<Status>) -> Result<
     };
     let mut config = lb_userspace::Config::new(node.bpffs.clone(), uplinks, cgroup, settings.vip_net);
     config.trace = node.trace_packets;
+    config.local_interfaces.clone_from(&node.local_interfaces);
     config.mode = match node.xdp {
         XdpMode::Auto => lb_userspace::XdpMode::Auto,
         XdpMode::Native => lb_userspace::XdpMode::Native,

@@ -3,6 +3,8 @@
 mod connect;
 mod datagram;
 mod destroy;
+mod elsewhere;
 mod lab;
 mod limits;
 mod load;
+mod local;

@@ -11,7 +11,7 @@ use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier, Xdp};
 
 use crate::open::check::{ifindex, kernel_has};
-use crate::open::clsact;
+use crate::open::{clsact, link};
 use crate::{Config, EgressHook, Lb, OpenError, XdpMode, raw};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +34,10 @@ const SOCKET_HOOKS: [&str; 9] = [
 enum Place<'a> {
     Xdp(&'a str),
     Egress(&'a str),
+    /// The host's side of an interface with clients of this node: what they send.
+    LocalIn(&'a str),
+    /// What they get.
+    LocalOut(&'a str),
     Cgroup,
 }
 
@@ -42,6 +46,10 @@ fn place(hook: &str) -> Place<'_> {
         Place::Xdp(uplink)
     } else if let Some(uplink) = hook.strip_prefix("egress-") {
         Place::Egress(uplink)
+    } else if let Some(interface) = hook.strip_prefix("local-in-") {
+        Place::LocalIn(interface)
+    } else if let Some(interface) = hook.strip_prefix("local-out-") {
+        Place::LocalOut(interface)
     } else {
         Place::Cgroup
     }
@@ -51,6 +59,8 @@ fn program_name(hook: &str) -> String {
     match place(hook) {
         Place::Xdp(_) => "revere_xdp".to_owned(),
         Place::Egress(_) => "revere_egress".to_owned(),
+        Place::LocalIn(_) => "revere_local_in".to_owned(),
+        Place::LocalOut(_) => "revere_local_out".to_owned(),
         Place::Cgroup => format!("revere_{hook}"),
     }
 }
@@ -66,6 +76,52 @@ pub(crate) fn hooks(config: &Config, ebpf: &Ebpf) -> Vec<String> {
     egress.chain(xdp).chain(sockets.map(str::to_owned)).collect()
 }
 
+/// Hooks on the interfaces that now match the configuration: they come and go with containers and virtual machines.
+/// Pins of links whose interface is gone are removed on the way.
+pub(crate) fn local_hooks(config: &Config) -> Vec<String> {
+    if config.local_interfaces.is_empty() || !kernel_has(6, 6) {
+        return Vec::new();
+    }
+    remove_dead_pins(&config.bpffs.join("links"));
+    let interfaces = match link::names() {
+        Ok(names) => names,
+        Err(error) => {
+            tracing::warn!("could not list the interfaces of this node: {error}");
+            return Vec::new();
+        }
+    };
+    let wanted = interfaces.iter().filter(|name| {
+        let matches = |pattern: &String| matches_name(pattern, name);
+        config.local_interfaces.iter().any(matches) && !config.uplinks.contains(name)
+    });
+    // The way back first.
+    wanted
+        .flat_map(|name| [format!("local-out-{name}"), format!("local-in-{name}")])
+        .collect()
+}
+
+/// A name, or the beginning of names and a `*`.
+fn matches_name(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    }
+}
+
+fn remove_dead_pins(links: &Path) {
+    for entry in std::fs::read_dir(links).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let local = entry.file_name().to_string_lossy().starts_with("local-");
+        let target = raw::obj_get(&path).and_then(|link| raw::link_target(link.as_fd()));
+        if local
+            && target.is_ok_and(|target| target & 0xffff_ffff == 0)
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!("could not remove {}: {error}", path.display());
+        }
+    }
+}
+
 fn pin(config: &Config, hook: &str) -> PathBuf {
     // A bpffs refuses names with a dot, which VLAN interfaces have.
     config.bpffs.join("links").join(hook.replace('.', "_"))
@@ -74,7 +130,7 @@ fn pin(config: &Config, hook: &str) -> PathBuf {
 /// Hooks that are not attached, or whose interface is gone or another one by now.
 pub(crate) fn unattached(lb: &Lb) -> BTreeSet<String> {
     let config = &lb.config;
-    let hooks = lb.hooks.iter().cloned();
+    let hooks = lb.hooks.iter().cloned().chain(local_hooks(config));
     hooks
         .filter(|hook| match filtered(config, hook) {
             Some(uplink) => !clsact::is_attached(uplink),
@@ -104,7 +160,7 @@ fn live_link(config: &Config, hook: &str) -> Option<OwnedFd> {
     let target = raw::link_target(link.as_fd()).ok()?;
     let expected = match place(hook) {
         // The interface's index is the low half of the word; the attach type follows it.
-        Place::Xdp(uplink) | Place::Egress(uplink) => {
+        Place::Xdp(uplink) | Place::Egress(uplink) | Place::LocalIn(uplink) | Place::LocalOut(uplink) => {
             return (target & 0xffff_ffff == u64::from(ifindex(uplink)?)).then_some(link);
         }
         Place::Cgroup => cgroup_id(config)?,
@@ -171,7 +227,8 @@ pub(crate) fn attach_one(lb: &mut Lb, hook: &str) -> Result<(), OpenError> {
     remove_pin(&pin).map_err(&failed)?;
     let link = match place(hook) {
         Place::Xdp(uplink) => attach_xdp(program, uplink, config.mode),
-        Place::Egress(uplink) => attach_tcx(program, uplink),
+        Place::Egress(uplink) | Place::LocalOut(uplink) => attach_tcx(program, uplink, TcAttachType::Egress),
+        Place::LocalIn(uplink) => attach_tcx(program, uplink, TcAttachType::Ingress),
         Place::Cgroup => attach_cgroup(program, &config),
     };
     link.map_err(&failed)?.pin(&pin).map_err(|error| failed(error.into()))?;
@@ -206,10 +263,10 @@ fn attach_xdp(program: &mut Program, uplink: &str, mode: XdpMode) -> Result<FdLi
     Ok(program.take_link(id)?.try_into()?)
 }
 
-fn attach_tcx(program: &mut Program, uplink: &str) -> Result<FdLink, Cause> {
+fn attach_tcx(program: &mut Program, uplink: &str, way: TcAttachType) -> Result<FdLink, Cause> {
     let program: &mut SchedClassifier = program.try_into()?;
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(uplink, TcAttachType::Egress, options)?;
+    let id = program.attach_with_options(uplink, way, options)?;
     Ok(program.take_link(id)?.try_into()?)
 }
 

@@ -134,6 +134,16 @@ fn is_on(path: &Path, magic: u64) -> io::Result<bool> {
     Ok(u64::try_from(found).is_ok_and(|found| found == magic))
 }
 
+/// Says that clients which only packets tell of cannot be served where the kernel has no tcx.
+pub(crate) fn local(interfaces: &[String], warnings: &mut Vec<String>) {
+    if !interfaces.is_empty() && !kernel_has(6, 6) {
+        warnings.push(format!(
+            "clients on {} reach no VIP: that needs tcx, which came with Linux 6.6",
+            interfaces.join(", ")
+        ));
+    }
+}
+
 /// Checks that the uplinks are there, lets the programs forward on them, and warns of a veth that would lose packets.
 pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<(), OpenError> {
     for name in names {

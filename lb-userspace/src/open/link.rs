@@ -4,7 +4,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -37,6 +37,41 @@ pub(crate) fn facts(name: &str) -> io::Result<LinkFacts> {
     socket.send(&bytes, 0)?;
     let (answer, _) = socket.recv_from_full()?;
     read(&answer)
+}
+
+/// Names of all interfaces of this network namespace.
+pub(crate) fn names() -> io::Result<Vec<String>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut names = Vec::new();
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|error| io::Error::other(format!("the kernel's list of links makes no sense: {error}")))?;
+            let len = usize::try_from(message.header.length).unwrap_or(0).next_multiple_of(4);
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                    names.extend(link.attributes.into_iter().find_map(|attribute| match attribute {
+                        LinkAttribute::IfName(name) => Some(name),
+                        _ => None,
+                    }));
+                }
+                NetlinkPayload::Done(_) => return Ok(names),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+            rest = rest.get(len.max(1)..).unwrap_or_default();
+        }
+    }
 }
 
 fn read(answer: &[u8]) -> io::Result<LinkFacts> {

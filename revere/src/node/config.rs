@@ -41,6 +41,9 @@ pub struct Config {
     pub attributes: BTreeMap<String, String>,
     /// Interfaces that packets from outside come in by; by default the one that bears `ip`.
     pub uplinks: Vec<String>,
+    /// Interfaces with clients that the socket hooks do not reach, such as virtual machines: names, or the beginning of
+    /// names and a `*`.
+    pub local_interfaces: Vec<String>,
     /// Directory of the pinned maps and links.
     pub bpffs: PathBuf,
     /// Name of the node's cgroup in each hierarchy.
@@ -147,6 +150,7 @@ impl Default for Config {
             ports: vec!["31000-32000".to_owned()],
             attributes: BTreeMap::new(),
             uplinks: Vec::new(),
+            local_interfaces: Vec::new(),
             bpffs: PathBuf::from("/sys/fs/bpf/revere"),
             cgroup: "revere".to_owned(),
             hook_cgroup: PathBuf::new(),

@@ -1,11 +1,16 @@
 //! UDP through a VIP, connected and not.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use lb_userspace::Reason;
 use model::Protocol;
 
 use super::lab::{Lab, Vip, add_address, host, mapped, until, vip4, vip6};
+
+/// When a datagram counts as dropped.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Sockets of `n` backends, each on an address of its own.
 fn servers(vip: SocketAddr, n: u8) -> Vec<(UdpSocket, SocketAddr)> {
@@ -29,28 +34,49 @@ fn any(vip: SocketAddr) -> UdpSocket {
     UdpSocket::bind(any).expect("a port")
 }
 
-/// Which server gets the datagram; it is answered.
-fn answer(servers: &[(UdpSocket, SocketAddr)]) -> usize {
+/// Sends until a server gets it and its answer comes back; which server, and who the client sees answer. The kernel may
+/// drop any datagram when other tests fill its queues, so each has a number and is sent again.
+pub(super) fn exchange<'a>(
+    client: &UdpSocket,
+    servers: impl Iterator<Item = &'a UdpSocket> + Clone,
+    send: impl Fn(&[u8]),
+) -> (usize, SocketAddr) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_ne_bytes();
+    client.set_nonblocking(true).expect("a socket");
     let mut bytes = [0; 16];
-    let mut one = None;
-    until("a datagram", || {
-        one = servers.iter().enumerate().find_map(|(i, (server, _))| {
-            let (len, from) = server.recv_from(&mut bytes).ok()?;
-            server.send_to(&bytes[..len], from).expect("answered");
-            Some(i)
-        });
-        one.is_some()
+    let mut last = None;
+    let mut done = None;
+    let mut sender = None;
+    until("an answer", || {
+        if last.is_none_or(|last: Instant| last.elapsed() > AGAIN) {
+            send(&number);
+            last = Some(Instant::now());
+        }
+        for (i, server) in servers.clone().enumerate() {
+            if let Ok((len, from)) = server.recv_from(&mut bytes)
+                && bytes[..len] == number
+            {
+                server.send_to(&number, from).expect("answered");
+                done = Some(i);
+            }
+        }
+        if let Ok((len, from)) = client.recv_from(&mut bytes)
+            && bytes[..len] == number
+        {
+            sender = Some(from);
+        }
+        sender.is_some()
     });
-    one.expect("just found")
+    (done.expect("a server answered"), sender.expect("just set"))
 }
 
-/// Sends to the VIP, lets the server answer, and looks at the answer's sender.
+/// Sends to the VIP and looks at the answer's sender.
 fn ask(client: &UdpSocket, vip: SocketAddr, servers: &[(UdpSocket, SocketAddr)]) -> usize {
-    client.send_to(b"ping", vip).expect("sent");
-    let one = answer(servers);
-    let mut bytes = [0; 16];
-    let (len, from) = client.recv_from(&mut bytes).expect("received");
-    assert_eq!((&bytes[..len], from), (b"ping".as_slice(), vip));
+    let (one, from) = exchange(client, servers.iter().map(|(server, _)| server), |bytes| {
+        client.send_to(bytes, vip).expect("sent");
+    });
+    assert_eq!(from, vip);
     one
 }
 
@@ -110,10 +136,12 @@ fn a_connected_socket_sees_the_vip_and_forgets_it_with_the_next_connect() {
         for wanted in [vip, mapped(vip)] {
             let client = any(wanted);
             client.connect(wanted).expect("connects");
-            client.send(b"ping").expect("sent");
-            answer(&servers);
-            let mut bytes = [0; 16];
-            assert_eq!(client.recv_from(&mut bytes).expect("received"), (4, wanted));
+            let talk = || {
+                let all = servers.iter().map(|(server, _)| server);
+                let send = |bytes: &[u8]| drop(client.send(bytes).expect("sent"));
+                exchange(&client, all, send).1
+            };
+            assert_eq!(talk(), wanted);
             assert_eq!(client.peer_addr().expect("connected"), wanted);
             assert_eq!(lab.open_sockets(at, Protocol::Udp), 1);
             client.connect(wanted).expect("connects again");
@@ -122,9 +150,7 @@ fn a_connected_socket_sees_the_vip_and_forgets_it_with_the_next_connect() {
             client.connect(direct).expect("connects past the VIP");
             assert_eq!(client.peer_addr().expect("connected"), direct);
             assert_eq!(lab.open_sockets(at, Protocol::Udp), 0);
-            client.send(b"ping").expect("sent");
-            answer(&servers);
-            assert_eq!(client.recv_from(&mut bytes).expect("received"), (4, direct));
+            assert_eq!(talk(), direct);
         }
     }
 }

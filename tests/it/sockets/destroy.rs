@@ -2,65 +2,13 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 
 use lb_userspace::{Reason, destroy, namespaces};
 use model::Protocol;
-use nix::sched::{CloneFlags, unshare};
 
 use super::connect::listener;
-use super::lab::{Lab, Vip, ip, mapped, until, vip4, vip6};
-
-/// A thread in a network namespace of its own, wired to the lab's, whose sockets the lab's thread uses.
-struct Elsewhere {
-    work: Option<Sender<Box<dyn FnOnce() + Send>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Elsewhere {
-    fn start() -> Self {
-        let (work, todo) = channel::<Box<dyn FnOnce() + Send>>();
-        let (tell, told) = channel();
-        let thread = std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
-            tell.send(nix::unistd::gettid()).expect("the test waits");
-            for work in todo {
-                work();
-            }
-        });
-        let id = told.recv().expect("a namespace");
-        ip("link add here type veth peer name there");
-        ip(&format!("link set there netns {id}"));
-        ip("addr add 10.99.0.1/24 dev here");
-        ip("link set here up");
-        let elsewhere = Self {
-            work: Some(work),
-            thread: Some(thread),
-        };
-        elsewhere.run(|| {
-            ip("link set there up");
-            ip("addr add 10.99.0.2/24 dev there");
-        });
-        elsewhere
-    }
-
-    fn run<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = channel();
-        let work = Box::new(move || tell.send(what()).expect("the test waits"));
-        self.work.as_ref().expect("it runs").send(work).expect("it runs");
-        told.recv().expect("done")
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        drop(self.work.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
+use super::elsewhere::Elsewhere;
+use super::lab::{Lab, Vip, mapped, until, vip4, vip6};
 
 /// Whether the kernel has ended the connection.
 fn is_over(mut stream: &TcpStream) -> bool {
@@ -87,7 +35,7 @@ fn works(mut client: &TcpStream, listener: &TcpListener) -> TcpStream {
 #[test]
 fn a_removed_backend_ends_its_sockets_in_every_namespace_and_no_others() {
     let mut lab = Lab::new();
-    let elsewhere = Elsewhere::start();
+    let elsewhere = Elsewhere::start("here");
     let tcp = TcpListener::bind("10.99.0.1:0").expect("a port");
     let at = tcp.local_addr().expect("bound");
     let udp = UdpSocket::bind(at).expect("the same port");

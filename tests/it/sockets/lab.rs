@@ -130,6 +130,17 @@ impl Lab {
         assert!(report.failed.is_empty(), "{report:?}");
     }
 
+    /// Directory of the pins.
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.folder.path().join("bpf")
+    }
+
+    /// Where a thread writes its number to be out of the hooks' reach.
+    pub(crate) fn outside(&self) -> PathBuf {
+        let group = own_group(self.folder.path());
+        group.parent().expect("below another").join("cgroup.threads")
+    }
+
     pub(crate) fn key(&self, addr: SocketAddr, protocol: Protocol) -> BackendKey {
         BackendKey {
             addr: addr.ip(),
