@@ -27,6 +27,12 @@ impl Checksum {
         Self(self.0 + (!old.raw()) as u64 + new.raw() as u64)
     }
 
+    /// Both changes.
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// Adds a 16-bit word to a sum that is made from nothing.
     #[inline(always)]
     pub const fn add16(self, word: u16) -> Self {

@@ -148,6 +148,6 @@ pub(crate) fn adopt<M: Mode, F: Family>(key: &F::Key, kind: Kind, owner: &Owner,
 }
 
 #[inline(always)]
-fn of_table(table: TableRange, hash: u32) -> Option<Owner> {
+pub(crate) fn of_table(table: TableRange, hash: u32) -> Option<Owner> {
     table.slot(hash).and_then(Owner::of_slot)
 }

@@ -1,11 +1,13 @@
 //! What differs between IPv4 and IPv6, so that the rest is written once.
 #![allow(unsafe_code, reason = "map lookups, and packet memory that the parser checked")]
 
+use aya_ebpf::bindings::xdp_md;
 use lb_common::{
     Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag, VipEntry,
 };
 
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
+use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
 use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
 use crate::mode::Mode;
 use crate::settle::{
@@ -21,6 +23,8 @@ pub(crate) trait Family: Sized {
     type Key;
     const ETHER: Be16;
     const NUMBER: u8;
+    /// Its ICMP.
+    const ICMP: u8;
     /// Bytes of an IP and a TCP header without options.
     const HEADERS: u16;
 
@@ -39,6 +43,10 @@ pub(crate) trait Family: Sized {
     fn settle<M: Mode>(entry: &VipEntry, key: &Self::Key, kind: u32) -> u64;
     /// See `settle`.
     fn arrive<M: Mode>(key: &Self::Key, kind: u32, wanted: u32, alternate: u32) -> u64;
+    /// See `icmp`.
+    fn error(ctx: *mut xdp_md, how: u64) -> u32;
+    /// See `icmp`.
+    fn error_inside(ctx: *mut xdp_md, how: u64) -> u32;
     /// Whether the client's port reaches a backend through another VIP than the key's.
     fn conflict(key: &Self::Key, index: u32) -> bool;
     /// Whether a flow holds a backend.
@@ -66,6 +74,7 @@ impl Family for V4 {
     type Key = FlowKey4;
     const ETHER: Be16 = IPV4;
     const NUMBER: u8 = 4;
+    const ICMP: u8 = ICMP4;
     const HEADERS: u16 = 40;
 
     #[inline(always)]
@@ -134,6 +143,16 @@ impl Family for V4 {
         } else {
             revere_arrive4(key, kind, wanted, alternate)
         }
+    }
+
+    #[inline(always)]
+    fn error(ctx: *mut xdp_md, how: u64) -> u32 {
+        revere_error4(ctx, how)
+    }
+
+    #[inline(always)]
+    fn error_inside(ctx: *mut xdp_md, how: u64) -> u32 {
+        revere_error_inside4(ctx, how)
     }
 
     #[inline(always)]
@@ -207,6 +226,7 @@ impl Family for V6 {
     type Key = FlowKey6;
     const ETHER: Be16 = IPV6;
     const NUMBER: u8 = 6;
+    const ICMP: u8 = ICMP6;
     const HEADERS: u16 = 60;
 
     #[inline(always)]
@@ -276,6 +296,16 @@ impl Family for V6 {
         } else {
             revere_arrive6(key, kind, wanted, alternate)
         }
+    }
+
+    #[inline(always)]
+    fn error(ctx: *mut xdp_md, how: u64) -> u32 {
+        revere_error6(ctx, how)
+    }
+
+    #[inline(always)]
+    fn error_inside(ctx: *mut xdp_md, how: u64) -> u32 {
+        revere_error_inside6(ctx, how)
     }
 
     #[inline(always)]

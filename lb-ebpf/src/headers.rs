@@ -114,3 +114,13 @@ pub(crate) struct Vxlan {
     pub(crate) flags: Be32,
     pub(crate) vni: Be32,
 }
+
+/// ICMP and ICMPv6: what stands before what an error quotes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Icmp {
+    pub(crate) kind: u8,
+    pub(crate) code: u8,
+    pub(crate) checksum: Be16,
+    pub(crate) rest: Be32,
+}

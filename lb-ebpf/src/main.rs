@@ -16,6 +16,8 @@ mod frame;
 #[cfg(target_arch = "bpf")]
 mod headers;
 #[cfg(target_arch = "bpf")]
+mod icmp;
+#[cfg(target_arch = "bpf")]
 mod local;
 #[cfg(target_arch = "bpf")]
 mod maps;

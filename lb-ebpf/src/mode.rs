@@ -12,6 +12,8 @@ use crate::uplink::{revere_six, revere_six_explain};
 pub(crate) trait Mode {
     /// Write down decisions; make no entries and no counts.
     const EXPLAIN: bool;
+    /// The same for `icmp`.
+    const HOW: u64 = if Self::EXPLAIN { crate::icmp::EXPLAIN } else { 0 };
 
     /// The way of IPv6: the number of a reason.
     fn six(ctx: *mut xdp_md) -> u32;

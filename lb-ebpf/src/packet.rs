@@ -147,7 +147,7 @@ impl<F: Family> Packet<F> {
 
 /// No checksum stays none; a sum of zero is written as all ones, for zero means none.
 #[inline(always)]
-fn udp_sum(old: Be16, new: Be16) -> Be16 {
+pub(crate) fn udp_sum(old: Be16, new: Be16) -> Be16 {
     if old.raw() == 0 {
         old
     } else if new.raw() == 0 {

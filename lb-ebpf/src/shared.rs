@@ -94,13 +94,16 @@ pub(crate) extern "C" fn revere_taken6(key: *const FlowKey6, index: u32) -> u32 
 fn taken<F: Family>(key: &F::Key, index: u32) -> bool {
     let Some(owner) = Owner::at(index) else { return false };
     let local = owner.is(backend_flags::LOCAL);
-    track::of_backend::<F>(key, index).is_some_and(|flow| occupies(flow, local))
+    // A flow that is over may have a half-open successor.
+    let held = |flow: Option<&'static mut FlowValue>| flow.is_some_and(|flow| occupies(flow, index, local));
+    held(F::flow(key)) || held(F::half(key))
 }
 
 /// Where the backend is elsewhere its side of a close is not seen here: one side's has to do.
 #[inline(always)]
-fn occupies(flow: &FlowValue, local: bool) -> bool {
-    flow.state < CLOSING || flow.state == FlowState::Datagram as u8 || (local && flow.state == CLOSING)
+fn occupies(flow: &FlowValue, index: u32, local: bool) -> bool {
+    flow.backend == index
+        && (flow.state < CLOSING || flow.state == FlowState::Datagram as u8 || (local && flow.state == CLOSING))
 }
 
 /// The VIP through which a client reaches a shared backend of this node, and takes down that an answer went by. A flow

@@ -10,10 +10,14 @@ use lb_common::{Decision, NodeConfig, Reason, XDP_DROP_FIRST, XDP_REDIRECT_FIRST
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, UDP};
+use crate::icmp::{ICMP4, ICMP6};
 use crate::maps::{count, node, reason, revere_trace};
 use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::NoPacket;
 use crate::{parse, tunnel, vip};
+
+/// Returned instead of a reason's number by the way of IPv6.
+const IS_ICMP: u32 = u32::MAX;
 
 #[xdp]
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
@@ -65,7 +69,12 @@ fn sort<M: Mode>(ctx: &XdpContext) -> Reason {
     if kind == IPV4 {
         four::<M>(ctx)
     } else if kind == IPV6 {
-        reason(M::six(ctx.ctx))
+        let ended = M::six(ctx.ctx);
+        if ended == IS_ICMP {
+            // From here, for the stacks of all callers together are small.
+            return reason(V6::error(ctx.ctx, M::HOW));
+        }
+        reason(ended)
     } else {
         Reason::NotIp
     }
@@ -92,6 +101,9 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
     if header.protocol == UDP && ip.dst == V4::narrow(&node.own) && tunnel::is_ours(ctx, node) {
         return reason(M::receive(ctx.ctx));
     }
+    if header.protocol == ICMP4 {
+        return reason(V4::error(ctx.ctx, M::HOW));
+    }
     balance::<M, V4>(ctx, node, &header)
 }
 
@@ -99,34 +111,37 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn revere_six(ctx: *mut xdp_md) -> u32 {
-    six::<Live>(&XdpContext::new(ctx)).index()
+    six::<Live>(&XdpContext::new(ctx)).map_or(IS_ICMP, Reason::index)
 }
 
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn revere_six_explain(ctx: *mut xdp_md) -> u32 {
-    six::<Explain>(&XdpContext::new(ctx)).index()
+    six::<Explain>(&XdpContext::new(ctx)).map_or(IS_ICMP, Reason::index)
 }
 
 #[inline(always)]
-fn six<M: Mode>(ctx: &XdpContext) -> Reason {
+fn six<M: Mode>(ctx: &XdpContext) -> Option<Reason> {
     let header = match parse::ipv6(ctx, ETH_LEN) {
         Ok(header) => header,
-        Err(reason) => return reason,
+        Err(reason) => return Some(reason),
     };
     let Some(node) = node() else {
-        return Reason::NotConfigured;
+        return Some(Reason::NotConfigured);
     };
     // SAFETY: checked by the parser.
     let ip = unsafe { &*header.ip };
     if parse::is_fragment(header.protocol) {
-        return if V6::in_range(node, ip.dst) {
+        return Some(if V6::in_range(node, ip.dst) {
             Reason::Fragment
         } else {
             Reason::NotVip
-        };
+        });
     }
-    balance::<M, V6>(ctx, node, &header)
+    if header.protocol == ICMP6 {
+        return None;
+    }
+    Some(balance::<M, V6>(ctx, node, &header))
 }
 
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 mod frame;
 mod fuzz;
+mod golden;
 mod hooks;
 mod lab;
 mod sizes;

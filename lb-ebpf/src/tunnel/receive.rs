@@ -10,13 +10,13 @@ use crate::choose::NOBODY;
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, IPV6};
-use crate::maps::{Owner, PEERS};
+use crate::maps::{Owner, PEERS, reason};
 use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::{Packet, slot_hash};
 use crate::tunnel::send::{Wrap, send};
 use crate::tunnel::{INNER_IP, Outer};
 use crate::vip::{past, tag};
-use crate::{parse, settle};
+use crate::{icmp, parse, settle};
 
 #[inline(never)]
 #[unsafe(no_mangle)]
@@ -76,6 +76,9 @@ fn six<M: Mode>(ctx: &XdpContext, names: &Eth) -> Reason {
 
 #[inline(always)]
 fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Header<F::Header>) -> Reason {
+    if header.protocol == F::ICMP {
+        return error::<M, F>(ctx, names);
+    }
     let Ok(packet) = header.packet::<F>(ctx, INNER_IP) else {
         return Reason::TunnelMalformed;
     };
@@ -112,6 +115,17 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
         return deliver::<M, F>(ctx, &packet, here.backend);
     }
     second_chance::<M, F>(ctx, &packet, &entry, &owner)
+}
+
+/// An ICMP error about a flow of a backend of this node.
+#[inline(always)]
+fn error<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth) -> Reason {
+    let [a, b, c, d, e, f] = names.src;
+    let mut how = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    if M::EXPLAIN {
+        how |= icmp::EXPLAIN;
+    }
+    reason(F::error_inside(ctx.ctx, how))
 }
 
 /// Gives the inner packet to a backend of this node.
@@ -174,7 +188,7 @@ fn second_chance<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry
 
 /// Takes the outer headers away.
 #[inline(always)]
-fn strip(ctx: &XdpContext) -> bool {
+pub(crate) fn strip(ctx: &XdpContext) -> bool {
     // SAFETY: the context is this run's own.
     unsafe { bpf_xdp_adjust_head(ctx.ctx, ENCAP_LEN as i32) == 0 }
 }

@@ -3,8 +3,8 @@
 //! `REVERE_FUZZ_SEED` and `REVERE_FUZZ_COUNT` choose other packets and more; `cargo xtask fuzz-packets` does so.
 
 mod chance;
-mod grammar;
-mod kernel;
+pub(in crate::packets) mod grammar;
+pub(in crate::packets) mod kernel;
 mod world;
 
 use chance::Chance;

@@ -10,7 +10,7 @@ use crate::packets::lab::{OWN, PEER, STRANGER};
 
 /// Which program gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(in crate::packets) enum Way {
     /// From the fabric.
     In,
     /// To the fabric.

@@ -18,12 +18,12 @@ use crate::packets::lab::{Folder, config, enter};
 /// Rooms for flows: more than a world has, so that nothing is thrown out.
 const ROOMS: u32 = 65_536;
 
-pub(super) struct Kernel {
-    lb: Lb,
-    pub(super) uplink: u32,
+pub(in crate::packets) struct Kernel {
+    pub(in crate::packets) lb: Lb,
+    pub(in crate::packets) uplink: u32,
     /// The uplink's own link address.
-    pub(super) mac: [u8; 6],
-    folder: Folder,
+    pub(in crate::packets) mac: [u8; 6],
+    pub(in crate::packets) folder: Folder,
     node: Array<MapData, NodeConfig>,
     vips4: HashMap<MapData, Endpoint4, VipEntry>,
     vips6: HashMap<MapData, Endpoint, VipEntry>,
@@ -38,12 +38,12 @@ pub(super) struct Kernel {
     counters: PerCpuArray<MapData, u64>,
     counts: BTreeMap<Reason, u64>,
     /// Runs so far.
-    pub(super) runs: u64,
+    pub(in crate::packets) runs: u64,
     /// The reason of the last one.
-    pub(super) last: Option<Reason>,
+    pub(in crate::packets) last: Option<Reason>,
 }
 
-fn open<T: TryFrom<Map>>(folder: &Folder, name: &str) -> T {
+pub(in crate::packets) fn open<T: TryFrom<Map>>(folder: &Folder, name: &str) -> T {
     let pin: PathBuf = folder.path().join("bpf/maps").join(name);
     let data = MapData::from_pin(&pin).unwrap_or_else(|error| panic!("{name}: {error}"));
     let map = Map::from_map_data(data).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -58,7 +58,7 @@ fn empty<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) {
 }
 
 /// The verdict of a reason, as the hook of that way says it.
-pub(super) fn action(way: Way, reason: Reason) -> u32 {
+pub(in crate::packets) fn action(way: Way, reason: Reason) -> u32 {
     match (way, reason.index()) {
         (Way::Out, _) if reason == Reason::RestoreFailed => 2,
         // "Go on with the next program" is -1.
@@ -71,7 +71,7 @@ pub(super) fn action(way: Way, reason: Reason) -> u32 {
 }
 
 impl Kernel {
-    pub(super) fn new() -> Self {
+    pub(in crate::packets) fn new() -> Self {
         let folder = enter();
         let mut config = config(folder.path());
         (config.flows, config.flows6, config.half, config.half6) = (ROOMS, ROOMS, ROOMS, ROOMS);
@@ -114,7 +114,7 @@ impl Kernel {
     }
 
     /// Makes the maps say exactly this, and forgets all flows.
-    pub(super) fn load(&mut self, tables: &Tables) {
+    pub(in crate::packets) fn load(&mut self, tables: &Tables) {
         assert!(self.folder.path().exists());
         let done = "a map takes its own type";
         self.node.set(0, tables.node, 0).expect(done);
@@ -158,7 +158,7 @@ impl Kernel {
         self.counts = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason))).collect();
     }
 
-    pub(super) fn set_backend(&mut self, tables: &Tables, index: usize) {
+    pub(in crate::packets) fn set_backend(&mut self, tables: &Tables, index: usize) {
         let entry = tables.backends[index];
         self.backends
             .set(u32::try_from(index).expect("small"), entry, 0)
@@ -166,7 +166,7 @@ impl Kernel {
     }
 
     /// Runs the program of one way; `None` for frames of which the kernel makes no packet.
-    pub(super) fn run(&mut self, way: Way, frame: &[u8]) -> Option<PacketRun> {
+    pub(in crate::packets) fn run(&mut self, way: Way, frame: &[u8]) -> Option<PacketRun> {
         let run = match way {
             Way::In => self.lb.run_xdp(frame, self.uplink, 1),
             Way::Out => self.lb.run_egress(frame),
@@ -186,7 +186,7 @@ impl Kernel {
     }
 
     /// Whether the last run counted this reason, once.
-    pub(super) fn counted(&mut self, reason: Reason) -> Result<(), Vec<(Reason, u64)>> {
+    pub(in crate::packets) fn counted(&mut self, reason: Reason) -> Result<(), Vec<(Reason, u64)>> {
         let wanted = self.counts.get(&reason).copied().unwrap_or_default() + 1;
         if self.read(reason) == wanted {
             self.counts.insert(reason, wanted);
@@ -200,7 +200,7 @@ impl Kernel {
     }
 
     /// All counters are what the model counted.
-    pub(super) fn same_counts(&self) {
+    pub(in crate::packets) fn same_counts(&self) {
         for reason in Reason::ALL {
             let wanted = self.counts.get(reason).copied().unwrap_or_default();
             assert_eq!(
@@ -212,7 +212,7 @@ impl Kernel {
     }
 
     /// A flow as the kernel has it, its time left out.
-    pub(super) fn flow(&self, store: Store, key: &Key) -> Option<FlowValue> {
+    pub(in crate::packets) fn flow(&self, store: Store, key: &Key) -> Option<FlowValue> {
         let at = usize::from(store == Store::Half);
         let found = if key.family == 4 {
             self.flows4[at].get(&key4(key), 0)
@@ -223,7 +223,7 @@ impl Kernel {
     }
 
     /// Not one flow more than the model has.
-    pub(super) fn same_flows(&self, flows: &Flows, told: &str) {
+    pub(in crate::packets) fn same_flows(&self, flows: &Flows, told: &str) {
         for (at, wanted) in [&flows.flows, &flows.half].into_iter().enumerate() {
             let four = self.flows4[at]
                 .keys()

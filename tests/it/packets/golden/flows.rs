@@ -1,0 +1,194 @@
+//! Flows over time: opening, closing, ports used again, backends that go, limits.
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, MapData};
+use lb_common::{FlowState, Reason, TableRange, VipOptions, backend_flags, vip_flags};
+use tests::pathmodel::Store;
+
+use super::build::{ACK, FIN, Frame, Peer, RST, SYN, TCP, UDP, at};
+use super::node::{Node, ip};
+use crate::packets::fuzz::kernel::open;
+
+const LOCAL: u8 = backend_flags::LOCAL;
+
+fn client() -> Peer {
+    at("192.0.2.9", 40_000)
+}
+
+fn vip() -> Peer {
+    at("198.18.2.3", 80)
+}
+
+fn backends() -> [Peer; 2] {
+    [at("10.0.0.5", 8080), at("10.0.0.6", 8080)]
+}
+
+/// The state of the one flow, in one of the tables.
+fn state(node: &Node, store: Store) -> Option<u8> {
+    let key = tests::pathmodel::Key {
+        family: 4,
+        client: ip(client().0),
+        port: lb_common::Be16::new(client().1),
+        vip: 1,
+    };
+    node.kernel.flow(store, &key).map(|flow| flow.state)
+}
+
+fn two_backends(protocol: u8) -> Node {
+    let mut node = Node::new();
+    let [first, second] = backends();
+    node.backend(first, protocol, LOCAL);
+    node.backend(second, protocol, LOCAL);
+    node.vip(vip(), protocol, &[0], &[]);
+    node.tables.backends[1].vip = 1;
+    node.load();
+    node
+}
+
+/// The table now says the second backend; flows are kept.
+fn turn(node: &mut Node) {
+    let offset = node.entry(vip(), TCP).table.offset();
+    node.tables.slots[usize::try_from(offset).expect("small")] = 1;
+    let mut slots: Array<MapData, lb_common::SlotPair> = open(&node.kernel.folder, "SLOTS");
+    slots.set(offset / 2, lb_common::SlotPair([1, 1]), 0).expect("a slot");
+}
+
+#[test]
+fn a_connection_opens_closes_and_its_ports_are_used_again_elsewhere() {
+    let mut node = two_backends(TCP);
+    let [first, second] = backends();
+    let enter = |node: &mut Node, flags: u8, backend: Peer| {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), backend, flags).build());
+    };
+    let leave = |node: &mut Node, flags: u8, backend: Peer| {
+        let run = node.leaves(&Frame::tcp(backend, client(), flags).build(), Reason::Restored);
+        assert_eq!(run.frame, Frame::tcp(vip(), client(), flags).build());
+    };
+    enter(&mut node, SYN, first);
+    assert_eq!(state(&node, Store::Half), Some(FlowState::Opening as u8));
+    assert_eq!(
+        state(&node, Store::Flows),
+        None,
+        "a SYN alone takes no room among flows"
+    );
+    leave(&mut node, SYN | ACK, first);
+    turn(&mut node);
+    enter(&mut node, SYN, first);
+    enter(&mut node, ACK, first);
+    assert_eq!(state(&node, Store::Half), None);
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Established as u8));
+    enter(&mut node, SYN, first);
+    enter(&mut node, FIN | ACK, first);
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Closing as u8));
+    leave(&mut node, FIN | ACK, first);
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Closed as u8));
+    enter(&mut node, ACK, first);
+    enter(&mut node, SYN, second);
+    leave(&mut node, SYN | ACK, second);
+    leave(&mut node, ACK, first);
+    enter(&mut node, ACK, second);
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Established as u8));
+    enter(&mut node, RST, second);
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Closed as u8));
+}
+
+#[test]
+fn datagrams_of_one_packet_leave_the_flow_table_alone() {
+    let mut node = two_backends(UDP);
+    let [first, _] = backends();
+    for store in [Store::Half, Store::Flows, Store::Flows] {
+        let run = node.enters(&Frame::udp(client(), vip()).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::udp(client(), first).build());
+        assert_eq!(state(&node, store), Some(FlowState::Datagram as u8));
+    }
+    assert_eq!(state(&node, Store::Half), None);
+}
+
+#[test]
+fn flows_of_a_backend_that_is_gone_choose_anew() {
+    for protocol in [TCP, UDP] {
+        let mut node = two_backends(protocol);
+        let [first, second] = backends();
+        let frame = |to| Frame {
+            protocol,
+            ..Frame::tcp(client(), to, if protocol == TCP { ACK } else { 0 })
+        };
+        for _ in 0..2 {
+            let run = node.enters(&frame(vip()).build(), Reason::LocalBackend);
+            assert_eq!(run.frame, frame(first).build());
+        }
+        node.tables.backends[0].generation += 1;
+        let tables = node.tables.clone();
+        node.kernel.set_backend(&tables, 0);
+        let mut slots: Array<MapData, lb_common::SlotPair> = open(&node.kernel.folder, "SLOTS");
+        slots.set(0, lb_common::SlotPair([1, 1]), 0).expect("a slot");
+        let run = node.enters(&frame(vip()).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, frame(second).build());
+    }
+}
+
+#[test]
+fn a_dead_backends_own_address_takes_late_openings_only() {
+    let mut node = Node::new();
+    let [dead, living] = backends();
+    node.backend(living, TCP, LOCAL);
+    node.vip(dead, TCP, &[0], &[]);
+    node.entry(dead, TCP).flags = vip_flags::OBITUARY;
+    node.load();
+    let run = node.enters(&Frame::tcp(client(), dead, SYN).build(), Reason::LocalBackend);
+    assert_eq!(run.frame, Frame::tcp(client(), living, SYN).build());
+    let late = Frame::tcp((client().0, 40_001), dead, ACK).build();
+    assert_eq!(node.enters(&late, Reason::LatePacket).frame, late);
+}
+
+#[test]
+fn limits_hold_new_flows_and_let_known_ones_through() {
+    let mut node = two_backends(TCP);
+    node.entry(vip(), TCP).flags = vip_flags::LIMITED;
+    node.load();
+    let mut options: Array<MapData, VipOptions> = open(&node.kernel.folder, "VIP_OPTIONS");
+    let mut set = |change: fn(&mut VipOptions)| {
+        let mut wanted = VipOptions::default();
+        change(&mut wanted);
+        options.set(1, wanted, 0).expect("options");
+    };
+    let syn = |port: u16| Frame::tcp((client().0, port), vip(), SYN).build();
+    set(|options| (options.rate, options.burst) = (1, 2));
+    node.enters(&syn(1001), Reason::LocalBackend);
+    node.enters(&syn(1002), Reason::LocalBackend);
+    node.enters(&syn(1003), Reason::RateLimited);
+    node.enters(&syn(1002), Reason::LocalBackend);
+    node.enters(
+        &Frame::tcp((client().0, 1001), vip(), ACK).build(),
+        Reason::LocalBackend,
+    );
+    set(|options| (options.max_flows, options.open) = (5, 5));
+    node.enters(&syn(1004), Reason::FlowLimit);
+    set(|options| options.sources = 1);
+    node.enters(&syn(1005), Reason::SourceRefused);
+    let mut sources: LpmTrie<MapData, [u32; 2], u8> = open(&node.kernel.folder, "SOURCES4");
+    let network = u32::from_ne_bytes([192, 0, 2, 0]);
+    sources.insert(&Key::new(32 + 24, [1, network]), 1, 0).expect("a range");
+    node.enters(&syn(1005), Reason::LocalBackend);
+    let elsewhere = Frame::tcp(at("192.0.3.9", 1005), vip(), SYN).build();
+    node.enters(&elsewhere, Reason::SourceRefused);
+}
+
+#[test]
+fn a_vip_without_backends_drops_and_explaining_leaves_nothing() {
+    let mut node = two_backends(TCP);
+    let uplink = node.kernel.uplink;
+    let syn = Frame::tcp(client(), vip(), SYN).build();
+    let (run, decision) = node.kernel.lb.explain(&syn, uplink).expect("explains");
+    assert_eq!(run.frame, Frame::tcp(client(), backends()[0], SYN).build());
+    assert_eq!(
+        (decision.reason, decision.vip, decision.backend, decision.generation),
+        (Reason::LocalBackend.index(), 1, 0, 7)
+    );
+    assert_eq!((state(&node, Store::Half), state(&node, Store::Flows)), (None, None));
+    node.kernel.same_counts();
+    node.entry(vip(), TCP).table = TableRange::default();
+    node.load();
+    assert_eq!(node.enters(&syn, Reason::NoBackend).action, 1);
+}
