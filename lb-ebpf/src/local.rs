@@ -6,10 +6,9 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use lb_common::{NodeConfig, Reason, VipEntry, backend_flags};
+use lb_common::{Reason, VipEntry, backend_flags};
 
 use crate::choose;
-use crate::connect::admit;
 use crate::egress;
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
@@ -17,7 +16,7 @@ use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, Ipv4, Ipv6};
 use crate::maps::{Owner, count, node, reason};
 use crate::mode::Live;
 use crate::packet::Packet;
-use crate::{stats, track};
+use crate::{settle, stats};
 
 mod rewrite;
 
@@ -123,14 +122,14 @@ fn give<F: Family>(ctx: &TcContext, packet: &Packet<F>, l4: usize) -> Reason {
     let Some(node) = node() else {
         return Reason::LocalOther;
     };
-    let Some(vip) = F::vip(packet.server(), packet.dest, packet.protocol).copied() else {
+    let Some(vip) = F::vip(packet.server(), packet.kind.dest, packet.kind.protocol).copied() else {
         return if F::in_range(node, packet.server()) {
             Reason::LocalRefused
         } else {
             Reason::LocalOther
         };
     };
-    let Some(owner) = owner::<F>(node, packet, &vip) else {
+    let Some(owner) = owner::<F>(packet, &vip) else {
         return Reason::LocalRefused;
     };
     stats::given::<Live>(owner.index, packet.len);
@@ -138,9 +137,9 @@ fn give<F: Family>(ctx: &TcContext, packet: &Packet<F>, l4: usize) -> Reason {
     let backend = owner.backend;
     let wanted = rewrite::Destination {
         l4,
-        protocol: packet.protocol,
+        protocol: packet.kind.protocol,
         addr: packet.server(),
-        port: packet.dest,
+        port: packet.kind.dest,
     };
     let reason = match rewrite::destination::<F>(ctx, &wanted, F::narrow(&backend.addr), backend.port) {
         Ok(()) => Reason::LocalBalanced,
@@ -152,18 +151,12 @@ fn give<F: Family>(ctx: &TcContext, packet: &Packet<F>, l4: usize) -> Reason {
 
 /// The backend of the packet's flow. Its way back passes here whatever node the backend is on, so every flow is known.
 #[inline(always)]
-fn owner<F: Family>(node: &NodeConfig, packet: &Packet<F>, vip: &VipEntry) -> Option<Owner> {
+fn owner<F: Family>(packet: &Packet<F>, vip: &VipEntry) -> Option<Owner> {
     let key = F::key(packet.client(), packet.source, vip.id as u16);
-    if let Some(owner) = track::known::<Live, F>(packet, &key) {
-        return Some(owner);
-    }
-    let opens = packet.is_syn() || !packet.is_tcp();
-    if opens && !admit::admits(vip, &F::widen(packet.client())) {
-        return None;
-    }
-    let choice = choose::choose::<Live, F>(node, packet, vip, &key).ok()?;
-    if !opens && !choice.owner.is(backend_flags::LOCAL) {
-        choose::adopt::<Live, F>(packet, &key, &choice.owner, 0);
+    let choice = settle::owner::<Live, F>(vip, &key, packet.kind).ok()?;
+    let opens = packet.kind.is_syn() || !packet.kind.is_tcp();
+    if !opens && !choice.owner.is(backend_flags::LOCAL) && F::flow(&key).is_none() {
+        choose::adopt::<Live, F>(&key, packet.kind, &choice.owner, 0);
     }
     Some(choice.owner)
 }

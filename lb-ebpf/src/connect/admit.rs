@@ -43,13 +43,6 @@ pub(crate) fn ask(vip: u32, source: &Ip, explain: bool) -> Result<(), Reason> {
     }
 }
 
-/// The same for a packet of a client whose address is known.
-#[inline(always)]
-pub(crate) fn admits(vip: &VipEntry, source: &Ip) -> bool {
-    let [a, b, c, d] = source.0.map(Be32::raw);
-    vip.flags & vip_flags::LIMITED == 0 || revere_admit(vip.id, a, b, c, d) == ADMITTED
-}
-
 /// A function for itself, of numbers only: the verifier walks it once per program instead of once per way from it.
 #[inline(never)]
 #[unsafe(no_mangle)]
