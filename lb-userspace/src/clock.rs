@@ -1,7 +1,7 @@
 //! The clock that the programs read too.
 
 /// Seconds of `CLOCK_MONOTONIC`.
-pub(crate) fn seconds() -> u64 {
+pub fn seconds() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or_default()
 }

@@ -1,9 +1,12 @@
 //! What the load balancer should hold: a pure function of the snapshot and of which node asks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use model::{Generation, NodeView, Protocol, Service, ServiceOptions, Snapshot, VipAddress};
+
+use crate::MAX_MEMBERS;
 
 /// Names a backend: the same address and port behind two VIPs is one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +17,13 @@ pub struct BackendKey {
     pub port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
+}
+
+impl fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = SocketAddr::new(self.addr, self.port);
+        write!(f, "{at}/{}", self.protocol)
+    }
 }
 
 /// VIPs of one backend that answers are told apart by; a backend behind more of them serves the first in order.
@@ -124,6 +134,17 @@ pub struct Desired {
     pub backends: BTreeMap<BackendKey, BackendState>,
     /// The other nodes, whose tunnel packets are taken.
     pub peers: BTreeSet<Ipv4Addr>,
+    refused: BTreeMap<VipAddress, usize>,
+}
+
+/// A VIP that is left out, whole: its backends would take the room of everybody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("VIP {vip} is left out: it has {backends} backends, and {MAX_MEMBERS} are the most one VIP may have")]
+pub struct Refusal {
+    /// The VIP.
+    pub vip: VipAddress,
+    /// How many backends it has.
+    pub backends: usize,
 }
 
 /// The parts of a [`Desired`] that may differ from what it was before.
@@ -143,7 +164,7 @@ pub fn desired(snapshot: &Snapshot, view: &NodeView) -> Desired {
         ..Desired::default()
     };
     for (address, service) in snapshot.services.iter() {
-        out.put(*address, DesiredVip::of(service, view));
+        out.change(*address, Some(service), view);
     }
     out.peers = peers(snapshot, view);
     out
@@ -157,8 +178,15 @@ fn peers(snapshot: &Snapshot, view: &NodeView) -> BTreeSet<Ipv4Addr> {
 impl Desired {
     /// Replaces (`None`: forgets) one VIP. The cost is that of the VIP's own backends, whatever else there is.
     pub fn change(&mut self, address: VipAddress, service: Option<&Service>, view: &NodeView) -> Touched {
-        let next = service.map(|service| DesiredVip::of(service, view));
         let mut touched = Touched::default();
+        let next = service.map(|service| DesiredVip::of(service, view));
+        let too_many = next
+            .as_ref()
+            .map(|next| next.members.len())
+            .filter(|many| *many > MAX_MEMBERS);
+        self.refused.remove(&address);
+        self.refused.extend(too_many.map(|many| (address, many)));
+        let next = next.filter(|_| too_many.is_none());
         if self.vips.get(&address) == next.as_ref() {
             return touched;
         }
@@ -181,6 +209,14 @@ impl Desired {
             self.put(address, next);
         }
         touched
+    }
+
+    /// What is left out.
+    pub fn refused(&self) -> impl Iterator<Item = Refusal> {
+        self.refused.iter().map(|(vip, backends)| Refusal {
+            vip: *vip,
+            backends: *backends,
+        })
     }
 
     fn put(&mut self, address: VipAddress, vip: DesiredVip) {

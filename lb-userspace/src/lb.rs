@@ -164,6 +164,11 @@ impl Lb {
         self.generation
     }
 
+    /// Names of hooks that are not attached (any more), or whose interface is gone or another one by now.
+    pub fn unattached(&self) -> BTreeSet<String> {
+        crate::open::unattached(self)
+    }
+
     /// Passes traced packets on to the `log` crate; call it often while `Config::trace` is on.
     pub fn drain_trace(&mut self) {
         if let Some(drain) = &mut self.drain {

@@ -4,6 +4,7 @@ mod actual;
 mod apply;
 mod clock;
 mod desired;
+mod explain;
 mod fill;
 mod flows;
 mod lb;
@@ -19,7 +20,9 @@ mod stats;
 
 pub use actual::Actual;
 pub use apply::{ApplyError, Report, apply};
-pub use desired::{BackendKey, BackendState, Desired, DesiredVip, Member, Touched, VIPS_PER_BACKEND, desired};
+pub use clock::seconds as monotonic_seconds;
+pub use desired::{BackendKey, BackendState, Desired, DesiredVip, Member, Refusal, Touched, VIPS_PER_BACKEND, desired};
+pub use explain::{Explanation, state as flow_state};
 pub use fill::{MAX_MEMBERS, fill_table, table_size};
 pub use flows::{Flow, FlowTables, FlowsError, Sweep};
 pub use lb::{CountersError, DetachError, Lb, ProgramStats};

@@ -21,6 +21,7 @@ mod link;
 mod load;
 
 pub(crate) use attach::{attach_one, unattached};
+pub(crate) use check::ifindex;
 pub(crate) use clsact::remove as remove_filter;
 
 /// Which kind of XDP to use.

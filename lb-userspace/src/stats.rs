@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use aya::maps::MapError;
-use lb_common::{BackendStats, VipEntry, VipStats};
+use lb_common::{BackendStats, VipEntry, VipStats, vip_flags};
 use model::VipAddress;
 
+use crate::open::ifindex;
 use crate::{BackendKey, Lb};
 
 /// Counts could not be read.
@@ -54,6 +55,17 @@ impl Lb {
     /// The backend with that index.
     pub fn backend_of(&self, index: u32) -> Option<BackendKey> {
         self.book.indices.owner(index)
+    }
+
+    /// Whether some VIP limits its open flows, so that somebody has to count them often.
+    pub fn counts_flows(&self) -> bool {
+        let mut all = self.book.vips.values();
+        all.any(|record| record.entry.flags & vip_flags::LIMITED != 0)
+    }
+
+    /// The index of the first uplink that is there.
+    pub fn uplink_index(&self) -> Option<u32> {
+        self.config.uplinks.iter().find_map(|name| ifindex(name))
     }
 
     /// Counts of one VIP; `None` when it is not in the maps.

@@ -3,6 +3,7 @@
 pub mod app;
 mod client;
 pub mod list;
+pub mod node;
 mod table;
 
 pub use client::ClientError;
@@ -45,6 +46,12 @@ pub enum Command {
     /// Virtual addresses.
     #[command(subcommand)]
     Vip(VipCommand),
+    /// Tell what would become of a connection to a virtual address, decision by decision.
+    Explain(node::ExplainArgs),
+    /// List the flows that a node's load balancer knows.
+    Flows(node::NodeClientArgs),
+    /// Watch the virtual addresses of a node.
+    Top(node::TopArgs),
     /// The cluster at a glance.
     Status(ClientArgs),
     /// Write a master's task stream into a file.
@@ -246,6 +253,14 @@ pub enum AppCommand {
 pub enum VipCommand {
     /// List virtual addresses and their backends.
     List(ClientArgs),
+    /// Show what one has seen on a node, backend by backend.
+    Show {
+        /// A name or an address, with or without port.
+        name: String,
+        /// Connection.
+        #[command(flatten)]
+        client: node::NodeClientArgs,
+    },
 }
 
 /// How to reach the master and how to answer.

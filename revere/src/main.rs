@@ -51,6 +51,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => run_both(&args).await?,
         Command::App(command) => cli::app::run(command).await?,
         Command::Vip(VipCommand::List(client)) => cli::list::vips(&client).await?,
+        Command::Vip(VipCommand::Show { name, client }) => cli::node::vip(&name, &client).await?,
+        Command::Explain(args) => cli::node::explain(&args).await?,
+        Command::Flows(client) => cli::node::flows(&client).await?,
+        Command::Top(args) => cli::node::top(&args).await?,
         Command::Status(client) => cli::list::status(&client).await?,
         Command::Record(args) => run_record(&args).await?,
         Command::Replay(args) => {

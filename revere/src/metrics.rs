@@ -51,6 +51,10 @@ pub struct Metrics {
     pub generation: Gauge,
     /// Generation each plane has reached.
     pub plane_generation: Family<Plane, Gauge>,
+    /// Flows that the last sweep left.
+    pub flows: Gauge,
+    /// Flows taken out of the flow tables, by why.
+    pub flows_swept: Family<Kind, Counter>,
     /// Operations of a plane that failed.
     pub plane_failures: Family<Plane, Counter>,
     /// Operations that undid what somebody else had changed.
@@ -90,11 +94,7 @@ impl Metrics {
         let mut metrics = Self::default();
         let mut registry = Registry::with_prefix("revere_node");
         let r = &mut registry;
-        r.register(
-            "packets",
-            "Packets and socket calls by hook and reason",
-            metrics.packets.clone(),
-        );
+        register_packets(r, &metrics);
         register_names(r, &metrics);
         r.register("tasks", "Tasks on this node by state", metrics.tasks.clone());
         r.register(
@@ -184,6 +184,20 @@ pub fn copy(counter: &Counter, value: u64) {
 /// A number for a gauge.
 pub fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn register_packets(r: &mut Registry, metrics: &Metrics) {
+    r.register(
+        "packets",
+        "Packets and socket calls by hook and reason",
+        metrics.packets.clone(),
+    );
+    r.register("flows", "Flows in the flow tables", metrics.flows.clone());
+    r.register(
+        "flows_swept",
+        "Flows taken out of the flow tables",
+        metrics.flows_swept.clone(),
+    );
 }
 
 fn register_names(r: &mut Registry, metrics: &Metrics) {

@@ -221,6 +221,11 @@ fn start_parts(
     if let Some(lb) = opened.lb.clone().filter(|_| settings.config.trace_packets) {
         parts.add("packet trace", trace(lb));
     }
+    if let Some(lb) = &opened.lb {
+        parts.add("load balancer's care", planes::tend::tend(Arc::clone(lb)));
+        let status = Arc::clone(status);
+        parts.add("flow tables", planes::tend::sweep(Arc::clone(lb), status));
+    }
     let planes = NodePlanes::new(opened.overlay, opened.lb, opened.names, Arc::clone(status));
     parts.add(
         "reconciliation",

@@ -1,5 +1,7 @@
 //! One VIP: its number, its table, what it asks of new flows, and then its entry, by which packets find all that.
 
+use std::collections::BTreeMap;
+
 use aya::maps::lpm_trie::Key;
 use aya::maps::{MapError, PerCpuValues};
 use lb_common::{Be16, Endpoint, Endpoint4, Ip, RateBucket, TableRange, VipEntry, VipOptions, VipStats, vip_flags};
@@ -178,6 +180,29 @@ pub(super) fn remove(lb: &mut Lb, address: &VipAddress) -> Result<(), ApplyError
 }
 
 impl Lb {
+    /// Tells the programs how many flows are open, by number of the VIP, where that is limited.
+    pub fn set_open(&mut self, open: &BTreeMap<u16, u32>) -> Result<(), ApplyError> {
+        let limited = self
+            .book
+            .vips
+            .values()
+            .filter(|record| record.entry.flags & vip_flags::LIMITED != 0);
+        let ids: Vec<u32> = limited.map(|record| record.entry.id).collect();
+        for id in ids {
+            let mut options = self.maps.vip_options.get(&id, 0).map_err(map("VIP_OPTIONS"))?;
+            let now = u16::try_from(id)
+                .ok()
+                .and_then(|id| open.get(&id))
+                .copied()
+                .unwrap_or_default();
+            if options.max_flows > 0 && options.open != now {
+                options.open = now;
+                self.maps.vip_options.set(id, options, 0).map_err(map("VIP_OPTIONS"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Empties `previous` tables whose time is over by `now` (seconds of the monotonic clock). Costs nothing when there
     /// are none.
     pub fn expire(&mut self, now: u64) -> Result<(), ApplyError> {

@@ -21,6 +21,7 @@ use crate::metrics::{CONTENT_TYPE, Kind, Packet, copy, whole};
 
 mod changes;
 pub(super) mod dcos_net;
+mod lb;
 pub(super) mod mesos_dns;
 #[cfg(test)]
 mod shapes;
@@ -63,6 +64,32 @@ const TOLD: &[Route<View>] = &[
         ),
         handler: MethodRouter::new,
     },
+    Route {
+        path: "/revere/v1/explain/{vip}",
+        about: "What would become of a connection to NAME:PORT (from=ADDRESS[:PORT], proto=tcp|udp), decision by decision",
+        answer: Answer::Json(
+            r#"{"vip": "11.0.0.1:80/tcp", "lines": ["end: local_backend"], "reason": "local_backend"}"#,
+        ),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/revere/v1/vips/{name}",
+        about: "What a VIP has seen on this node, backend by backend",
+        answer: Answer::Json(r#"[{"vip": "11.0.0.1:80/tcp", "packets": 0, "backends": []}]"#),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/revere/v1/flows",
+        about: "Flows in this node's tables, and whether these are all",
+        answer: Answer::Json(r#"{"all": 0, "complete": true, "flows": []}"#),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/revere/v1/top",
+        about: "What every VIP has seen on this node",
+        answer: Answer::Json("[]"),
+        handler: MethodRouter::new,
+    },
 ];
 
 /// The OpenAPI document of this listener.
@@ -93,6 +120,10 @@ pub(super) fn routes(api: Api, view: View) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/revere/v1/node", get(node))
+        .route("/revere/v1/explain/{vip}", get(lb::explain))
+        .route("/revere/v1/vips/{name}", get(lb::show))
+        .route("/revere/v1/flows", get(lb::flows))
+        .route("/revere/v1/top", get(lb::top))
         .with_state(api)
         .merge(
             table::router(OWN)

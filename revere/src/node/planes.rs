@@ -14,7 +14,7 @@ use super::status::{PlaneName, Status};
 mod lb;
 mod overlay;
 
-pub(super) use lb::LbPlane;
+pub(super) use lb::{LbPlane, tend};
 pub(super) use overlay::OverlayPlane;
 
 /// The name server and what its zones are made with.
