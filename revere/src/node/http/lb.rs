@@ -1,6 +1,7 @@
 //! Questions about the load balancer: what would become of a packet, what a VIP has seen, which flows there are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -69,6 +70,11 @@ fn locked(api: &Api) -> Result<parking_lot::MutexGuard<'_, super::LbPlane>, Refu
     api.lb.as_ref().map(|lb| lb.lock()).ok_or_else(off)
 }
 
+/// What the load balancer is being brought to.
+fn picture(api: &Api) -> Result<Arc<Snapshot>, Refused> {
+    Ok(locked(api)?.snapshot())
+}
+
 /// An outside client unless somebody is named.
 fn source(text: Option<&str>, vip: IpAddr) -> Result<SocketAddr, Refused> {
     const PORT: u16 = 40_000;
@@ -106,8 +112,7 @@ fn resolve(api: &Api, text: &str, protocol: Option<&str>) -> Result<VipAddress, 
         .rsplit_once(':')
         .and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
     let (name, port) = parts.ok_or_else(|| bad(format!("`{text}` is no NAME:PORT")))?;
-    let picture = api.pictures.borrow().clone();
-    let found = picture.map(|snapshot| named(&snapshot, name)).unwrap_or_default();
+    let found = named(picture(api)?.as_ref(), name);
     let fits = |vip: &&VipAddress| vip.port == port && protocol.is_none_or(|wanted| vip.protocol == wanted);
     let missing = || {
         (
@@ -139,9 +144,7 @@ pub(super) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Re
 }
 
 fn try_show(api: &Api, name: &str) -> Result<Value, Refused> {
-    let Some(snapshot) = api.pictures.borrow().clone() else {
-        return Err((StatusCode::NOT_FOUND, "this node knows of no VIP yet".to_owned()));
-    };
+    let snapshot = picture(api)?;
     let bare = name.rsplit_once(':').map_or(name, |(bare, _)| bare);
     let vips = match resolve(api, name, None) {
         Ok(vip) => vec![vip],
@@ -166,14 +169,13 @@ fn try_show(api: &Api, name: &str) -> Result<Value, Refused> {
 
 /// Every VIP with its counts, for `revere top`.
 pub(super) async fn top(State(api): State<Api>) -> Response {
-    let picture = api.pictures.borrow().clone();
     let mut plane = match locked(&api) {
         Ok(plane) => plane,
         Err((status, message)) => return refuse(status, message),
     };
+    let snapshot = plane.snapshot();
     let lb = plane.inner();
-    let services = picture.iter().flat_map(|snapshot| snapshot.services.values());
-    let all: Vec<Value> = services.map(|service| one(lb, service)).collect();
+    let all: Vec<Value> = snapshot.services.values().map(|service| one(lb, service)).collect();
     Json(Value::Array(all)).into_response()
 }
 

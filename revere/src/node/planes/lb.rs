@@ -139,6 +139,11 @@ impl LbPlane {
         self.lb.set_open(open)
     }
 
+    /// The picture that the maps are being brought to.
+    pub(in crate::node) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
     /// The load balancer itself, for questions about it.
     pub(in crate::node) fn inner(&mut self) -> &mut Lb {
         &mut self.lb
