@@ -1,6 +1,5 @@
 //! A node in namespaces of its own whose hooks are on this process: ten backends on the loopback behind one VIP.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -107,10 +106,8 @@ fn snapshot() -> Snapshot {
     });
     Snapshot {
         generation: Generation(1),
-        services: Arc::new(BTreeMap::from(services)),
-        tasks: Arc::new(BTreeMap::new()),
-        frameworks: Arc::new(BTreeMap::new()),
-        nodes: Arc::new(BTreeMap::new()),
+        services: services.into_iter().collect(),
+        ..Snapshot::default()
     }
 }
 
