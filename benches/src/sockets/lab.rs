@@ -1,7 +1,7 @@
 //! A node in namespaces of its own whose hooks are on this process: ten backends on the loopback behind one VIP.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ fn snapshot() -> Snapshot {
             protocol,
         };
         let backends = (0..BACKENDS).map(|n| Backend {
-            addr: IpAddr::from(backend(n).ip()),
+            addr: backend(n).ip(),
             port: PORT,
             weight: 1,
             agent: AgentId::new("agent".to_owned()),

@@ -113,7 +113,7 @@ fn datagrams_go_there_and_back_and_keep_their_backend() {
                 let socket = client.run(move || UdpSocket::bind(any).expect("a port"));
                 let mut own = None;
                 for _ in 0..3 {
-                    let send = |bytes: &[u8]| drop(socket.send_to(bytes, vip).expect("sent"));
+                    let send = |bytes: &[u8]| socket.send_to(bytes, vip).map(|_| ()).expect("sent");
                     let (at, from) = exchange(&socket, servers.iter(), send);
                     assert_eq!(from, vip);
                     assert_eq!(*own.get_or_insert(at), at, "one flow, one backend");

@@ -25,8 +25,7 @@ pub(super) fn ip(addr: IpAddr) -> Ip {
 
 impl Node {
     pub(super) fn new() -> Self {
-        let mut tables = Tables::default();
-        tables.node = NodeConfig {
+        let node = NodeConfig {
             own: ip(IpAddr::V4(OWN)),
             vip_network: Be32::new(u32::from(Ipv4Addr::new(198, 18, 0, 0))),
             vip_mask: Be32::new(0xfffe_0000),
@@ -35,6 +34,10 @@ impl Node {
             underlay_mtu: 1500,
             flags: node_flags::REDIRECT,
             ..NodeConfig::default()
+        };
+        let mut tables = Tables {
+            node,
+            ..Tables::default()
         };
         tables.peers.insert(ip(IpAddr::V4(PEER)));
         Self {
