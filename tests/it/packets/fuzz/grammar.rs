@@ -102,10 +102,32 @@ fn request(chance: &mut Chance, tables: &Tables) -> Vec<u8> {
     } else {
         chance.pick(&[1, 17, 6, 58, 132, 44, 0])
     };
-    let body = transport(chance, protocol, from.1, to.1, false);
+    let mut body = transport(chance, protocol, from.1, to.1, false);
+    if protocol == UDP && chance.percent(10) {
+        let sum = sum_that_becomes_zero(chance, tables, vip);
+        body[6..8].copy_from_slice(&sum.to_be_bytes());
+    }
     let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9];
     out.extend(network(chance, family, (from.0, to.0), protocol, &body));
     out
+}
+
+/// A checksum whose value is zero once the packet is rewritten for some backend of its kind.
+fn sum_that_becomes_zero(chance: &mut Chance, tables: &Tables, vip: Endpoint) -> u16 {
+    let backend = tables.backends[1 + chance.up_to(tables.backends.len() - 1)];
+    let words = |addr: Ip, port: Be16| {
+        let halves = addr
+            .0
+            .into_iter()
+            .flat_map(|word| [word.get() >> 16, word.get() & 0xffff]);
+        halves.chain([u32::from(port.get())]).collect::<Vec<u32>>()
+    };
+    let (old, new) = (words(vip.addr, vip.port), words(backend.addr, backend.port));
+    let mut sum: u32 = old.into_iter().zip(new).map(|(old, new)| (old ^ 0xffff) + new).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).expect("folded")
 }
 
 /// From a backend to a client; mostly of a flow that there is.
