@@ -16,7 +16,7 @@ mod lab;
 use lab::{BACKENDS, Lab, PORT, backend, vip};
 
 /// Calls of each kind.
-const CALLS: usize = 30_000;
+const CALLS: usize = 5_000;
 /// Turns of each kind, and the length of one.
 const TURNS: usize = 15;
 const TURN: Duration = Duration::from_millis(300);
