@@ -28,7 +28,7 @@ pub(crate) struct BenchNode {
     /// Kept open; the maps and hooks are its.
     lb: Lb,
     pub(crate) uplink: u32,
-    /// Flows that each flow table can hold.
+    /// Flows that the table of half-open ones can hold, where new flows begin.
     pub(crate) rooms: u32,
     pub(crate) folder: tempfile::TempDir,
 }
@@ -43,16 +43,17 @@ pub(crate) fn pin_cpu() -> Result<usize> {
 }
 
 impl BenchNode {
-    /// Fresh namespaces, then the load balancer with its usual sizes.
-    pub(crate) fn new() -> Result<Self> {
+    /// Fresh namespaces, then the load balancer with its usual sizes, or with room for more flows.
+    pub(crate) fn new(flows: Option<u32>) -> Result<Self> {
         let folder = enter().context("the packet figures need root and namespaces of their own")?;
-        let config = Config::new(
+        let mut config = Config::new(
             folder.path().join("bpf"),
             vec!["up0".into()],
             folder.path().join("cgroup/revere-bench"),
             "11.0.0.0/8".parse()?,
         );
-        let rooms = config.flows;
+        config.flows = flows.unwrap_or(config.flows);
+        let rooms = config.half;
         let (mut lb, _) = Lb::open(config)?;
         let wanted = desired(&snapshot(), &NodeView { ip: OWN, agent: None });
         let found = observe(&mut lb)?;

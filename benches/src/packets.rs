@@ -21,7 +21,11 @@ const REPEAT: u32 = 100_000;
 const SINGLES: usize = 2_001;
 /// Runs and their packets on flow tables with room; together fewer than the rooms.
 const ROOM_ROUNDS: usize = 11;
-const ROOM_REPEAT: u32 = 20_000;
+const ROOM_REPEAT: u32 = 5_000;
+/// The most flows at once that are measured, and rooms enough for them: the kernel spreads rooms over its CPUs' lists.
+const MILLION: u32 = 1_000_000;
+const MILLION_ROOMS: u32 = 2_000_000;
+const MILLION_ROUNDS: usize = 9;
 /// More flows than any run has packets.
 const ENDLESS: u32 = i32::MAX.cast_unsigned();
 
@@ -51,8 +55,8 @@ struct Samples {
 /// Measures, prints the table, writes the figures below the current directory's `target`.
 pub fn run() -> Result<()> {
     let cpu = node::pin_cpu()?;
-    let node = BenchNode::new()?;
-    let revere = bpf::program_of_link(&node.folder.path().join("bpf/links/xdp-up0")).context("the XDP program")?;
+    let node = BenchNode::new(None)?;
+    let revere = program(&node)?;
     let used = u32::try_from(ROOM_ROUNDS)? * (ROOM_REPEAT + 1);
     ensure!(
         used < node.rooms,
@@ -63,10 +67,31 @@ pub fn run() -> Result<()> {
     let cases = cases(&revere, node.rooms)?;
     let samples = measure(&node, &cases, ROUNDS, SINGLES)?;
     drop(node);
+    let node = BenchNode::new(Some(MILLION_ROOMS))?;
+    let million = million(&program(&node)?)?;
+    let million_samples = measure(&node, &million, MILLION_ROUNDS, 1)?;
+    drop(node);
     let mut lines = table::lines(&cases, &samples);
     lines.extend(table::lines(&room, &room_samples).into_iter().skip(1));
+    lines.extend(table::lines(&million, &million_samples).into_iter().skip(1));
     eprint!("{}", table::text(cpu, &lines));
     table::write(Path::new("target/figures"), &lines)
+}
+
+fn program(node: &BenchNode) -> Result<OwnedFd> {
+    bpf::program_of_link(&node.folder.path().join("bpf/links/xdp-up0")).context("the XDP program")
+}
+
+/// Known flows, a million of them.
+fn million(revere: &OwnedFd) -> Result<Vec<Case>> {
+    let local = frame::tcp(node::LOCAL_VIP, frame::ACK);
+    let floor = rewriting("floor.1m", "floor of the next", &local, 1, &harness::empty()?)?;
+    let mut known = rewriting("P2.1m", "the same, 1,000,000 flows", &local, MILLION, revere)?;
+    known.floor = 0;
+    known.warm = MILLION;
+    known.reason = Some(Reason::LocalBackend);
+    known.peer = Some(table::PEER_KNOWN_1M);
+    Ok(vec![floor, known])
 }
 
 /// New flows while the flow tables have room.
@@ -167,7 +192,11 @@ fn rewriting(id: &'static str, what: &'static str, frame: &[u8], flows: u32, tar
         warm: 1,
         repeat: REPEAT,
         reason: None,
-        floor: if id.ends_with("room") { 0 } else { 2 },
+        floor: if id.ends_with("room") || id.ends_with("1m") {
+            0
+        } else {
+            2
+        },
         peer: None,
     })
 }

@@ -13,6 +13,7 @@ use super::{Case, Samples};
 pub(super) const PEER_PLAIN: f64 = 97.5;
 pub(super) const PEER_KNOWN: f64 = 192.5;
 pub(super) const PEER_KNOWN_100K: f64 = 321.0;
+pub(super) const PEER_KNOWN_1M: f64 = 390.0;
 pub(super) const PEER_NEW: f64 = 787.5;
 const PEER: &str = "best balancer in C: raw ns, its floor included, on such a VM; not side by side";
 
