@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -184,14 +184,10 @@ pub(crate) fn ip(args: &str) {
 pub(crate) fn add_address(addr: IpAddr) {
     let prefix = if addr.is_ipv4() { "32" } else { "128 nodad" };
     ip(&format!("addr add {addr}/{prefix} dev lo"));
-    let any: IpAddr = if addr.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
+    // A datagram socket finds a way before the address is whole; what the tests do is to connect.
     until("a route", || {
-        let probe = UdpSocket::bind((any, 0)).expect("a port");
-        probe.connect((addr, 9)).is_ok()
+        let listener = TcpListener::bind((addr, 0));
+        listener.is_ok_and(|listener| listener.local_addr().is_ok_and(|at| TcpStream::connect(at).is_ok()))
     });
 }
 
