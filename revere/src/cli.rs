@@ -224,7 +224,8 @@ pub enum AppCommand {
         /// For example `/my-service`.
         id: String,
         /// One of those that `versions` lists; without it, the one before the present.
-        version: Option<String>,
+        #[arg(value_name = "VERSION")]
+        to: Option<String>,
         /// Take the place of a change that is still being carried out.
         #[arg(long)]
         force: bool,

@@ -53,12 +53,12 @@ pub async fn run(command: AppCommand) -> Result<(), ClientError> {
         AppCommand::Versions { id, client } => list::versions(&id, &client).await,
         AppCommand::Rollback {
             id,
-            version,
+            to,
             force,
             wait,
             client,
         } => {
-            let version = match version {
+            let version = match to {
                 Some(version) => version,
                 None => before_present(&id, &client).await?,
             };
