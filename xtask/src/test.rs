@@ -7,9 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::demo::{self, DemoArgs};
-use crate::fault::{self, Fault, FaultArgs};
 use crate::setup::{self, Install};
-use crate::vm::{self, VmArgs};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf, tidy};
 
@@ -73,7 +71,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
         dist::build_revere(workspace)?;
         Ok(Tally::of(true))
     });
-    on_real_packets(workspace, install, &mut step);
+    on_real_packets(workspace, &mut step);
     Ok(last_line(sum, began))
 }
 
@@ -99,7 +97,7 @@ fn step(sum: &mut Tally, name: &str, work: &mut dyn FnMut() -> Result<Tally>) {
 type Step<'a> = dyn FnMut(&str, &mut dyn FnMut() -> Result<Tally>) + 'a;
 
 /// The checks that need the program, root, and time.
-fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>) {
+fn on_real_packets(workspace: &Workspace, step: &mut Step<'_>) {
     step("packets and namespaces", &mut || {
         let revere = workspace.target.join(dist::PROFILE).join("revere");
         tests(
@@ -107,26 +105,6 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
                 .cargo(&["test", "--locked", "--no-fail-fast", "--package=tests", "--test=it"])
                 .env("LAB_REVERE", revere),
         )
-    });
-    step("faults, short forms", &mut || {
-        let args = FaultArgs {
-            which: vec![Fault::R1, Fault::R4, Fault::R13],
-            short: true,
-            flows: None,
-            old: None,
-            no_install: true,
-        };
-        let (passed, failed) = fault::faults(workspace, &args)?;
-        Ok(Tally { passed, failed })
-    });
-    step("Linux 6.1 in QEMU: load and packets", &mut || {
-        let args = VmArgs {
-            kernels: Vec::new(),
-            short: true,
-            only: None,
-            no_install: install == Install::Nothing,
-        };
-        Ok(vm::tests(workspace, &args)?.0)
     });
     step("demo", &mut || {
         let args = DemoArgs {
