@@ -128,6 +128,29 @@ fn flows_of_a_backend_that_is_gone_choose_anew() {
     }
 }
 
+/// This node did not see the end of a flow (its packets came by another way); its backend takes no more connections.
+#[test]
+fn a_new_flow_with_the_ports_of_one_to_a_draining_backend_is_all_its_own() {
+    let mut node = two_backends(TCP);
+    let [first, second] = backends();
+    for flags in [SYN, ACK] {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), first, flags).build());
+    }
+    node.tables.backends[0].flags &= !backend_flags::OPEN;
+    let tables = node.tables.clone();
+    node.kernel.set_backend(&tables, 0);
+    let run = node.enters(&Frame::tcp(client(), vip(), ACK).build(), Reason::LocalBackend);
+    assert_eq!(run.frame, Frame::tcp(client(), first, ACK).build());
+    turn(&mut node);
+    for flags in [SYN, ACK] {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), second, flags).build());
+    }
+    let run = node.leaves(&Frame::tcp(second, client(), SYN | ACK).build(), Reason::Restored);
+    assert_eq!(run.frame, Frame::tcp(vip(), client(), SYN | ACK).build());
+}
+
 #[test]
 fn a_dead_backends_own_address_takes_late_openings_only() {
     let mut node = Node::new();
