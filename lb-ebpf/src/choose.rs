@@ -97,9 +97,11 @@ pub(crate) fn remember<M: Mode, F: Family>(key: &F::Key, kind: Kind, owner: &Own
         0 => backend_flags::OPEN,
         _ => backend_flags::OPEN | backend_flags::LOCAL,
     };
-    if let Some(before) = F::half(key).and_then(|half| Owner::of_flow(half))
+    if let Some(half) = F::half(key)
+        && let Some(before) = Owner::of_flow(half)
         && before.has_all(wanted)
     {
+        half.seen = value.seen;
         return Some(before);
     }
     // Without the entry the backend's answers are not restored; the client tries again.

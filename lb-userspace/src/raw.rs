@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 mod batch;
 
-pub(crate) use batch::{delete, walk};
+pub(crate) use batch::{take_unchanged, walk};
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
