@@ -72,6 +72,7 @@ impl LbPlane {
             self.want(&before.services, &changed);
             if before.nodes != self.snapshot.nodes {
                 self.wanted.set_nodes(&self.snapshot, &target.view);
+                self.scope.get_or_insert_default().nodes = true;
             }
         }
         self.failures
@@ -266,7 +267,8 @@ impl LbPlane {
                 Op::PutBackend(key, _) | Op::RemoveBackend(key) => {
                     self.unsettled.backends.insert(*key);
                 }
-                _ => {}
+                Op::PutPeer(_) | Op::RemovePeer(_) => self.unsettled.nodes = true,
+                Op::Attach(_) | Op::SetOwn(_) => {}
             }
         }
         let done = |op: &Op| !report.failed.iter().any(|(failed, _)| failed == op);
