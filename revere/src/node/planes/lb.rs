@@ -274,7 +274,7 @@ impl LbPlane {
         let done = |op: &Op| !report.failed.iter().any(|(failed, _)| failed == op);
         steps.adds.retain(&done);
         steps.removes.retain(&done);
-        note(known, &steps);
+        known.note(&steps);
     }
 }
 
@@ -345,36 +345,6 @@ fn without(snapshot: &Snapshot, dead: &BTreeSet<TaskId>) -> Snapshot {
     Snapshot {
         services,
         ..snapshot.clone()
-    }
-}
-
-/// What the maps hold after these steps. Indices are the load balancer's own affair and are not kept here.
-fn note(known: &mut Actual, steps: &Plan) {
-    for op in steps.adds.iter().chain(&steps.removes) {
-        match op {
-            Op::Attach(hook) => {
-                known.unattached.remove(hook);
-            }
-            Op::SetOwn(own) => known.own = Some(*own),
-            Op::PutPeer(peer) => {
-                known.peers.insert(*peer);
-            }
-            Op::PutBackend(key, state) => {
-                known.backends.insert(*key, state.clone());
-            }
-            Op::PutVip(vip, wanted) => {
-                known.vips.insert(*vip, Some(wanted.fingerprint()));
-            }
-            Op::RemoveVip(vip) => {
-                known.vips.remove(vip);
-            }
-            Op::RemoveBackend(key) => {
-                known.backends.remove(key);
-            }
-            Op::RemovePeer(peer) => {
-                known.peers.remove(peer);
-            }
-        }
     }
 }
 
