@@ -366,6 +366,7 @@ impl Shared {
                 healthy,
                 addresses,
                 message,
+                checks: Default::default(),
                 timestamp_ms,
             };
         }
@@ -446,6 +447,7 @@ impl Entry {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: now_ms(),
         };
         Self {
@@ -483,6 +485,7 @@ mod tests {
                 healthy: None,
                 addresses: vec![IpAddr::from([10, 0, 0, 1])],
                 message: None,
+                checks: Default::default(),
                 timestamp_ms: 5,
             },
             kill: None,

@@ -56,6 +56,7 @@ pub(crate) fn find(dir: &TaskDir) -> Result<Found, String> {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: now_ms(),
         },
     };

@@ -166,6 +166,7 @@ impl Scheduler {
             healthy: None,
             addresses: Vec::new(),
             message: Some(message.to_owned()),
+            checks: Default::default(),
             timestamp_ms: self.now.0,
         }
     }
@@ -206,6 +207,7 @@ mod tests {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms,
         }
     }

@@ -135,6 +135,7 @@ impl Scheduler {
             staged_at: self.now,
             started_at: None,
             unwanted: false,
+            unreachable_since: None,
         };
         if let Some(node) = self.nodes.get_mut(&placement.agent) {
             node.add_instance(id.clone(), &instance.spec);

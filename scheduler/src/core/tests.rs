@@ -115,6 +115,7 @@ fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
         healthy: None,
         addresses: Vec::new(),
         message: None,
+        checks: Default::default(),
         timestamp_ms,
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn task_of(instance: &InstanceRecord) -> Task {
         framework: spec.framework.clone(),
         agent: instance.agent.clone(),
         status: instance.status.clone(),
-        has_health_check: false,
+        has_health_check: !spec.checks.health.is_empty(),
         has_discovery: true,
         ports: spec.ports.clone(),
         mappings: spec.mappings.clone(),
