@@ -247,7 +247,7 @@ impl From<&TaskStatus> for StatusFile {
             addresses: status.addresses.clone(),
             message: status.message.clone(),
             timestamp_ms: status.timestamp_ms,
-            checks: ResultsFile::from(&status.checks),
+            checks: ResultsFile::from(&*status.checks),
         }
     }
 }
@@ -264,7 +264,7 @@ impl TryFrom<StatusFile> for TaskStatus {
             healthy: file.healthy,
             addresses: file.addresses,
             message: file.message,
-            checks: file.checks.into(),
+            checks: Box::new(file.checks.into()),
             timestamp_ms: file.timestamp_ms,
         })
     }
@@ -311,7 +311,7 @@ mod tests {
                 ports: vec![80],
                 within: Duration::from_millis(1500),
             },
-            checks: super::health::tests::checks(),
+            checks: health::tests::checks(),
             kill: KillPolicy {
                 drain: Duration::from_secs(1),
                 grace: Duration::from_secs(3),
@@ -351,7 +351,7 @@ mod tests {
                 healthy: Some(false),
                 addresses: vec![IpAddr::from([9, 0, 1, 2])],
                 message: Some("port 80".to_owned()),
-                checks: super::health::tests::results(),
+                checks: Box::new(health::tests::results()),
                 timestamp_ms: 7,
             };
             let json = serde_json::to_string(&StatusFile::from(&status)).expect("writes");

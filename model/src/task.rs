@@ -145,7 +145,7 @@ pub struct TaskStatus {
     /// Free text for people.
     pub message: Option<String>,
     /// What came of its checks; only Revere's own agents tell it.
-    pub checks: CheckResults,
+    pub checks: Box<CheckResults>,
     /// Unix time in milliseconds at which the status was made.
     pub timestamp_ms: u64,
 }

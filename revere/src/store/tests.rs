@@ -165,7 +165,7 @@ fn records_of_version_1_are_read_and_written_anew() {
         (instance.spec.host_ports.as_slice(), instance.unreachable_since),
         (&[31_000][..], None)
     );
-    assert_eq!(instance.status.checks, model::CheckResults::default());
+    assert_eq!(*instance.status.checks, model::CheckResults::default());
     for record in [Record::PutApp(app), Record::PutInstance(instance)] {
         let kept = encode(&record).expect("written").expect("a value");
         assert_eq!(kept[0], wire::VERSION);

@@ -115,7 +115,7 @@ fn status() -> impl Strategy<Value = TaskStatus> {
                 healthy,
                 addresses,
                 message,
-                checks,
+                checks: Box::new(checks),
                 timestamp_ms,
             },
         )

@@ -53,7 +53,7 @@ impl Wire for TaskStatus {
             healthy: mirror.healthy,
             addresses: mirror.addresses,
             message: mirror.message,
-            checks: CheckResults::from_mirror(mirror.checks.0)?,
+            checks: Box::new(CheckResults::from_mirror(mirror.checks.0)?),
             timestamp_ms: mirror.timestamp_ms,
         })
     }
