@@ -8,6 +8,7 @@ mod app;
 mod command;
 mod core;
 mod effect;
+mod health;
 mod instance;
 #[cfg(test)]
 mod sim;
@@ -21,5 +22,9 @@ pub use app::{
 };
 pub use command::{Command, CommandError, Reply};
 pub use effect::{Effect, Record};
+pub use health::{
+    AppHealthCheck, AppReadinessCheck, CheckPort, CheckProtocol, CheckTarget, HealthCheckSpec, IpFamily,
+    ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,
+};
 pub use instance::{InstanceId, InstanceRecord};
 pub use time::Timestamp;

@@ -92,6 +92,7 @@ pub(crate) fn spec(id: &str, script: &str) -> LaunchSpec {
         host_ports: Vec::new(),
         labels: [].into(),
         ready: ReadyRule::AtStart,
+        checks: Default::default(),
         kill: KillPolicy {
             drain: Duration::ZERO,
             grace: Duration::from_millis(200),

@@ -107,7 +107,7 @@ fn read(bytes: &[u8]) -> Result<(StateSnapshot, u64), String> {
     if u64::from_le_bytes(*sum) != checksum(as_of, body) {
         return Err("the checksum is wrong".to_owned());
     }
-    let state = wire::decode(body).map_err(|error| error.to_string())?;
+    let state = wire::decode_kept(body).map_err(|error| error.to_string())?;
     Ok((state, u64::from_le_bytes(*as_of)))
 }
 

@@ -23,6 +23,7 @@ impl Scheduler {
                 }
                 None => self.settle_removed(&id),
             }
+            self.tell_hidden(&id);
         }
     }
 
@@ -58,7 +59,8 @@ impl Scheduler {
             }
         }
         let missing = if rolls {
-            let step = rolling::step(app, self.instances_of(&app.id));
+            let there = self.instances_of(&app.id).filter(|one| !self.is_inactive(one));
+            let step = rolling::step(app, there);
             for id in &step.end {
                 self.end(id);
             }
@@ -135,13 +137,14 @@ impl Scheduler {
             staged_at: self.now,
             started_at: None,
             unwanted: false,
+            unreachable_since: None,
         };
         if let Some(node) = self.nodes.get_mut(&placement.agent) {
             node.add_instance(id.clone(), &instance.spec);
         }
         self.by_app.entry(app.id.clone()).or_default().insert(id.clone());
         self.persist(Record::PutInstance(Box::new(instance.clone())));
-        self.emit(TaskEvent::TaskAdded(task_of(&instance)));
+        self.emit(TaskEvent::TaskAdded(task_of(&instance, instance.status.clone())));
         self.instances.insert(id.clone(), instance);
         self.repeat(&id);
     }

@@ -190,6 +190,7 @@ impl World {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: 0,
         };
         self.agents[number].tasks.insert(
@@ -260,6 +261,7 @@ impl World {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: agent.last_status,
         }
     }

@@ -1,6 +1,7 @@
 //! Reads an app definition: the JSON types are checked here, the rules in the scheduler.
 
 mod field;
+mod health;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 17] = [
+const UNSUPPORTED: [(&str, Kind); 15] = [
     ("acceptedResourceRoles", Kind::List),
     ("check", Kind::Object),
     ("dependencies", Kind::List),
@@ -30,9 +31,7 @@ const UNSUPPORTED: [(&str, Kind); 17] = [
     ("executor", Kind::Text),
     ("fetch", Kind::List),
     ("gpus", Kind::Number),
-    ("healthChecks", Kind::List),
     ("ipAddress", Kind::Object),
-    ("readinessChecks", Kind::List),
     ("residency", Kind::Object),
     ("resourceLimits", Kind::Object),
     ("role", Kind::Text),
@@ -120,6 +119,7 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     networks(&mut spec, object, &mut faults);
     upgrade_strategy(&mut spec, object, &mut faults);
     ports(&mut spec, object, &mut faults);
+    health::read(&mut spec, object, &mut faults);
     container(&mut spec, object, &mut faults);
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
@@ -158,13 +158,6 @@ fn unsupported(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<Stri
         } else if !is_empty(value) && !default {
             found.push(key.to_owned());
         }
-    }
-    let default = serde_json::json!({"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0});
-    if object
-        .get("unreachableStrategy")
-        .is_some_and(|value| !is_empty(value) && *value != default)
-    {
-        found.push("unreachableStrategy".to_owned());
     }
     found
 }

@@ -1,5 +1,7 @@
 //! Writes Marathon's shapes. Clients know a closed set of names, so nothing of our own is ever added.
 
+mod health;
+
 use model::{Command, Resources, TaskState};
 use scheduler::{App, AppPort, Constraint, InstanceRecord, NetworkMode, Operator, Refusal, Scheduler, Timestamp};
 use serde_json::{Map, Value, json};
@@ -26,8 +28,7 @@ pub(crate) fn definition(app: &App) -> Value {
             "minimumHealthCapacity": app.upgrade_strategy.minimum_health_capacity,
             "maximumOverCapacity": app.upgrade_strategy.maximum_over_capacity,
         },
-        "unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0},
-        "dependencies": [], "fetch": [], "healthChecks": [], "readinessChecks": [], "secrets": {}, "executor": "",
+        "dependencies": [], "fetch": [], "secrets": {}, "executor": "",
         "version": app.version.to_string(),
         "versionInfo": {
             "lastScalingAt": app.version.to_string(),
@@ -45,6 +46,7 @@ pub(crate) fn definition(app: &App) -> Value {
         out["taskKillGracePeriodSeconds"] = seconds(grace);
     }
     network(app, &mut out);
+    health::definition(app, &mut out);
     out
 }
 
@@ -127,25 +129,33 @@ pub(crate) fn app(scheduler: &Scheduler, app: &App, with_tasks: bool) -> Value {
         .into_iter()
         .filter(|deployment| deployment.app == app.id && !deployment.finished);
     out["deployments"] = open.map(|deployment| json!({"id": deployment.id})).collect();
-    put_counts(&mut out, staged, running);
+    put_counts(
+        &mut out,
+        staged,
+        running,
+        health::counts(scheduler.instances_of(&app.id)),
+    );
+    let readiness = health::readiness(scheduler, app);
+    if !readiness.is_empty() {
+        out["readinessCheckResults"] = Value::Array(readiness);
+    }
     if with_tasks {
         out["tasks"] = Value::Array(tasks_of(scheduler, app));
     }
     out
 }
 
-fn put_counts(out: &mut Value, staged: u32, running: u32) {
+fn put_counts(out: &mut Value, staged: u32, running: u32, (healthy, unhealthy): (u32, u32)) {
     out["tasksStaged"] = json!(staged);
     out["tasksRunning"] = json!(running);
-    // Counts of health checks, which no app has yet.
-    out["tasksHealthy"] = json!(0);
-    out["tasksUnhealthy"] = json!(0);
+    out["tasksHealthy"] = json!(healthy);
+    out["tasksUnhealthy"] = json!(unhealthy);
 }
 
 /// The answer to a POST: nothing runs yet.
 pub(crate) fn created(app: &App, deployment: &str) -> Value {
     let mut out = definition(app);
-    put_counts(&mut out, 0, 0);
+    put_counts(&mut out, 0, 0, (0, 0));
     out["tasks"] = json!([]);
     out["deployments"] = json!([{"id": deployment}]);
     out
@@ -176,7 +186,7 @@ fn task(scheduler: &Scheduler, instance: &InstanceRecord) -> Value {
         "ipAddresses": instance.status.addresses.iter().map(address).collect::<Vec<_>>(),
         "stagedAt": instance.staged_at.to_string(),
         "version": instance.version.to_string(),
-        "healthCheckResults": [],
+        "healthCheckResults": health::results(instance),
         "localVolumes": [],
         "role": "*",
     });
@@ -202,13 +212,17 @@ pub(crate) fn deployments(scheduler: &Scheduler) -> Value {
             }
             Some(_) => "ScaleApplication",
         };
+        let readiness = scheduler
+            .app(id)
+            .map(|app| health::readiness(scheduler, app))
+            .unwrap_or_default();
         json!({
             "id": deployment.id,
             "version": deployment.version.to_string(),
             "affectedApps": [id],
             "affectedPods": [],
             "steps": [{"actions": [{"action": action, "app": id}]}],
-            "currentActions": [{"action": action, "app": id, "readinessCheckResults": []}],
+            "currentActions": [{"action": action, "app": id, "readinessCheckResults": readiness}],
             "currentStep": 1,
             "totalSteps": 1,
         })

@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
 use scheduler::{Registered, Registration, ReportedTask};
 
+use super::super::since::Version;
 use super::super::{AgentMessage, MasterMessage, Wire, WireError};
 use super::{list, unlist};
 
@@ -25,6 +26,7 @@ impl Wire for ReportedTask {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct RegistrationMirror {
     agent: Option<String>,
     hostname: String,
@@ -94,6 +96,7 @@ impl Wire for Registered {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub enum AgentMessageMirror {
     Register(Box<RegistrationMirror>),
     Status {
@@ -135,6 +138,7 @@ impl Wire for AgentMessage {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub enum MasterMessageMirror {
     Registered(RegisteredMirror),
     Launch(Box<<LaunchSpec as Wire>::Mirror>),

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{AgentId, Command, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
-    AgentRecord, App, AppId, AppPort, Backoff, Constraint, InstanceId, InstanceRecord, NetworkMode, Operator,
-    Timestamp, UpgradeStrategy,
+    AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, InstanceId,
+    InstanceRecord, NetworkMode, Operator, Timestamp, UnreachableStrategy, UpgradeStrategy,
 };
 
+use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
 use super::{list, unlist};
 
@@ -128,6 +129,7 @@ pub(super) enum NetworkMirror {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct AppMirror {
     id: String,
     command: <Command as Wire>::Mirror,
@@ -147,6 +149,9 @@ pub struct AppMirror {
     upgrade_strategy: (f64, f64),
     version: u64,
     last_config_change: u64,
+    health_checks: Since<2, Vec<<AppHealthCheck as Wire>::Mirror>>,
+    readiness_checks: Since<2, Vec<<AppReadinessCheck as Wire>::Mirror>>,
+    unreachable: Since<2, <UnreachableStrategy as Wire>::Mirror>,
 }
 
 impl Wire for App {
@@ -178,6 +183,9 @@ impl Wire for App {
             ),
             version: self.version.0,
             last_config_change: self.last_config_change.0,
+            health_checks: Since(list(&self.health_checks)),
+            readiness_checks: Since(list(&self.readiness_checks)),
+            unreachable: Since(self.unreachable.to_mirror()),
         }
     }
 
@@ -209,6 +217,9 @@ impl Wire for App {
                 minimum_health_capacity: mirror.upgrade_strategy.0,
                 maximum_over_capacity: mirror.upgrade_strategy.1,
             },
+            health_checks: unlist(mirror.health_checks.0)?,
+            readiness_checks: unlist(mirror.readiness_checks.0)?,
+            unreachable: UnreachableStrategy::from_mirror(mirror.unreachable.0)?,
             version: Timestamp(mirror.version),
             last_config_change: Timestamp(mirror.last_config_change),
         })
@@ -258,6 +269,7 @@ impl Wire for AgentRecord {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct InstanceMirror {
     id: String,
     app: String,
@@ -269,6 +281,7 @@ pub struct InstanceMirror {
     staged_at: u64,
     started_at: Option<u64>,
     unwanted: bool,
+    unreachable_since: Since<2, Option<u64>>,
 }
 
 impl Wire for InstanceRecord {
@@ -286,6 +299,7 @@ impl Wire for InstanceRecord {
             staged_at: self.staged_at.0,
             started_at: self.started_at.map(|time| time.0),
             unwanted: self.unwanted,
+            unreachable_since: Since(self.unreachable_since.map(|time| time.0)),
         }
     }
 
@@ -301,6 +315,7 @@ impl Wire for InstanceRecord {
             staged_at: Timestamp(mirror.staged_at),
             started_at: mirror.started_at.map(Timestamp),
             unwanted: mirror.unwanted,
+            unreachable_since: mirror.unreachable_since.0.map(Timestamp),
         })
     }
 }
