@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,6 +14,7 @@ use super::facts;
 use super::forwarding::{DnsForward, upstreams_of};
 use super::masters::{Source, SourceKind};
 use super::naming::DnsNames;
+use super::resolver::{self, ResolverFile};
 use crate::mesos::client::{Access, Client, TokenScheme};
 use crate::mesos::decode::Encoding;
 
@@ -84,6 +85,12 @@ pub struct Config {
     pub dns_forward: DnsForward,
     /// What the zones are called, and own records.
     pub dns_names: DnsNames,
+    /// How long names are still answered, from the last picture, by a second process when the daemon is gone; 0: not at all.
+    pub dns_standby_seconds: u64,
+    /// Resolver file of this machine to write, usually /etc/resolv.conf; empty: none is touched.
+    pub resolv_conf: PathBuf,
+    /// Search domains of that file and of the containers'; by default those of the machine's own file.
+    pub resolv_search: Vec<String>,
     /// Address of the node's own API.
     pub api_listen: String,
     /// Address of Mesos-DNS's HTTP API; empty for none.
@@ -171,6 +178,9 @@ impl Default for Config {
             dns_workers: 0,
             dns_forward: DnsForward::default(),
             dns_names: DnsNames::default(),
+            dns_standby_seconds: 900,
+            resolv_conf: PathBuf::new(),
+            resolv_search: Vec::new(),
             api_listen: "0.0.0.0:5051".to_owned(),
             mesos_dns_listen: "127.0.0.1:8123".to_owned(),
             dcos_net_listen: "127.0.0.1:62080".to_owned(),
@@ -233,6 +243,10 @@ pub(super) struct Settings {
     pub(super) dns_https_listen: Vec<SocketAddr>,
     pub(super) dns_access: NameAccess,
     pub(super) dns_forward: dns::Forwarding,
+    /// The machine's resolver file, if it shall be this node's.
+    pub(super) resolver: Option<ResolverFile>,
+    /// Search domains of resolver files.
+    pub(super) search: Vec<String>,
     pub(super) api_listen: SocketAddr,
     pub(super) mesos_dns_listen: Option<SocketAddr>,
     pub(super) dcos_net_listen: Option<SocketAddr>,
@@ -280,16 +294,28 @@ impl Settings {
         };
         let listen_default = vec![SocketAddr::from(([198, 51, 100, 1], 53)), SocketAddr::from((ip, 53))];
         let dns_listen = addresses("dns_listen", &config.dns_listen)?.unwrap_or(listen_default);
-        let system = || upstreams_of(facts::system_nameservers(), &dns_listen);
+        let original = original_of(&config);
+        let system = || upstreams_of(resolver::nameservers(&original), &dns_listen);
         let dns_upstreams = addresses("dns_upstreams", &config.dns_upstreams)?.unwrap_or_else(system);
         let ports: Vec<(u16, u16)> = config
             .ports
             .iter()
             .map(|text| port_range(text))
             .collect::<Result<_, _>>()?;
+        let search = if config.resolv_search.is_empty() {
+            resolver::search(&original)
+        } else {
+            config
+                .resolv_search
+                .iter()
+                .map(|name| domain(name))
+                .collect::<Result<_, _>>()?
+        };
         Ok(Self {
             source,
             client,
+            resolver: resolver_file(&config, &dns_listen, &search, &dns_upstreams)?,
+            search,
             max_record: checked_max_record(config.max_record_mb)?,
             ip,
             hostname,
@@ -342,6 +368,54 @@ impl Settings {
             max: Ipv4Addr::from(min | size),
         }
     }
+}
+
+/// The machine's resolver file as it was before this node.
+fn original_of(config: &Config) -> String {
+    let path = &config.resolv_conf;
+    let path = if path.as_os_str().is_empty() {
+        Path::new(resolver::SYSTEM)
+    } else {
+        path
+    };
+    resolver::original(path, &config.state_dir)
+}
+
+/// The resolver file to own, if one is set.
+fn resolver_file(
+    config: &Config,
+    listen: &[SocketAddr],
+    search: &[String],
+    upstreams: &[SocketAddr],
+) -> Result<Option<ResolverFile>, NodeError> {
+    let path = &config.resolv_conf;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let servers = resolver::servers(listen);
+    let refused = |want| Err(wrong("resolv_conf", &path.display().to_string(), want));
+    if !path.is_absolute() {
+        return refused("write an absolute path");
+    }
+    if !config.dns || servers.is_empty() {
+        return refused("the node's name server must be on and listen on port 53: resolver files can name no other");
+    }
+    Ok(Some(ResolverFile::new(
+        path,
+        &config.state_dir,
+        &servers,
+        search,
+        upstreams,
+    )))
+}
+
+/// A search domain, which must be one word in a resolver file.
+fn domain(name: &str) -> Result<String, NodeError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) {
+        return Err(wrong("resolv_search", name, "write a domain such as marathon.mesos"));
+    }
+    Ok(name.to_owned())
 }
 
 pub(super) fn wrong(key: &'static str, value: &str, want: &str) -> NodeError {
@@ -436,7 +510,7 @@ mod tests {
     #[tokio::test]
     async fn faults_name_their_key() {
         type Change = fn(&mut Config);
-        let set: [(&str, Change); 15] = [
+        let set: [(&str, Change); 19] = [
             ("master", |c| c.master = vec!["https://10.0.0.1:5050".into()]),
             ("master", |c| c.master = vec!["zk://10.0.0.1:2181".into()]),
             ("master", |c| c.master.clear()),
@@ -454,6 +528,16 @@ mod tests {
             ("vip_range", |c| c.vip_range = "11.0.0.1/8".into()),
             ("api_listen", |c| c.api_listen = "5051".into()),
             ("dns_listen", |c| c.dns_listen = vec!["x".into()]),
+            ("resolv_conf", |c| c.resolv_conf = "resolv.conf".into()),
+            ("resolv_conf", |c| {
+                c.resolv_conf = "/etc/resolv.conf".into();
+                c.dns = false;
+            }),
+            ("resolv_conf", |c| {
+                c.resolv_conf = "/etc/resolv.conf".into();
+                c.dns_listen = vec!["127.0.0.1:5353".into()];
+            }),
+            ("resolv_search", |c| c.resolv_search = vec!["two words".into()]),
             ("dns_deny", |c| c.dns_deny = vec!["10.0.0.0/33".into()]),
         ];
         for (key, change) in set {
