@@ -172,13 +172,16 @@ impl Server {
             .unwrap_or_default()
     }
 
+    /// Takes no more questions from UDP, and waits until those taken are answered. The others stay in the sockets, for
+    /// whoever has a second handle of them.
+    pub async fn finish(&self) {
+        self.workers.stop().await;
+    }
+
     /// Stops to answer and closes all sockets; waits until that is done.
     pub async fn shutdown(mut self) {
         self.listeners.shutdown().await;
-        let ended = tokio::task::spawn_blocking(move || self.workers.stop()).await;
-        if let Err(error) = ended {
-            tracing::warn!(%error, "the name server did not end cleanly");
-        }
+        self.workers.stop().await;
     }
 }
 

@@ -157,6 +157,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         agent,
         status,
         pictures,
+        names,
         standby,
     } = started?;
     tracing::info!(ip = %settings.ip, hostname = settings.hostname, source = ?settings.source.told(), "node runs");
@@ -167,6 +168,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     let ended = parts.until(&shutdown).await;
     agent.shutdown();
     remember::save(&state_dir.join(SNAPSHOT), pictures.borrow().clone(), &status.facts());
+    if let Some(names) = names {
+        names.finish().await;
+    }
     if crate::process::interrupted() {
         standby.dismiss();
     }
@@ -182,6 +186,7 @@ struct Running {
     agent: Agent,
     status: Arc<Status>,
     pictures: watch::Receiver<Picture>,
+    names: Option<Arc<dns::Server>>,
     standby: Standby,
 }
 
@@ -199,6 +204,7 @@ async fn start(
     let opened = open_planes(settings, &status, &mut parts, sockets, &memory).await?;
     let (agent, agent_events) = agent::open(agent_config(settings)?)?;
     let standby = Standby::default();
+    let server = opened.names.as_ref().map(|names| Arc::clone(&names.server));
     if let Some(names) = &opened.names {
         keep_names(&mut parts, settings, names, &standby)?;
     } else {
@@ -220,6 +226,7 @@ async fn start(
         agent,
         status,
         pictures,
+        names: server,
         standby,
     })
 }
@@ -279,7 +286,7 @@ fn start_parts(
         lb: opened.lb.clone(),
         dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
     };
-    let (masters, watcher) = settings.source.masters(settings.config.scheme());
+    let (masters, watcher) = settings.source.masters(settings.config.scheme(), &settings.client);
     if let Some(watcher) = watcher {
         parts.add("leader watch", watcher);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeError;
 use super::facts;
-use super::forwarding::{DnsForward, upstreams_of};
+use super::forwarding::DnsForward;
 use super::masters::{Source, SourceKind};
 use super::naming::DnsNames;
-use super::resolver::{self, ResolverFile};
+use super::resolver::{ResolverFile, Resolving};
 use crate::mesos::client::{Access, Client, TokenScheme};
 use crate::mesos::decode::Encoding;
 
@@ -292,38 +292,25 @@ impl Settings {
         } else {
             config.hostname.clone()
         };
-        let listen_default = vec![SocketAddr::from(([198, 51, 100, 1], 53)), SocketAddr::from((ip, 53))];
-        let dns_listen = addresses("dns_listen", &config.dns_listen)?.unwrap_or(listen_default);
-        let original = original_of(&config);
-        let system = || upstreams_of(resolver::nameservers(&original), &dns_listen);
-        let dns_upstreams = addresses("dns_upstreams", &config.dns_upstreams)?.unwrap_or_else(system);
+        let names = Resolving::new(&config, ip)?;
         let ports: Vec<(u16, u16)> = config
             .ports
             .iter()
             .map(|text| port_range(text))
             .collect::<Result<_, _>>()?;
-        let search = if config.resolv_search.is_empty() {
-            resolver::search(&original)
-        } else {
-            config
-                .resolv_search
-                .iter()
-                .map(|name| domain(name))
-                .collect::<Result<_, _>>()?
-        };
         Ok(Self {
             source,
             client,
-            resolver: resolver_file(&config, &dns_listen, &search, &dns_upstreams)?,
-            search,
+            resolver: names.file,
+            search: names.search,
             max_record: checked_max_record(config.max_record_mb)?,
             ip,
             hostname,
             resources: facts::resources(&config)?,
             dns_forward: config.dns_forward.checked(&ports)?,
             ports,
-            dns_upstreams,
-            dns_listen,
+            dns_upstreams: names.upstreams,
+            dns_listen: names.listen,
             dns_tls_listen: ported("dns_tls_listen", &config.dns_tls_listen, 853)?,
             dns_https_listen: ported("dns_https_listen", &config.dns_https_listen, 443)?,
             dns_access: NameAccess {
@@ -368,54 +355,6 @@ impl Settings {
             max: Ipv4Addr::from(min | size),
         }
     }
-}
-
-/// The machine's resolver file as it was before this node.
-fn original_of(config: &Config) -> String {
-    let path = &config.resolv_conf;
-    let path = if path.as_os_str().is_empty() {
-        Path::new(resolver::SYSTEM)
-    } else {
-        path
-    };
-    resolver::original(path, &config.state_dir)
-}
-
-/// The resolver file to own, if one is set.
-fn resolver_file(
-    config: &Config,
-    listen: &[SocketAddr],
-    search: &[String],
-    upstreams: &[SocketAddr],
-) -> Result<Option<ResolverFile>, NodeError> {
-    let path = &config.resolv_conf;
-    if path.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let servers = resolver::servers(listen);
-    let refused = |want| Err(wrong("resolv_conf", &path.display().to_string(), want));
-    if !path.is_absolute() {
-        return refused("write an absolute path");
-    }
-    if !config.dns || servers.is_empty() {
-        return refused("the node's name server must be on and listen on port 53: resolver files can name no other");
-    }
-    Ok(Some(ResolverFile::new(
-        path,
-        &config.state_dir,
-        &servers,
-        search,
-        upstreams,
-    )))
-}
-
-/// A search domain, which must be one word in a resolver file.
-fn domain(name: &str) -> Result<String, NodeError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) {
-        return Err(wrong("resolv_search", name, "write a domain such as marathon.mesos"));
-    }
-    Ok(name.to_owned())
 }
 
 pub(super) fn wrong(key: &'static str, value: &str, want: &str) -> NodeError {

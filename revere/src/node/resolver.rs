@@ -3,6 +3,8 @@
 //! What stood there before is kept in the state directory, so that whoever comes next can put it back: this daemon at
 //! its end, the standby when its time is over, or the next daemon.
 
+mod config;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,6 +18,8 @@ use tokio::sync::watch;
 use tokio::time::interval;
 
 use super::config::Settings;
+
+pub(super) use config::Resolving;
 
 /// First line of a file that is a node's.
 const MARK: &str =
@@ -280,7 +284,7 @@ pub(super) fn nameservers(text: &str) -> Vec<SocketAddr> {
 /// Its search domains; the last line that names some counts.
 pub(super) fn search(text: &str) -> Vec<String> {
     let line = |line: &&str| ["search", "domain"].contains(&line.split_whitespace().next().unwrap_or_default());
-    let last = text.lines().filter(line).last().unwrap_or_default();
+    let last = text.lines().rfind(line).unwrap_or_default();
     last.split_whitespace().skip(1).map(str::to_owned).collect()
 }
 

@@ -180,6 +180,8 @@ impl Process {
     /// A new daemon answers.
     async fn leave(self) -> Result<(), StandbyError> {
         drop(self.door);
+        // Now, so that nobody finds the port taken when the new daemon ends soon.
+        drop(self.sockets);
         if let Some(server) = self.serving {
             server.shutdown().await;
             sleep(DRAIN).await;
