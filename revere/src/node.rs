@@ -25,6 +25,8 @@ mod table;
 pub use config::{Config, XdpMode};
 pub use feed::Feed;
 pub use forwarding::DnsForward;
+#[cfg(test)]
+pub(crate) use http::shapes;
 pub use masters::SourceKind;
 
 use std::ffi::OsString;
