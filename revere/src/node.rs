@@ -170,13 +170,16 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     let ended = parts.until(&shutdown).await;
     agent.shutdown();
     remember::save(&state_dir.join(SNAPSHOT), pictures.borrow().clone(), &status.facts());
+    let goes_on = standby.leave_to(if crate::process::interrupted() {
+        standby::End::Nobody
+    } else {
+        standby::End::Standby
+    });
     if let Some(names) = names {
+        // Both answer for a moment: no question waits for the other.
         names.finish().await;
     }
-    if crate::process::interrupted() {
-        standby.dismiss();
-    }
-    if !standby.lives() {
+    if !goes_on {
         resolver::give_back(&settings);
     }
     ended

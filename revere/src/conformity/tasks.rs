@@ -89,10 +89,7 @@ fn ports(all: &[Value]) -> Value {
 /// All backends, as `address:port*weight`.
 fn backends(stream: &Stream) -> Vec<String> {
     let snapshot: Snapshot = stream.table.snapshot();
-    let all = snapshot
-        .services
-        .values()
-        .flat_map(|service| service.backends.iter().cloned().collect::<Vec<_>>());
+    let all = snapshot.services.values().flat_map(|service| service.backends.to_vec());
     all.map(|one| format!("{}:{}*{}", one.addr, one.port, one.weight))
         .collect()
 }

@@ -85,18 +85,32 @@ impl Elder {
 pub(super) struct Standby(Arc<Mutex<Option<Arc<Pipe>>>>);
 
 impl Standby {
-    /// Whether somebody will answer when this process is gone.
-    pub(super) fn lives(&self) -> bool {
-        self.0.lock().is_some()
-    }
-
-    /// Sends it away: names shall end with this process.
-    pub(super) fn dismiss(&self) {
-        let pipe = self.0.lock().take();
-        if let Some(Err(error)) = pipe.map(|pipe| pipe.send(QUIT, &[])) {
-            tracing::warn!("the standby cannot be sent away: {error}; it ends after node.dns_standby_seconds");
+    /// Leaves answering to it, or sends it away when names shall end with this process; tells whether it goes on.
+    pub(super) fn leave_to(&self, end: End) -> bool {
+        // The pipe closes here at the latest, and the standby begins.
+        let Some(pipe) = self.0.lock().take() else {
+            return false;
+        };
+        if end == End::Standby {
+            return true;
+        }
+        match pipe.send(QUIT, &[]) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!("the standby cannot be sent away: {error}; it ends after node.dns_standby_seconds");
+                true
+            }
         }
     }
+}
+
+/// Who answers names after this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The standby, until the next daemon.
+    Standby,
+    /// Nobody: a person at a terminal ended it.
+    Nobody,
 }
 
 /// Keeps a standby for this daemon.
