@@ -81,6 +81,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::DemoServer(args) => demo::server::run(args).await?,
         Command::DemoLoad(args) => demo::load::run(args).await?,
         Command::DemoNames(args) => demo::names::run(args).await?,
+        Command::NamesStandby => {
+            process::start_logs();
+            node::standby::serve().await?;
+        }
         // Taken before the runtime was started.
         Command::TaskRunner(_) => {}
     }
@@ -149,6 +153,8 @@ async fn run_both(args: &ConfigArgs) -> anyhow::Result<()> {
         };
         config.node.master = vec![format!("http://{}", std::net::SocketAddr::new(ip, address.port()))];
     }
+    // Somebody who tries it at a terminal wants nothing left behind.
+    config.node.dns_standby_seconds = 0;
     let node = async {
         let result = node::run(config.node, shutdown.clone(), process::tell_ready).await;
         shutdown.cancel();

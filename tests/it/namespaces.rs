@@ -6,6 +6,7 @@ mod faults;
 mod interop;
 mod leak;
 mod paths;
+mod standby;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -2,11 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use model::{AgentId, AgentInfo, Snapshot, StateSnapshot};
 
 use crate::wire;
+
+/// File of the id in the state directory.
+pub(super) const AGENT_ID: &str = "agent-id";
+
+/// File of the leading master's address in the state directory.
+pub(super) const LEADER: &str = "leader";
 
 /// Marks the file; its last byte is the version of everything before the wire codec's own version byte.
 const MAGIC: &[u8; 8] = b"RVRSNAP\x02";
@@ -128,6 +135,16 @@ pub(super) fn load_agent_id(path: &Path) -> Result<Option<AgentId>, DiskError> {
     }
 }
 
+/// The master that led when the picture was last written, if any is known.
+pub(super) fn load_leader(path: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Keeps the leading master's address, for `leader.mesos`.
+pub(super) fn save_leader(path: &Path, leader: SocketAddr) -> Result<(), DiskError> {
+    replace(path, format!("{leader}\n").as_bytes())
+}
+
 /// Keeps the agent id.
 pub(super) fn save_agent_id(path: &Path, id: &AgentId) -> Result<(), DiskError> {
     replace(path, format!("{id}\n").as_bytes())
@@ -184,6 +201,10 @@ mod tests {
         assert_eq!(load_agent_id(&id).expect("absent is fine"), None);
         save_agent_id(&id, &AgentId::new("A-S0")).expect("saved");
         assert_eq!(load_agent_id(&id).expect("loaded"), Some(AgentId::new("A-S0")));
+        let leader = dir.path().join("leader");
+        assert_eq!(load_leader(&leader), None);
+        save_leader(&leader, ([10, 0, 0, 1], 5050).into()).expect("saved");
+        assert_eq!(load_leader(&leader), Some(([10, 0, 0, 1], 5050).into()));
     }
 
     #[test]
