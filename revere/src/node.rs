@@ -6,6 +6,7 @@ mod config;
 mod disk;
 mod facts;
 mod feed;
+mod foreign;
 mod forwarding;
 mod http;
 mod link;
@@ -319,10 +320,11 @@ fn start_parts(
         let status = Arc::clone(status);
         parts.add("flow tables", planes::tend::sweep(Arc::clone(lb), status));
     }
+    let foreign = foreign::Foreign::new(opened.changes);
     let planes = NodePlanes::new(opened.overlay, opened.lb, opened.names, Arc::clone(status));
     parts.add(
         "reconciliation",
-        reconcile::run(planes, pictures.clone(), view, shutdown.clone()),
+        reconcile::run(planes, pictures.clone(), view, foreign, shutdown.clone()),
     );
     let file = settings.config.state_dir.join(SNAPSHOT);
     parts.add(
@@ -420,6 +422,7 @@ fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
 #[derive(Debug, Default)]
 struct Opened {
     overlay: Option<OverlayPlane>,
+    changes: Option<overlay::Changes>,
     lb: Option<Arc<Mutex<LbPlane>>>,
     names: Option<NamePlane>,
 }
@@ -439,6 +442,13 @@ async fn open_planes(
         config.overlay_net = settings.overlay_net;
         let (overlay, netlink) = overlay::Overlay::open(config).await?;
         parts.add("netlink connection", netlink);
+        let (changes, netlink) = overlay::Changes::open()?;
+        // Without news the periodic look finds everything too: no reason to end.
+        parts.add("netlink news", async {
+            netlink.await;
+            std::future::pending::<()>().await;
+        });
+        opened.changes = Some(changes);
         let mut overlay = OverlayPlane::new(overlay);
         let uplink = overlay.prepare(settings.ip).await?;
         opened.overlay = Some(overlay);

@@ -104,6 +104,7 @@ impl NodePlanes {
                 agent: None,
             },
             full: true,
+            disturbed: false,
         };
         Self {
             overlay,
