@@ -109,6 +109,11 @@ impl LbPlane {
         if let Err(error) = self.lb.expire(now) {
             tracing::warn!("could not end a previous table: {error}");
         }
+        let repairs = self.status.metrics.repairs.get_or_create_owned(&PlaneName::Lb.label());
+        for pin in self.lb.restore_pins() {
+            tracing::warn!(pin = %pin.display(), "somebody unpinned this; it is pinned again");
+            repairs.inc();
+        }
         let lost = self.lb.unattached();
         if lost.is_empty() || self.known.is_none() {
             return;
@@ -120,7 +125,6 @@ impl LbPlane {
             removes: Vec::new(),
         };
         let report = apply(&mut self.lb, &repair);
-        let repairs = self.status.metrics.repairs.get_or_create_owned(&PlaneName::Lb.label());
         repairs.inc_by(u64::try_from(report.done).unwrap_or_default());
         for op in &repair.adds {
             match report.failed.iter().find(|(failed, _)| failed == op) {
