@@ -3,6 +3,7 @@
 //! One cluster serves all tests, one test at a time; each leaves it with three instances and every daemon running.
 
 mod faults;
+mod health;
 mod interop;
 mod leak;
 mod paths;

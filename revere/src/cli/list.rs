@@ -109,7 +109,8 @@ pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
         app["mem"],
         text(&app["version"])
     )?;
-    writeln!(out, "vips  {}\n", vips_of(app))?;
+    writeln!(out, "vips  {}", vips_of(app))?;
+    writeln!(out, "{}", health_of(app))?;
     drop(out);
     let row = |task: &Value| {
         let ports: Vec<String> = items(&task["ports"]).map(text).collect();
@@ -119,6 +120,7 @@ pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
         vec![
             text(&task["id"]),
             text(&task["state"]),
+            verdict_of(app, task).to_owned(),
             text(&task["host"]),
             ports.join(","),
             addresses.join(","),
@@ -127,9 +129,49 @@ pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
     };
     let rows: Vec<Vec<String>> = items(&app["tasks"]).map(row).collect();
     Ok(table::print(
-        &["TASK", "STATE", "NODE", "PORTS", "ADDRESS", "STARTED"],
+        &["TASK", "STATE", "HEALTH", "NODE", "PORTS", "ADDRESS", "STARTED"],
         &rows,
     )?)
+}
+
+/// How many are healthy, and why checks failed last; nothing for an app without checks.
+fn health_of(app: &Value) -> String {
+    if items(&app["healthChecks"]).next().is_none() {
+        return String::new();
+    }
+    let (healthy, unhealthy) = (&app["tasksHealthy"], &app["tasksUnhealthy"]);
+    let mut out = format!("health  {healthy} healthy, {unhealthy} unhealthy\n");
+    for cause in items(&app["tasks"]).flat_map(causes) {
+        out.push_str(&format!("last failure  {cause}\n"));
+    }
+    out
+}
+
+/// What a task's health checks say together: dead if one is, alive if all are.
+fn verdict_of(app: &Value, task: &Value) -> &'static str {
+    let checked = items(&app["healthChecks"]).next().is_some();
+    let results: Vec<&Value> = items(&task["healthCheckResults"]).collect();
+    let failures = |result: &&Value| result["consecutiveFailures"].as_u64().unwrap_or(0);
+    if !checked {
+        "-"
+    } else if results.iter().any(|result| failures(result) > 0) {
+        "unhealthy"
+    } else if !results.is_empty() && results.iter().all(|result| result["alive"] == true) {
+        "healthy"
+    } else {
+        "unchecked"
+    }
+}
+
+/// Why checks failed last, as one line each.
+fn causes(task: &Value) -> Vec<String> {
+    let cause = |result: &Value| {
+        let why = result["lastFailureCause"].as_str()?;
+        let when = result["lastFailure"].as_str().unwrap_or("at an unknown time");
+        let failures = &result["consecutiveFailures"];
+        Some(format!("{}  {when}, {failures} in a row: {why}", text(&task["id"])))
+    };
+    items(&task["healthCheckResults"]).filter_map(cause).collect()
 }
 
 /// `revere vip list`.
@@ -274,6 +316,38 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn health_is_told_with_the_last_cause() {
+        let result = |alive: bool, failures: u32, cause: Option<&str>| {
+            serde_json::json!({"alive": alive, "consecutiveFailures": failures, "lastFailure": "then",
+                "lastFailureCause": cause})
+        };
+        let task = |results: Value| serde_json::json!({"id": "t", "healthCheckResults": results});
+        let mut app = serde_json::json!({"healthChecks": [{}], "tasksHealthy": 1, "tasksUnhealthy": 1, "tasks": []});
+        for (results, wanted) in [
+            (serde_json::json!([]), "unchecked"),
+            (serde_json::json!([result(true, 0, None)]), "healthy"),
+            (
+                serde_json::json!([result(true, 0, None), result(false, 0, None)]),
+                "unchecked",
+            ),
+            (
+                serde_json::json!([result(true, 0, None), result(false, 2, Some("no"))]),
+                "unhealthy",
+            ),
+        ] {
+            assert_eq!(verdict_of(&app, &task(results)), wanted);
+        }
+        app["tasks"] = serde_json::json!([task(serde_json::json!([result(false, 2, Some("refused"))]))]);
+        let wanted = "health  1 healthy, 1 unhealthy\nlast failure  t  then, 2 in a row: refused\n";
+        assert_eq!(health_of(&app), wanted);
+        app["healthChecks"] = serde_json::json!([]);
+        assert_eq!(
+            (health_of(&app).as_str(), verdict_of(&app, &task(Value::Null))),
+            ("", "-")
+        );
+    }
 
     #[test]
     fn the_oldest_data_is_told() {

@@ -29,6 +29,12 @@ pub struct Config {
     pub overlay_prefix: u8,
     /// Silence after which a node counts as unreachable.
     pub agent_timeout_seconds: u64,
+    /// Silence after which a node's tasks take no new connections where other instances can; 0 is never.
+    pub vip_timeout_ms: u64,
+    /// Share of the nodes in percent that may be given up at the usual pace; beyond it, one a minute.
+    pub lost_share_percent: u8,
+    /// Shortest time between two nodes that are given up.
+    pub lost_pause_ms: u64,
     /// How long nodes may take to come back after a restart of the master.
     pub reregister_timeout_seconds: u64,
     /// Time in TASK_KILLING before SIGTERM for tasks with a VIP.
@@ -63,6 +69,9 @@ impl Default for Config {
             overlay: core.overlay.map(|net| net.to_string()).unwrap_or_default(),
             overlay_prefix: core.overlay_prefix,
             agent_timeout_seconds: core.agent_timeout.as_secs(),
+            vip_timeout_ms: ms(core.suspect_after),
+            lost_share_percent: core.loss_share_percent,
+            lost_pause_ms: ms(core.loss_pause),
             reregister_timeout_seconds: core.reregister_timeout.as_secs(),
             drain_ms: ms(core.drain),
             grace_ms: ms(core.grace),
@@ -81,6 +90,15 @@ impl Config {
                 return Err(wrong(key, value, want));
             }
         }
+        if self.lost_share_percent > 100 {
+            let want = "write a share of the nodes in percent, from 0 (one at a time) to 100";
+            return Err(wrong("lost_share_percent", &self.lost_share_percent.to_string(), want));
+        }
+        // Nodes say every second that they live; a shorter time would suspect all of them all the time.
+        if (1..2_000).contains(&self.vip_timeout_ms) {
+            let want = "write 0 for never, or at least 2000: nodes say every second that they live";
+            return Err(wrong("vip_timeout_ms", &self.vip_timeout_ms.to_string(), want));
+        }
         let overlay = self.overlay_net()?;
         Ok(scheduler::Config {
             framework_name: self.framework.clone(),
@@ -88,6 +106,9 @@ impl Config {
             overlay,
             overlay_prefix: self.overlay_prefix,
             agent_timeout: Duration::from_secs(self.agent_timeout_seconds),
+            suspect_after: Duration::from_millis(self.vip_timeout_ms),
+            loss_share_percent: self.lost_share_percent,
+            loss_pause: Duration::from_millis(self.lost_pause_ms),
             reregister_timeout: Duration::from_secs(self.reregister_timeout_seconds),
             drain: Duration::from_millis(self.drain_ms),
             grace: Duration::from_millis(self.grace_ms),
@@ -133,7 +154,9 @@ mod tests {
     fn faults_name_their_key() {
         assert!(Config::default().core().is_ok());
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 7] = [
+            ("lost_share_percent", |c| c.lost_share_percent = 101),
+            ("vip_timeout_ms", |c| c.vip_timeout_ms = 500),
             ("overlay", |c| c.overlay = "9.0.0.1/8".into()),
             ("overlay_prefix", |c| c.overlay_prefix = 99),
             ("overlay_prefix", |c| c.overlay_prefix = 4),

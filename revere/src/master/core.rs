@@ -127,15 +127,14 @@ impl Core {
 
     /// `get_tasks`.
     pub(super) fn get_tasks(&self) -> Value {
-        let state = self.scheduler.state();
-        encode::lists(vec![(
-            "tasks",
-            state
-                .tasks
-                .iter()
-                .map(|task| encode::task(task, self.sizes.get(&task.id)))
-                .collect(),
-        )])
+        let shown = |tasks: &[model::Task]| {
+            let tasks = tasks.iter();
+            tasks.map(|task| encode::task(task, self.sizes.get(&task.id))).collect()
+        };
+        encode::lists(vec![
+            ("tasks", shown(&self.scheduler.state().tasks)),
+            ("unreachable_tasks", shown(&self.scheduler.unreachable_tasks())),
+        ])
     }
 
     /// `get_frameworks`.

@@ -153,8 +153,11 @@ impl Agent {
     }
 
     async fn status(&mut self, spec: &LaunchSpec, state: TaskState) -> Vec<MasterMessage> {
+        self.say(spec, status(state)).await
+    }
+
+    async fn say(&mut self, spec: &LaunchSpec, status: TaskStatus) -> Vec<MasterMessage> {
         self.sequence += 1;
-        let status = status(state);
         let message = AgentMessage::Status {
             sequence: self.sequence,
             task: spec.task.clone(),
@@ -213,6 +216,7 @@ async fn deploy(master: &Running, agent: &mut Agent) -> Vec<LaunchSpec> {
     specs
 }
 
+mod health;
 mod update;
 
 #[tokio::test]

@@ -5,8 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::Resources;
 
 use super::Scheduler;
+use super::rolling::is_ready;
 
 impl Scheduler {
+    /// Nobody is hidden but ready instances of suspects, and wherever one is, another takes its place.
+    fn check_hidden(&self) {
+        for id in &self.hidden {
+            let hidden = &self.instances[id];
+            assert!(
+                self.suspects.contains(&hidden.agent),
+                "{id} is hidden, but its agent speaks"
+            );
+            let mut others = self.instances_of(&hidden.app);
+            let other = others.any(|one| !one.unwanted && is_ready(one) && !self.hidden.contains(&one.id));
+            assert!(other, "{id} is hidden, though no other instance is ready");
+        }
+    }
+
     /// Panics where the state contradicts itself.
     pub(crate) fn check(&self) {
         let mut by_app: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -48,5 +63,6 @@ impl Scheduler {
             );
         }
         assert!(self.dirty.is_empty(), "every app was looked at");
+        self.check_hidden();
     }
 }

@@ -119,7 +119,7 @@ impl Scheduler {
             return;
         }
         if self.nodes.get(&instance.agent).is_some_and(|node| !node.link.is_told()) {
-            let status = self.own_status(TaskState::Unreachable, "to be ended, its agent is unreachable");
+            let status = self.own_status(TaskState::Lost, "to be ended, its agent is unreachable");
             return self.instance_over(id, status);
         }
         instance.unwanted = true;

@@ -2,7 +2,7 @@
 
 use model::{AgentId, TaskEvent, TaskId, TaskState, TaskStatus};
 
-use crate::{AppId, InstanceId, InstanceRecord, Record, Timestamp, UnreachableStrategy};
+use crate::{AgentRecord, AppId, InstanceId, InstanceRecord, Record, Timestamp, UnreachableStrategy};
 
 use super::Scheduler;
 use super::node::Link;
@@ -153,8 +153,10 @@ impl Scheduler {
         }
         let instances: Vec<InstanceId> = node.instances.iter().cloned().collect();
         self.suspects.remove(agent);
+        // A machine that lost its id and registered anew will not bring back what it ran before.
+        let replaced = self.has_namesake(agent);
         for id in instances {
-            if self.waits_for(&id) {
+            if !replaced && self.waits_for(&id) {
                 self.instance_unreachable(&id, why);
             } else {
                 self.instance_over(&id, self.own_status(TaskState::Unreachable, why));
@@ -165,6 +167,18 @@ impl Scheduler {
         let forget = self.now.after(self.config.forget_agent);
         self.timers.set(Timer::ForgetAgent(agent.clone()), forget);
         self.emit(TaskEvent::AgentRemoved(agent.clone()));
+    }
+
+    /// Whether the agent's machine is registered as another agent.
+    fn has_namesake(&self, agent: &AgentId) -> bool {
+        let Some(lost) = self.nodes.get(agent).map(|node| &node.record) else {
+            return false;
+        };
+        let same = |other: &AgentRecord| other.ip == lost.ip && other.http_port == lost.http_port;
+        let others = self.nodes.values().filter(|node| node.link.is_registered());
+        others
+            .map(|node| &node.record)
+            .any(|other| other.id != *agent && same(other))
     }
 
     /// Whether an instance is kept while its agent is away.
@@ -237,7 +251,7 @@ impl Scheduler {
             .get(id)
             .is_some_and(|one| one.unreachable_since.is_some());
         if away {
-            let status = self.own_status(TaskState::Unreachable, "its agent stayed away, it is forgotten");
+            let status = self.own_status(TaskState::Lost, "its agent stayed away, it is forgotten");
             self.instance_over(id, status);
         }
     }

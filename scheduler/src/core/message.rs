@@ -101,18 +101,25 @@ impl Scheduler {
 
     /// A machine that lost its id and comes as a new agent: what it was before will not come back.
     fn replace_namesake(&mut self, registration: &Registration) {
-        let same = |node: &Node| {
+        const WHY: &str = "its machine registered as a new agent";
+        let same = |node: &&Node| {
             node.record.ip == registration.ip
                 && node.record.http_port == registration.http_port
-                && !matches!(node.link, Link::Connected | Link::Unreachable)
+                && node.link != Link::Connected
         };
-        let old = self
+        let old: Vec<AgentId> = self
             .nodes
             .values()
-            .find(|node| same(node))
-            .map(|node| node.record.id.clone());
-        if let Some(old) = old {
-            self.agent_lost(&old, "its machine registered as a new agent");
+            .filter(same)
+            .map(|node| node.record.id.clone())
+            .collect();
+        for agent in old {
+            self.agent_lost(&agent, WHY);
+            // Whatever their apps' strategy, there is nothing left to wait for.
+            let left = self.nodes.get(&agent).map(|node| node.instances.clone());
+            for id in left.unwrap_or_default() {
+                self.instance_over(&id, self.own_status(TaskState::Lost, WHY));
+            }
         }
     }
 

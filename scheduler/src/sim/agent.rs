@@ -9,11 +9,16 @@ use crate::{Registration, ReportedTask};
 
 use super::world::{Event, Message, World};
 
+/// Virtual milliseconds between two health checks.
+const CHECK_EVERY: u64 = 5_000;
+
 /// A task on a machine.
 pub(super) struct SimTask {
     pub(super) spec: LaunchSpec,
     pub(super) status: TaskStatus,
     acked: bool,
+    /// Its health check fails from now on.
+    pub(super) sick: bool,
 }
 
 /// A machine with its daemon.
@@ -199,6 +204,7 @@ impl World {
                 spec,
                 status,
                 acked: false,
+                sick: false,
             },
         );
         self.task_becomes(number, &id, TaskState::Starting);
@@ -234,14 +240,52 @@ impl World {
         }
         match state {
             TaskState::Starting if self.bad_luck(12) => self.task_becomes(number, task, TaskState::Failed),
-            TaskState::Starting => self.task_becomes(number, task, TaskState::Running),
+            TaskState::Starting => {
+                self.task_becomes(number, task, TaskState::Running);
+                self.after(CHECK_EVERY, Event::Check(number, task.clone()));
+            }
             TaskState::Killing => self.task_becomes(number, task, TaskState::Killed),
             _ => {}
         }
     }
 
+    /// The task's health check has a result, told if it is news.
+    pub(super) fn task_checked(&mut self, number: usize, task: &TaskId) {
+        let agent = &self.agents[number];
+        let Some(known) = agent
+            .tasks
+            .get(task)
+            .filter(|known| known.status.state == TaskState::Running)
+        else {
+            return;
+        };
+        let check = known.spec.checks.health.first().filter(|_| agent.up).cloned();
+        let before = known.status.checks.health.first().cloned().unwrap_or_default();
+        let mut result = before.clone();
+        let sick = known.sick;
+        self.after(CHECK_EVERY, Event::Check(number, task.clone()));
+        let Some(check) = check else { return };
+        result.alive = Some(!sick);
+        result.failures = if sick {
+            (result.failures + 1).min(check.max_failures)
+        } else {
+            0
+        };
+        if result == before {
+            return;
+        }
+        let mut status = self.new_status(number, TaskState::Running);
+        status.healthy = result.alive;
+        status.checks.health = vec![result];
+        self.task_says(number, task, status);
+    }
+
     pub(super) fn task_becomes(&mut self, number: usize, task: &TaskId, state: TaskState) {
         let status = self.new_status(number, state);
+        self.task_says(number, task, status);
+    }
+
+    fn task_says(&mut self, number: usize, task: &TaskId, status: TaskStatus) {
         if let Some(known) = self.agents[number].tasks.get_mut(task) {
             known.status = status.clone();
             known.acked = false;

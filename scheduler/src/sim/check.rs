@@ -100,8 +100,9 @@ impl World {
             + 1.0;
         let there = core.instances_of(&app.id).count();
         let float = |count: usize| f64::from(u32::try_from(count).expect("few"));
-        // Replacements of what died count beside what still dies.
-        let ending = core.instances_of(&app.id).filter(|one| one.unwanted).count();
+        // Replacements of what died count beside what still dies, and beside what is away.
+        let leaving = |one: &&InstanceRecord| one.unwanted || one.unreachable_since.is_some();
+        let ending = core.instances_of(&app.id).filter(leaving).count();
         assert!(
             there <= before || float(there - ending) <= most,
             "{}: {there} instances, {ending} of them ending, {most} allowed",
@@ -143,6 +144,12 @@ impl World {
                     task.spec.task, task.status.state
                 ));
             }
+            if task.spec.exhausted(&task.status.checks).is_some() {
+                return Some(format!("{} is as sick as can be, and runs on", task.spec.task));
+            }
+            if !task.spec.serves(&task.status) {
+                return Some(format!("{} is not healthy yet", task.spec.task));
+            }
             seen.insert(&task.spec.task);
             let app = task.spec.env.get("MARATHON_APP_ID").cloned().unwrap_or_default();
             if let Some(newest) = core.app(&app)
@@ -163,7 +170,7 @@ impl World {
         }
         if let Some(late) = core
             .instances()
-            .find(|one| one.unwanted || one.status.state != TaskState::Running)
+            .find(|one| one.unwanted || !one.spec.serves(&one.status))
         {
             return Some(format!("the core holds {} for {:?}", late.id, late.status.state));
         }
@@ -190,7 +197,8 @@ impl World {
             .values()
             .map(|count| usize::try_from(*count).expect("few"))
             .sum();
-        let backends: usize = told.services.values().map(|service| service.backends.len()).sum();
-        assert_eq!(backends, wanted, "each instance is a backend of its VIP");
+        let all = told.services.values().flat_map(|service| service.backends.iter());
+        let taking = all.filter(|backend| backend.weight == 1).count();
+        assert_eq!(taking, wanted, "each instance takes connections of its VIP");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{TaskId, TaskState};
 
-use crate::{AppSpec, Command, Force, PortSpec, Timestamp};
+use crate::{AppSpec, Command, Force, HealthCheckSpec, PortSpec, Timestamp, UnreachableSpec};
 
 use super::world::{Event, World};
 
@@ -21,7 +21,7 @@ impl World {
         self.after(pause, Event::Fault);
         let agents = u64::try_from(self.agents.len()).expect("few");
         let number = usize::try_from(self.random.below(agents)).expect("few");
-        match self.random.below(10) {
+        match self.random.below(13) {
             0 | 1 => self.break_connection(number),
             2 => {
                 self.note("cut");
@@ -33,6 +33,8 @@ impl World {
             5 => self.machine_crash(number),
             6 | 7 => self.task_fails(number),
             8 if self.core.is_some() => self.master_down(),
+            9 | 10 => self.task_sickens(number),
+            11 => self.vanish(number),
             _ => {}
         }
     }
@@ -72,6 +74,23 @@ impl World {
             self.note("task fails");
             self.task_becomes(number, task, TaskState::Failed);
         }
+    }
+
+    /// Its health check fails from now on, and perhaps not for long.
+    fn task_sickens(&mut self, number: usize) {
+        let chance = self.random.below(3);
+        for task in self.agents[number].tasks.values_mut() {
+            task.sick = chance == 0 || (chance == 1 && !task.sick);
+        }
+        self.note("sick");
+    }
+
+    /// Cut off for longer than anybody waits, with all its tasks running on.
+    fn vanish(&mut self, number: usize) {
+        self.note("vanish");
+        let cut = 60_000 + self.random.below(240_000);
+        self.agents[number].cut_until = self.now + cut;
+        self.break_connection(number);
     }
 
     /// Faults stop: every machine and the master come up, every link works.
@@ -147,7 +166,20 @@ fn changed(id: &str, instances: u64, now: u64, (minimum, over): (u64, u64)) -> A
     }
 }
 
+/// Every app has another way with health and with lost agents.
 fn spec(id: &str, instances: u64) -> AppSpec {
+    let checks = HealthCheckSpec {
+        interval_seconds: Some(5),
+        ..HealthCheckSpec::default()
+    };
+    let (health_checks, unreachable_strategy) = match id {
+        "/a" => (Vec::new(), None),
+        "/b/c" => {
+            let (inactive, expunge) = (20, 100);
+            (vec![checks], Some(UnreachableSpec::After { inactive, expunge }))
+        }
+        _ => (vec![checks], Some(UnreachableSpec::Disabled)),
+    };
     let labels = BTreeMap::from([("VIP_0".to_owned(), format!("{id}:80"))]);
     AppSpec {
         id: id.to_owned(),
@@ -160,6 +192,8 @@ fn spec(id: &str, instances: u64) -> AppSpec {
             ..PortSpec::default()
         }]),
         max_launch_delay_seconds: Some(20.0),
+        health_checks,
+        unreachable_strategy,
         ..AppSpec::default()
     }
 }

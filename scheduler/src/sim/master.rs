@@ -10,6 +10,8 @@ fn config() -> Config {
     Config {
         reregister_timeout: std::time::Duration::from_secs(120),
         retry: std::time::Duration::from_secs(5),
+        // Agents here say that they live every 4 to 7 seconds.
+        suspect_after: std::time::Duration::from_secs(10),
         ..Config::default()
     }
 }
