@@ -380,6 +380,7 @@ impl Shared {
             let timestamp_ms = now_ms().max(inner.status.timestamp_ms + 1);
             inner.status = TaskStatus {
                 state,
+                reason: None,
                 healthy,
                 addresses,
                 message,
@@ -462,6 +463,7 @@ impl Entry {
     fn new(spec: LaunchSpec, dir: Option<TaskDir>) -> Self {
         let status = TaskStatus {
             state: TaskState::Staging,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,
@@ -500,6 +502,7 @@ mod tests {
             },
             status: TaskStatus {
                 state,
+                reason: None,
                 healthy: None,
                 addresses: vec![IpAddr::from([10, 0, 0, 1])],
                 message: None,

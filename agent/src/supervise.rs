@@ -54,6 +54,7 @@ pub(crate) fn find(dir: &TaskDir) -> Result<Found, String> {
         Some(file) => TaskStatus::try_from(file).map_err(|e| text(&e))?,
         None => TaskStatus {
             state: TaskState::Starting,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::{Agent, AgentEvent, Config};
-use model::{FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState, TaskStatus};
+use model::{
+    Container, FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState, TaskStatus,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
@@ -80,6 +82,8 @@ pub(crate) fn spec(id: &str, script: &str) -> LaunchSpec {
         framework: FrameworkId::new("f-1"),
         command: model::Command::Shell(script.to_owned()),
         user: None,
+        container: Container::default(),
+        fetch: Vec::new(),
         env: [].into(),
         resources: Resources {
             cpus_milli: 100,
