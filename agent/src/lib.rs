@@ -10,6 +10,8 @@ mod check;
 mod clock;
 mod config;
 mod exec;
+mod http;
+mod image;
 mod join;
 mod kill;
 mod netlink;
@@ -23,6 +25,7 @@ mod spec;
 mod start;
 mod store;
 mod supervise;
+mod unpack;
 
 pub use agent::{Agent, AgentEvent, Known, open};
 pub use config::{Config, OpenError};
