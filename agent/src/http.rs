@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -206,6 +206,12 @@ where
 }
 
 impl Answer {
+    /// How many bytes it says it has.
+    pub(crate) fn length(&self) -> Option<u64> {
+        let header = self.response.headers().get(CONTENT_LENGTH)?;
+        header.to_str().ok()?.parse().ok()
+    }
+
     /// The next piece of the body; an error after a silence.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {

@@ -31,6 +31,11 @@ use registry::{Registry, RegistryError};
 
 pub(crate) use manifest::RunConfig;
 
+/// A file name for any text.
+pub(crate) fn name_of(text: &str) -> String {
+    Digest::of(text.as_bytes()).hex().to_owned()
+}
+
 /// Images that are got at the same time; more only share the same line and disk.
 const AT_ONCE: usize = 3;
 
@@ -175,7 +180,7 @@ impl Images {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.names.join(Digest::of(name.as_bytes()).hex())
+        self.names.join(name_of(name))
     }
 
     fn stored(&self, name: &str) -> Option<Stored> {

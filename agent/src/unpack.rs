@@ -13,6 +13,7 @@ use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
 pub(crate) use archive::{is_archive, unpack_archive};
+pub(crate) use tree::give_away;
 use tree::{Attributes, Tree, parts};
 
 /// What the archive is for.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use serde::Deserialize;
 
 use super::digest::Digest;
@@ -124,11 +124,7 @@ impl Local {
         use std::os::fd::AsRawFd as _;
         let file = self.open(name).map_err(|error| self.read_error(name, error))?;
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let path =
-            rustix::fs::readlinkat(CWD, link, Vec::new()).map_err(|error| self.read_error(name, error.into()))?;
-        Ok(PathBuf::from(std::ffi::OsString::from(
-            path.to_string_lossy().into_owned(),
-        )))
+        fs::read_link(link).map_err(|error| self.read_error(name, error))
     }
 
     fn read_error(&self, name: &str, error: io::Error) -> LocalError {

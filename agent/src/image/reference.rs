@@ -145,11 +145,10 @@ fn is_repository(name: &str) -> bool {
     name.len() <= 255 && name.split('/').all(part)
 }
 
-/// `/path[:version]`.
+/// `/path[:version]`; a version may have slashes and colons of its own.
 fn local(text: &str) -> Option<(PathBuf, Option<String>)> {
-    let slash = text.rfind('/')?;
-    let (path, version) = match text[slash..].split_once(':') {
-        Some((file, version)) => (&text[..slash + file.len()], Some(version.to_owned())),
+    let (path, version) = match text.split_once(':') {
+        Some((path, version)) => (path, Some(version.to_owned())),
         None => (text, None),
     };
     path.starts_with('/').then(|| (path.into(), version))
@@ -201,10 +200,10 @@ mod tests {
             })
         );
         assert_eq!(
-            Source::parse("docker-archive:/srv/app.tar"),
+            Source::parse("docker-archive:/srv/app.tar:team/app:1"),
             Ok(Source::Archive {
                 path: "/srv/app.tar".into(),
-                version: None
+                version: Some("team/app:1".to_owned())
             })
         );
     }

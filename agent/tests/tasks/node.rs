@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use agent::{Agent, AgentEvent, Config};
 use model::{
-    Container, FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState, TaskStatus,
+    Container, FrameworkId, Image, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState,
+    TaskStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
@@ -129,7 +130,19 @@ pub(crate) fn daemon(args: impl Iterator<Item = OsString>) -> ExitCode {
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("a line");
         let (id, script) = line.split_once(' ').expect("two words");
-        agent.launch(spec(id, script));
+        // `@IMAGE SCRIPT` runs in an image.
+        let task = match script.strip_prefix('@').and_then(|rest| rest.split_once(' ')) {
+            Some((image, script)) => {
+                let mut task = spec(id, script);
+                task.container.image = Some(Image {
+                    name: image.to_owned(),
+                    ..Image::default()
+                });
+                task
+            }
+            None => spec(id, script),
+        };
+        agent.launch(task);
     }
     ExitCode::SUCCESS
 }
@@ -308,6 +321,11 @@ impl Drop for Node {
                     .flatten()
                     .map(|e| e.path()),
             );
+            let containers = fs::read_dir(self.dir.path().join("containers"));
+            left.extend(containers.into_iter().flatten().flatten().map(|entry| entry.path()));
+            let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+            let own = self.dir.path().to_string_lossy().into_owned();
+            left.extend(mounts.lines().filter(|line| line.contains(&own)).map(PathBuf::from));
             let links = fs::read_to_string("/proc/net/dev").unwrap_or_default();
             left.extend(
                 links
