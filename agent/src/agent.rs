@@ -178,6 +178,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
             Err(error) => set_aside(&layout, &hierarchies, &entry.path(), &error),
         }
     }
+    remove_strays(&layout);
     let (events, receiver) = mpsc::channel(EVENTS);
     let http = HttpClient::new(config.images.stall);
     let fetcher = Fetcher {
@@ -207,6 +208,17 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         },
         receiver,
     ))
+}
+
+/// What containers wrote whose tasks are not known: a daemon that was killed in the middle of a start leaves it.
+fn remove_strays(layout: &Layout) {
+    for scratch in fs::read_dir(&layout.containers).into_iter().flatten().flatten() {
+        if !layout.tasks.join(scratch.file_name()).exists()
+            && let Err(error) = fs::remove_dir_all(scratch.path())
+        {
+            tracing::warn!(path = %scratch.path().display(), %error, "what a container wrote stays");
+        }
+    }
 }
 
 /// A directory that cannot be read is kept for a person to look at; its processes are ended, nobody follows them.

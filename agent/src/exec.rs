@@ -223,6 +223,8 @@ impl Steps {
 
 impl ContainerSteps {
     fn carry_out(&self, sandbox: &Path) -> Result<(), String> {
+        // Whatever the daemon's is: what is made for the container is for its user to read.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         container::enter(&self.plan, sandbox)?;
         let workdir = Path::new(&self.plan.workdir);
         container::confine(&self.plan, &self.filters)?;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -131,7 +132,10 @@ fn in_image(
     let scratch = Layout::new(&config.state_dir).containers.join(spec.task.as_str());
     for name in ["root", "upper", "work"] {
         let path = scratch.join(name);
-        fs::create_dir_all(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+        fs::create_dir_all(&path)
+            // The upper one is the container's own root directory, for all of its users.
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
     }
     let etc = etc_files(config, dir, spec, address)?;
     let parts = Parts {

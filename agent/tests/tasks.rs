@@ -155,6 +155,10 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             "a_greedy_container_is_told_so",
             containers::a_greedy_container_is_told_so,
         ),
+        (
+            "downloads_are_kept_or_told_or_given_up",
+            containers::downloads_are_kept_or_told_or_given_up,
+        ),
     ];
     let in_images = match containers::cannot_run() {
         Some(reason) => {

@@ -155,6 +155,15 @@ fn open_binds(plan: &ContainerPlan, sandbox: &Path) -> Result<Vec<Detached>, Str
             all.push(detach(&bind(Path::new(&path), &path), libc::MOUNT_ATTR_NOSUID)?);
         }
     }
+    if !plan.own_ipc && !plan.privileged {
+        for path in ["/dev/shm", "/dev/mqueue"]
+            .map(Path::new)
+            .into_iter()
+            .filter(|path| path.exists())
+        {
+            all.push(detach(&bind(path, &path.to_string_lossy()), no_devices)?);
+        }
+    }
     for file in &plan.etc {
         all.push(detach(file, no_devices)?);
     }

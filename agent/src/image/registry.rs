@@ -265,3 +265,7 @@ impl Registry<'_> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "registry/tests.rs"]
+mod tests;

@@ -536,3 +536,83 @@ pub(crate) fn a_greedy_container_is_told_so() {
         "{last:?}"
     );
 }
+
+/// Serves one file, and holds every request for another back for ever; gives its address.
+fn server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let host = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                std::io::Read::read_exact(&mut stream, &mut byte).expect("reads");
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            if head.starts_with("GET /file ") {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nserved\n")
+                    .expect("sends");
+            } else if head.starts_with("GET /moved ") {
+                stream
+                    .write_all(b"HTTP/1.1 302 Found\r\nlocation: /file\r\ncontent-length: 0\r\n\r\n")
+                    .expect("sends");
+            } else if head.starts_with("GET /none ") {
+                stream
+                    .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                    .expect("sends");
+            } else {
+                held.push(stream);
+            }
+        }
+    });
+    host
+}
+
+pub(crate) fn downloads_are_kept_or_told_or_given_up() {
+    node::set_loopback_up();
+    let mut node = Node::new();
+    let host = server();
+    let fetch = |path: &str, cache| Fetch {
+        uri: format!("http://{host}/{path}"),
+        extract: Extract::Archives,
+        permission: FetchPermission::Data,
+        cache,
+        dest: Some("got".to_owned()),
+    };
+    for (id, path, cache) in [
+        ("plain", "file", FetchCache::None),
+        ("moved", "moved", FetchCache::Keep),
+    ] {
+        let mut task = spec(id, "cat got");
+        task.fetch = vec![fetch(path, cache)];
+        assert_eq!(output(&mut node, task), "served\n");
+    }
+    let kept = fs::read_dir(node.state().join("fetched")).expect("reads").count();
+    assert_eq!(kept, 1, "only what asked for it");
+    let mut none = spec("none", "true");
+    none.fetch = vec![fetch("none", FetchCache::None)];
+    let text = failed(&mut node, none).message.unwrap_or_default();
+    assert!(
+        text.contains(&format!("cannot fetch http://{host}/none: the server answers 404")),
+        "{text}"
+    );
+    let mut hung = spec("hung", "true");
+    hung.fetch = vec![fetch("hang", FetchCache::None)];
+    node.launch(hung);
+    node.kill("hung", None);
+    let last = node.until_end("hung");
+    assert_eq!(
+        (last.state, last.reason),
+        (TaskState::Killed, Some(Reason::TaskKilledDuringLaunch)),
+        "{last:?}"
+    );
+    // Nobody's image: gone at the next start of the agent.
+    let stray = node.state().join("containers/stray");
+    fs::create_dir_all(&stray).expect("makes");
+    node.close();
+    node.open();
+    assert!(!stray.exists());
+}

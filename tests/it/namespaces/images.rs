@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use xtask::lab::{Cluster, Daemon};
+use xtask::lab::{Cluster, Daemon, Place};
 use xtask::shell;
 
 use super::{deploy, nodes, on_cluster};
@@ -20,14 +20,14 @@ const PAGE: &str = "hello from the image";
 const INSTANCES: usize = 3;
 
 /// A registry with images in it.
-struct Registry<'a> {
-    cluster: &'a Cluster,
+struct Registry {
+    place: Place,
     dir: PathBuf,
     daemon: Daemon,
 }
 
-impl<'a> Registry<'a> {
-    fn start(cluster: &'a Cluster) -> Result<Self> {
+impl Registry {
+    fn start(cluster: &Cluster) -> Result<Self> {
         let dir = cluster.lab.outside.dir.join("registry");
         std::fs::create_dir_all(&dir)?;
         let config = json!({"version": 0.1, "log": {"level": "warn"}, "http": {"addr": REGISTRY},
@@ -52,16 +52,12 @@ impl<'a> Registry<'a> {
     fn curl(&self, args: &[&str]) -> Result<String> {
         let mut program = vec!["curl", "-sS", "--fail", "--max-time", "20"];
         program.extend(args);
-        self.cluster.lab.outside.run(&program)
+        self.place.run(&program)
     }
 
     /// The digest of a file.
     fn digest(&self, file: &Path) -> Result<String> {
-        let said = self
-            .cluster
-            .lab
-            .outside
-            .run(&["sha256sum", file.to_str().context("a plain path")?])?;
+        let said = self.place.run(&["sha256sum", file.to_str().context("a plain path")?])?;
         Ok(format!("sha256:{}", said.split(' ').next().unwrap_or_default()))
     }
 
@@ -104,7 +100,7 @@ impl<'a> Registry<'a> {
         let root = self.dir.join(tag);
         let tar = self.dir.join(format!("{tag}.tar"));
         let (shown, file) = (root.display(), tar.display());
-        self.cluster.lab.outside.sh(&format!(
+        self.place.sh(&format!(
             "mkdir -p {shown}/bin {shown}/www && cp /bin/busybox {shown}/bin/ && \
              for name in sh httpd wget hostname sleep; do ln -sf busybox {shown}/bin/$name; done && \
              echo {tag} > {shown}/tag && echo '{PAGE}' > {shown}/www/index.html && \
@@ -181,8 +177,7 @@ fn held(cluster: &Cluster) -> Result<Vec<(u8, String)>> {
         .collect()
 }
 
-fn fetch_page(cluster: &Cluster, from: &xtask::lab::Place) -> Option<String> {
-    let _ = cluster;
+fn fetch_page(from: &Place) -> Option<String> {
     from.run(&["curl", "-sS", "--fail", "--max-time", "5", &format!("http://{NAME}/")])
         .ok()
 }
@@ -222,13 +217,13 @@ fn an_image_is_pulled_run_and_reached_by_its_vip() {
             "one on each node, each with its own pull: {hosts:?}"
         );
         for place in cluster.lab.nodes.iter().chain([&cluster.lab.outside]) {
-            cluster.until(&format!("{} reaches the VIP", place.name), |cluster| {
-                fetch_page(cluster, place).filter(|page| page.trim() == PAGE)
+            cluster.until(&format!("{} reaches the VIP", place.name), |_| {
+                fetch_page(place).filter(|page| page.trim() == PAGE)
             })?;
         }
         // A node's daemon is no part of its containers.
         cluster.kill_node(2)?;
-        let page = fetch_page(cluster, &cluster.lab.outside).context("containers outlive the daemon")?;
+        let page = fetch_page(&cluster.lab.outside).context("containers outlive the daemon")?;
         ensure!(page.trim() == PAGE, "{page}");
         cluster.start_node(2)?;
         cluster.until("the container is found again", |cluster| {
