@@ -266,16 +266,17 @@ impl Images {
                     credentials: credentials::find(&self.settings.credentials, image.credentials.as_deref(), host)?,
                     authorization: tokio::sync::Mutex::default(),
                 };
-                self.from_registry(&registry, &version.to_string(), progress).await?
+                self.get_from_registry(&registry, &version.to_string(), progress)
+                    .await?
             }
             Source::Layout { path, version } => {
                 let local = Local::layout(path.clone(), version.clone());
-                self.from_local(local).await?
+                self.get_from_local(local).await?
             }
             Source::Archive { path, version } => {
                 let (path, version, layers) = (path.clone(), version.clone(), Arc::clone(&self.layers));
                 let local = spawn_blocking(move || Local::archive(&path, version, &layers)).await??;
-                self.from_local(local).await?
+                self.get_from_local(local).await?
             }
         };
         tracing::info!(image = image.name, layers = layers.len(), "an image is here");
@@ -287,7 +288,7 @@ impl Images {
         })
     }
 
-    async fn from_registry(
+    async fn get_from_registry(
         &self,
         registry: &Registry<'_>,
         version: &str,
@@ -341,7 +342,7 @@ impl Images {
         Ok(())
     }
 
-    async fn from_local(&self, local: Local) -> Result<(ImageConfig, Vec<String>), Fault> {
+    async fn get_from_local(&self, local: Local) -> Result<(ImageConfig, Vec<String>), Fault> {
         let layers = Arc::clone(&self.layers);
         spawn_blocking(move || {
             let image = local.image(&Platform::own())?;

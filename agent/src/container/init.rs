@@ -46,12 +46,12 @@ pub(crate) fn become_init(report: &PipeWriter) -> Result<(), String> {
 
 fn watch(task: Pid, report: &PipeWriter) -> ! {
     // Holding the task's files or the runner's pipes would keep others waiting for their end.
-    // SAFETY: descriptors are numbers here; nothing in this process uses those that are closed.
-    unsafe {
-        libc::dup2(report.as_raw_fd(), REPORT_FD);
-        libc::close_range(0, 2, 0);
-        libc::close_range(REPORT_FD.unsigned_abs() + 1, libc::c_uint::MAX, 0);
-    }
+    // SAFETY: descriptors are numbers here; what had this one is used by nothing in this process.
+    unsafe { libc::dup2(report.as_raw_fd(), REPORT_FD) };
+    // SAFETY: nothing in this process uses them any more.
+    unsafe { libc::close_range(0, REPORT_FD.unsigned_abs() - 1, 0) };
+    // SAFETY: as above; the report's own descriptor is below.
+    unsafe { libc::close_range(REPORT_FD.unsigned_abs() + 1, libc::c_uint::MAX, 0) };
     // SAFETY: the descriptor was made above and is owned by nobody else.
     let mut report = unsafe { File::from_raw_fd(REPORT_FD) };
     loop {

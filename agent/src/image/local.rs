@@ -155,10 +155,10 @@ impl Local {
     /// The image of that version for that platform.
     pub(crate) fn image(&self, own: &Platform) -> Result<LocalImage, LocalError> {
         if self.open("index.json").is_ok() {
-            return self.from_layout(own);
+            return self.in_layout(own);
         }
         if self.open("manifest.json").is_ok() {
-            return self.from_saved(own);
+            return self.in_saved(own);
         }
         match fs::metadata(&self.shown) {
             Err(error) => Err(LocalError::Read(self.shown.clone(), error)),
@@ -166,7 +166,7 @@ impl Local {
         }
     }
 
-    fn from_layout(&self, own: &Platform) -> Result<LocalImage, LocalError> {
+    fn in_layout(&self, own: &Platform) -> Result<LocalImage, LocalError> {
         let Kind::Index(entries) = Document::parse(&self.document("index.json")?)? else {
             return Err(LocalError::Damaged(
                 self.shown.join("index.json"),
@@ -231,7 +231,7 @@ impl Local {
         }
     }
 
-    fn from_saved(&self, own: &Platform) -> Result<LocalImage, LocalError> {
+    fn in_saved(&self, own: &Platform) -> Result<LocalImage, LocalError> {
         let text = self.document("manifest.json")?;
         let saved: Vec<Saved> = serde_json::from_slice(&text)
             .map_err(|error| LocalError::Damaged(self.shown.join("manifest.json"), error.to_string()))?;

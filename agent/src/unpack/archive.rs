@@ -37,7 +37,7 @@ pub(crate) fn unpack_archive(file: &Path, name: &str, into: &Path, limit: u64) -
         return unpack_tar(content, into, Purpose::Files, limit);
     }
     let base = name.rsplit('/').next().unwrap_or(name);
-    let plain = base[..base.len() - ".gz".len()].as_bytes();
+    let plain = &base.as_bytes()[..base.len() - ".gz".len()];
     let mut tree = Tree::open(into)?;
     let mut limited = Limited::new(&mut content, limit);
     let written = tree.file(&[], plain, &attributes(0o644), &mut limited, base);

@@ -39,7 +39,11 @@ impl Registry {
         let program = shell::find("docker-registry").context("docker-registry is not installed")?;
         let program = program.to_str().context("a plain path")?;
         let daemon = cluster.lab.outside.spawn("registry", &[program, "serve", file], &[])?;
-        let registry = Self { cluster, dir, daemon };
+        let registry = Self {
+            place: cluster.lab.outside.clone(),
+            dir,
+            daemon,
+        };
         cluster.until("the registry answers", |_| registry.curl(&[&url("/v2/")]).ok())?;
         Ok(registry)
     }
