@@ -4,6 +4,7 @@
     reason = "what a process does between fork and exec has no safe interface"
 )]
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -146,6 +147,20 @@ fn container_steps(plan: &RunPlan) -> Result<(Option<ContainerSteps>, Option<Rep
     Ok((Some(steps), reported))
 }
 
+/// Runs a command as one more process of a container that was entered, with no more rights than its task has, and ends
+/// this process as it ends. A PID namespace holds only who is born in it, so it is a child.
+pub(crate) fn become_in_container(mut command: Command, plan: &ContainerPlan) -> Result<Infallible, String> {
+    let filters = container::filters(plan)?;
+    let plan = plan.clone();
+    let prepare = move || container::confine(&plan, &filters).map_err(io::Error::other);
+    // SAFETY: the process has one thread, so that the child may allocate and lock between fork and exec.
+    unsafe { command.pre_exec(prepare) };
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot execute {:?} inside the task: {error}", command.get_program()))?;
+    std::process::exit(status.code().unwrap_or(libc::EXIT_FAILURE))
+}
+
 /// Marks every descriptor but the first three close-on-exec.
 pub(crate) fn close_others_on_exec() -> io::Result<()> {
     let flags = libc::c_long::from(libc::CLOSE_RANGE_CLOEXEC);
@@ -185,7 +200,7 @@ pub(crate) fn identity(name: &str) -> Result<Identity, String> {
 
 impl Identity {
     /// Switches to the user.
-    pub(crate) fn assume(&self) -> Result<(), (&'static str, io::Error)> {
+    pub(crate) fn assume(&self) -> Result<(), String> {
         setgroups(&self.groups).map_err(tried("set the user's groups"))?;
         setgid(self.gid).map_err(tried("set the user's main group"))?;
         setuid(self.uid).map_err(tried("switch to the user"))

@@ -156,6 +156,10 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             containers::a_greedy_container_is_told_so,
         ),
         (
+            "checks_run_inside_a_container_with_its_rights",
+            containers::checks_run_inside_a_container_with_its_rights,
+        ),
+        (
             "downloads_are_kept_or_told_or_given_up",
             containers::downloads_are_kept_or_told_or_given_up,
         ),

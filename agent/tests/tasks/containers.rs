@@ -616,3 +616,29 @@ pub(crate) fn downloads_are_kept_or_told_or_given_up() {
     node.open();
     assert!(!stray.exists());
 }
+
+pub(crate) fn checks_run_inside_a_container_with_its_rights() {
+    let (mut node, image) = node_with_image();
+    let mut checked = shell("checked", &image, "exec sleep 1000");
+    checked.user = Some("app".to_owned());
+    checked.container.kind = ContainerKind::Docker;
+    let script = "id > said; grep -E 'CapEff|Seccomp:' /proc/self/status >> said; cat /etc/added /proc/1/comm >> said; mv said told";
+    checked.checks.health = vec![model::HealthCheck {
+        probe: model::Probe::Command(Command::Shell(script.replace("mv", "/bin/busybox mv"))),
+        delay: Duration::ZERO,
+        interval: Duration::from_secs(3600),
+        timeout: Duration::from_secs(60),
+        grace: Duration::ZERO,
+        max_failures: 1,
+    }];
+    node.launch(checked);
+    node.until_state("checked", TaskState::Running);
+    let file = node.state().join("sandboxes/checked/told");
+    eventually("the check has run", || file.exists());
+    let said = fs::read_to_string(&file).expect("reads");
+    for word in ["uid=1000", "CapEff:\t0000000000000000", "Seccomp:\t2", "upper", "sleep"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    node.kill("checked", None);
+    node.until_end("checked");
+}
