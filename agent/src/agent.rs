@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use model::{CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, TaskId, TaskNetwork, TaskState, TaskStatus};
+use model::{
+    CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, Reason, TaskId, TaskNetwork, TaskState, TaskStatus,
+};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::address::lowest_free;
@@ -17,9 +19,13 @@ use crate::cgroup::{self, Hierarchies};
 use crate::check;
 use crate::clock::now_ms;
 use crate::config::{Config, OpenError};
+use crate::fetch::Fetcher;
+use crate::http::HttpClient;
+use crate::image::Images;
 use crate::kill::KillRecord;
+use crate::plan::RunPlan;
 use crate::start::Layout;
-use crate::store::{STATUS, TaskDir, is_dir_name};
+use crate::store::{PLAN, STATUS, TaskDir, is_dir_name};
 use crate::supervise::{Origin, supervise};
 
 /// Events that may wait for the node: a few per task of a full node. A slow node slows the agent, not the tasks.
@@ -69,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) layout: Layout,
     /// Each check holds one while it asks.
     pub(crate) check_permits: Semaphore,
+    pub(crate) images: Images,
+    pub(crate) fetcher: Fetcher,
     events: mpsc::Sender<AgentEvent>,
     table: Mutex<Table>,
     /// Set when `Table::todo` has grown.
@@ -170,8 +178,21 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
             Err(error) => set_aside(&layout, &hierarchies, &entry.path(), &error),
         }
     }
+    remove_strays(&layout);
     let (events, receiver) = mpsc::channel(EVENTS);
+    let http = HttpClient::new(config.images.stall);
+    let fetcher = Fetcher {
+        http: http.clone(),
+        settings: config.fetch.clone(),
+        cache: layout.fetched.clone(),
+    };
+    let images = Images::open(&layout.images, config.images.clone(), http).map_err(|source| OpenError::State {
+        path: layout.images.clone(),
+        source,
+    })?;
     let shared = Shared {
+        images,
+        fetcher,
         config,
         hierarchies,
         layout,
@@ -187,6 +208,17 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         },
         receiver,
     ))
+}
+
+/// What containers wrote whose tasks are not known: a daemon that was killed in the middle of a start leaves it.
+fn remove_strays(layout: &Layout) {
+    for scratch in fs::read_dir(&layout.containers).into_iter().flatten().flatten() {
+        if !layout.tasks.join(scratch.file_name()).exists()
+            && let Err(error) = fs::remove_dir_all(scratch.path())
+        {
+            tracing::warn!(path = %scratch.path().display(), %error, "what a container wrote stays");
+        }
+    }
 }
 
 /// A directory that cannot be read is kept for a person to look at; its processes are ended, nobody follows them.
@@ -315,7 +347,10 @@ impl Agent {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = shared.wake.notified() => {}
-                _ = sweep.tick() => shared.sweep_sandboxes(),
+                _ = sweep.tick() => {
+                    shared.sweep_sandboxes();
+                    shared.sweep_images();
+                }
                 Some(()) = live.next() => {}
             }
         }
@@ -358,8 +393,20 @@ impl Shared {
 
     /// Notes and sends a new status; what came of checks stays as it is.
     pub(crate) async fn report(&self, entry: &Entry, state: TaskState, healthy: Option<bool>, message: Option<String>) {
+        self.report_why(entry, state, None, healthy, message).await;
+    }
+
+    /// The same with Mesos' reason.
+    pub(crate) async fn report_why(
+        &self,
+        entry: &Entry,
+        state: TaskState,
+        reason: Option<Reason>,
+        healthy: Option<bool>,
+        message: Option<String>,
+    ) {
         let results = *entry.status().checks;
-        self.report_checks(entry, state, healthy, message, results).await;
+        self.note(entry, state, reason, healthy, message, results).await;
     }
 
     /// Notes and sends a new status with results of checks.
@@ -367,6 +414,18 @@ impl Shared {
         &self,
         entry: &Entry,
         state: TaskState,
+        healthy: Option<bool>,
+        message: Option<String>,
+        checks: CheckResults,
+    ) {
+        self.note(entry, state, None, healthy, message, checks).await;
+    }
+
+    async fn note(
+        &self,
+        entry: &Entry,
+        state: TaskState,
+        reason: Option<Reason>,
         healthy: Option<bool>,
         message: Option<String>,
         checks: CheckResults,
@@ -380,6 +439,7 @@ impl Shared {
             let timestamp_ms = now_ms().max(inner.status.timestamp_ms + 1);
             inner.status = TaskStatus {
                 state,
+                reason,
                 healthy,
                 addresses,
                 message,
@@ -435,6 +495,20 @@ impl Shared {
         }
     }
 
+    /// Forgets images that no task uses; what tasks use stands in their plans, whatever their image's name means now.
+    fn sweep_images(&self) {
+        let mut used = BTreeSet::new();
+        for task in fs::read_dir(&self.layout.tasks).into_iter().flatten().flatten() {
+            let plan: Option<RunPlan> = TaskDir::new(task.path()).read(PLAN).ok().flatten();
+            used.extend(
+                plan.and_then(|plan| plan.container)
+                    .into_iter()
+                    .flat_map(|container| container.layers),
+            );
+        }
+        self.images.sweep(&used);
+    }
+
     /// Removes sandboxes whose task ended long enough ago: the directory's time is set at the end.
     fn sweep_sandboxes(&self) {
         for sandbox in fs::read_dir(&self.layout.sandboxes).into_iter().flatten().flatten() {
@@ -462,6 +536,7 @@ impl Entry {
     fn new(spec: LaunchSpec, dir: Option<TaskDir>) -> Self {
         let status = TaskStatus {
             state: TaskState::Staging,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,
@@ -500,6 +575,7 @@ mod tests {
             },
             status: TaskStatus {
                 state,
+                reason: None,
                 healthy: None,
                 addresses: vec![IpAddr::from([10, 0, 0, 1])],
                 message: None,

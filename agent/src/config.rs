@@ -6,6 +6,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fetch::FetchSettings;
+use crate::image::ImageSettings;
+
 /// The agent's part of the node's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +30,10 @@ pub struct Config {
     pub container_mtu: u32,
     /// Largest number of processes and threads of one task.
     pub pids_limit: u64,
+    /// How images are got.
+    pub images: ImageSettings,
+    /// How much is fetched.
+    pub fetch: FetchSettings,
     /// How long the sandbox of an ended task is kept.
     pub sandbox_keep: Duration,
 }
@@ -44,6 +51,8 @@ impl Config {
             resolv_conf: None,
             container_mtu: 1450,
             pids_limit: 4096,
+            images: ImageSettings::default(),
+            fetch: FetchSettings::default(),
             sandbox_keep: Duration::from_secs(24 * 3600),
         }
     }

@@ -4,6 +4,7 @@
     reason = "what a process does between fork and exec has no safe interface"
 )]
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -16,7 +17,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setsid, setuid};
 
 use crate::cgroup;
-use crate::plan::{NetworkPlan, RunPlan};
+use crate::container::{self, Reported};
+use crate::plan::{BindPlan, ContainerPlan, NetworkPlan, RunPlan};
+use crate::unpack;
 
 /// First descriptor after stdin, stdout, stderr.
 const FIRST_OTHER_FD: libc::c_uint = 3;
@@ -36,27 +39,52 @@ struct Steps {
     netns: Option<File>,
     network: Option<NetworkPlan>,
     identity: Option<Identity>,
+    sandbox: PathBuf,
+    volumes: Vec<BindPlan>,
+    container: Option<ContainerSteps>,
+}
+
+/// The same for a container.
+#[derive(Debug)]
+struct ContainerSteps {
+    plan: ContainerPlan,
+    filters: Vec<seccompiler::BpfProgram>,
+    /// Where the init reports, if there is one.
+    report: Option<io::PipeWriter>,
+}
+
+/// A task's process; of a container with an init that is the init, which reports the task's own end.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) child: Child,
+    pub(crate) reported: Option<Reported>,
 }
 
 /// Starts the process; the text of a failure says what was tried and why it failed.
-pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Child, String> {
+pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Spawned, String> {
     let (program, arguments) = plan.argv.split_first().ok_or("the command is empty")?;
-    let identity = plan.user.as_deref().map(identity).transpose()?;
-    if let Some(identity) = &identity {
-        std::os::unix::fs::chown(&plan.sandbox, Some(identity.uid.as_raw()), Some(identity.gid.as_raw())).map_err(
-            |error| {
-                format!(
-                    "cannot give the sandbox {} to its user: {error}",
-                    plan.sandbox.display()
-                )
-            },
-        )?;
+    let identity = match &plan.container {
+        Some(_) => None,
+        None => plan.user.as_deref().map(identity).transpose()?,
+    };
+    let owner = match (&plan.container, &identity) {
+        (Some(container), _) => Some((container.identity.uid, container.identity.gid)),
+        (None, identity) => identity.as_ref().map(|one| (one.uid.as_raw(), one.gid.as_raw())),
+    };
+    if let Some((uid, gid)) = owner.filter(|(uid, _)| *uid != 0) {
+        let shown = plan.sandbox.display();
+        unpack::give_away(&plan.sandbox, uid, gid)
+            .map_err(|error| format!("cannot give the sandbox {shown} to its user: {error}"))?;
     }
+    let (container, reported) = container_steps(plan)?;
     let steps = Steps {
         cgroups: plan.cgroups.iter().map(|cgroup| cgroup.dir.clone()).collect(),
         netns,
         network: plan.network.clone(),
         identity,
+        sandbox: plan.sandbox.clone(),
+        volumes: plan.volumes.clone(),
+        container,
     };
     let (mut reader, mut writer) = io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
     let mut command = Command::new(program);
@@ -64,28 +92,73 @@ pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Child, String
         .args(arguments)
         .env_clear()
         .envs(plan.env.iter().map(|(name, value)| (name, value)));
-    command.current_dir(&plan.sandbox).stdin(Stdio::null());
+    command.stdin(Stdio::null());
+    if plan.container.is_none() {
+        command.current_dir(&plan.sandbox);
+    }
     command
-        .stdout(output(&plan.sandbox.join("stdout"))?)
-        .stderr(output(&plan.sandbox.join("stderr"))?);
+        .stdout(output(&plan.sandbox.join("stdout"), owner)?)
+        .stderr(output(&plan.sandbox.join("stderr"), owner)?);
     let prepare = move || {
-        steps.carry_out().map_err(|(tried, error)| {
+        steps.carry_out().map_err(|text| {
             // Best effort: without the text the parent still has the error number.
-            let _ = write!(writer, "cannot {tried}: {error}");
-            error
+            let _ = write!(writer, "{text}");
+            io::Error::from_raw_os_error(libc::EINVAL)
         })
     };
     // SAFETY: the runner has one thread, so that the child may allocate and lock between fork and exec.
     unsafe { command.pre_exec(prepare) };
     let spawned = command.spawn();
     drop(command);
-    spawned.map_err(|error| {
+    let child = spawned.map_err(|error| {
         let mut text = String::new();
         match reader.read_to_string(&mut text) {
             Ok(read) if read > 0 => text,
-            _ => format!("cannot execute `{program}` in {}: {error}", plan.sandbox.display()),
+            _ => match &plan.container {
+                Some(container) => format!(
+                    "cannot execute `{program}` in the container's {}: {error}",
+                    container.workdir
+                ),
+                None => format!("cannot execute `{program}` in {}: {error}", plan.sandbox.display()),
+            },
         }
-    })
+    })?;
+    Ok(Spawned { child, reported })
+}
+
+/// What is made for a container before its process is; the next fork then is process 1 of a new PID namespace.
+fn container_steps(plan: &RunPlan) -> Result<(Option<ContainerSteps>, Option<Reported>), String> {
+    let Some(container) = &plan.container else {
+        return Ok((None, None));
+    };
+    let filters = container::filters(container)?;
+    let (reported, report) = if container.init {
+        let pair = Reported::pair().map_err(|error| format!("cannot create a pipe: {error}"))?;
+        (Some(pair.0), Some(pair.1))
+    } else {
+        (None, None)
+    };
+    unshare(CloneFlags::CLONE_NEWPID).map_err(|error| format!("cannot create a PID namespace: {error}"))?;
+    let steps = ContainerSteps {
+        plan: container.clone(),
+        filters,
+        report,
+    };
+    Ok((Some(steps), reported))
+}
+
+/// Runs a command as one more process of a container that was entered, with no more rights than its task has, and ends
+/// this process as it ends. A PID namespace holds only who is born in it, so it is a child.
+pub(crate) fn become_in_container(mut command: Command, plan: &ContainerPlan) -> Result<Infallible, String> {
+    let filters = container::filters(plan)?;
+    let plan = plan.clone();
+    let prepare = move || container::confine(&plan, &filters).map_err(io::Error::other);
+    // SAFETY: the process has one thread, so that the child may allocate and lock between fork and exec.
+    unsafe { command.pre_exec(prepare) };
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot execute {:?} inside the task: {error}", command.get_program()))?;
+    std::process::exit(status.code().unwrap_or(libc::EXIT_FAILURE))
 }
 
 /// Marks every descriptor but the first three close-on-exec.
@@ -100,9 +173,15 @@ pub(crate) fn close_others_on_exec() -> io::Result<()> {
     }
 }
 
-fn output(path: &Path) -> Result<File, String> {
+fn output(path: &Path, owner: Option<(u32, u32)>) -> Result<File, String> {
     let file = OpenOptions::new().append(true).create(true).open(path);
-    file.map_err(|error| format!("cannot open {}: {error}", path.display()))
+    let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    if let Some((uid, gid)) = owner {
+        // So that the task may open /dev/stdout again.
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
+            .map_err(|error| format!("cannot give {} to the task's user: {error}", path.display()))?;
+    }
+    Ok(file)
 }
 
 pub(crate) fn identity(name: &str) -> Result<Identity, String> {
@@ -121,7 +200,7 @@ pub(crate) fn identity(name: &str) -> Result<Identity, String> {
 
 impl Identity {
     /// Switches to the user.
-    pub(crate) fn assume(&self) -> Result<(), (&'static str, io::Error)> {
+    pub(crate) fn assume(&self) -> Result<(), String> {
         setgroups(&self.groups).map_err(tried("set the user's groups"))?;
         setgid(self.gid).map_err(tried("set the user's main group"))?;
         setuid(self.uid).map_err(tried("switch to the user"))
@@ -129,28 +208,55 @@ impl Identity {
 }
 
 impl Steps {
-    fn carry_out(&self) -> Result<(), (&'static str, io::Error)> {
+    fn carry_out(&self) -> Result<(), String> {
         setsid().map_err(tried("start a session"))?;
         for dir in &self.cgroups {
             cgroup::join(dir).map_err(tried("join the task's cgroup"))?;
         }
-        if let (Some(netns), Some(network)) = (&self.netns, &self.network) {
+        if let Some(netns) = &self.netns {
             setns(netns, CloneFlags::CLONE_NEWNET).map_err(tried("enter the network namespace"))?;
-            own_mounts(network)?;
+        }
+        match &self.container {
+            Some(container) => container.carry_out(&self.sandbox)?,
+            None => self.on_the_node()?,
+        }
+        close_others_on_exec().map_err(tried("close inherited files"))
+    }
+
+    /// A task in the node's own root directory.
+    fn on_the_node(&self) -> Result<(), String> {
+        if self.network.is_some() || !self.volumes.is_empty() {
+            own_mounts(self.network.as_ref())?;
+            container::mount_volumes(&self.volumes, &self.sandbox)?;
         }
         if let Some(identity) = &self.identity {
             identity.assume()?;
         }
-        close_others_on_exec().map_err(|error| ("close inherited files", error))
+        Ok(())
+    }
+}
+
+impl ContainerSteps {
+    fn carry_out(&self, sandbox: &Path) -> Result<(), String> {
+        // Whatever the daemon's is: what is made for the container is for its user to read.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        container::enter(&self.plan, sandbox)?;
+        let workdir = Path::new(&self.plan.workdir);
+        container::confine(&self.plan, &self.filters)?;
+        std::env::set_current_dir(workdir)
+            .map_err(tried(&format!("go to the working directory {}", workdir.display())))?;
+        // Last, so that the init may do no more than the task.
+        self.report.as_ref().map_or(Ok(()), container::become_init)
     }
 }
 
 /// A mount namespace with an own resolv.conf, and without the other containers' network namespaces: a copy of their
 /// mounts would keep them alive.
-fn own_mounts(network: &NetworkPlan) -> Result<(), (&'static str, io::Error)> {
+fn own_mounts(network: Option<&NetworkPlan>) -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(tried("create a mount namespace"))?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(tried("cut the mount namespace off"))?;
+    let Some(network) = network else { return Ok(()) };
     let others = network.netns.parent().and_then(|dir| fs::read_dir(dir).ok());
     for entry in others.into_iter().flatten().flatten() {
         // One that is gone already is what was wanted.
@@ -164,6 +270,7 @@ fn own_mounts(network: &NetworkPlan) -> Result<(), (&'static str, io::Error)> {
     Ok(())
 }
 
-fn tried<E: Into<io::Error>>(tried: &'static str) -> impl FnOnce(E) -> (&'static str, io::Error) {
-    move |error| (tried, error.into())
+fn tried<E: std::fmt::Display>(tried: &str) -> impl FnOnce(E) -> String {
+    let tried = tried.to_owned();
+    move |error| format!("cannot {tried}: {error}")
 }

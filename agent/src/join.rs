@@ -31,7 +31,11 @@ pub(crate) fn become_check(dir: &TaskDir, number: usize) -> Result<Infallible, S
         _ => return Err(format!("the task has no command as its health check {number}")),
     };
     let (program, arguments) = argv.split_first().ok_or("the command is empty")?;
-    let identity = plan.user.as_deref().map(exec::identity).transpose()?;
+    // A container's user is one of its image, and is taken on with all that a container may not do.
+    let identity = match &plan.container {
+        Some(_) => None,
+        None => plan.user.as_deref().map(exec::identity).transpose()?,
+    };
     for cgroup in &plan.cgroups {
         cgroup::join(&cgroup.dir).map_err(|error| format!("cannot join the task's cgroup: {error}"))?;
     }
@@ -46,13 +50,14 @@ pub(crate) fn become_check(dir: &TaskDir, number: usize) -> Result<Infallible, S
         std::env::set_current_dir("/").map_err(|error| format!("cannot go to / inside the task: {error}"))?;
     }
     if let Some(identity) = &identity {
-        identity
-            .assume()
-            .map_err(|(tried, error)| format!("cannot {tried}: {error}"))?;
+        identity.assume()?;
     }
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
     command.envs(plan.env.iter().map(|(name, value)| (name, value)));
+    if let Some(container) = &plan.container {
+        return exec::become_in_container(command, container);
+    }
     let error = command.exec();
     Err(format!("cannot execute `{program}` inside the task: {error}"))
 }
@@ -65,13 +70,21 @@ fn read<T: serde::de::DeserializeOwned>(dir: &TaskDir, name: &str) -> Result<T, 
     }
 }
 
-/// Goes into the network and mount namespaces of the process.
+/// Goes into the namespaces of the process; into that of PIDs go its children only.
 fn enter(process: ProcessId) -> Result<(), String> {
     let open = |name: &str| {
         let path = format!("/proc/{}/ns/{name}", process.pid);
         File::open(&path).map_err(|error| format!("cannot open {path}: {error}"))
     };
-    let namespaces = [("net", CloneFlags::CLONE_NEWNET), ("mnt", CloneFlags::CLONE_NEWNS)];
+    // The mounts last: they take /proc away.
+    let namespaces = [
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+    ];
     let files: Vec<(File, &str, CloneFlags)> = namespaces
         .into_iter()
         .map(|(name, flag)| open(name).map(|file| (file, name, flag)))

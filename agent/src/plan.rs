@@ -22,6 +22,57 @@ pub(crate) struct RunPlan {
     /// Every cgroup to be made and joined, the v2 one included.
     pub(crate) cgroups: Vec<CgroupPlan>,
     pub(crate) network: Option<NetworkPlan>,
+    /// Absent in the plans of earlier builds.
+    #[serde(default)]
+    pub(crate) container: Option<ContainerPlan>,
+    /// What a task without an image sees in its sandbox.
+    #[serde(default)]
+    pub(crate) volumes: Vec<BindPlan>,
+}
+
+/// A root directory of its own, and what is taken from a process that lives in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerPlan {
+    pub(crate) layers_dir: PathBuf,
+    /// Names of the image's layers there, lowest first.
+    pub(crate) layers: Vec<String>,
+    /// The container's own directory: what it writes, and where its root is mounted.
+    pub(crate) scratch: PathBuf,
+    pub(crate) root_read_only: bool,
+    pub(crate) identity: IdentityPlan,
+    pub(crate) workdir: String,
+    /// None: the node's.
+    pub(crate) hostname: Option<String>,
+    /// Files of /etc.
+    pub(crate) etc: Vec<BindPlan>,
+    pub(crate) volumes: Vec<BindPlan>,
+    pub(crate) privileged: bool,
+    /// As bits.
+    pub(crate) capabilities: u64,
+    /// Whether the system call filter is set.
+    pub(crate) seccomp: bool,
+    pub(crate) own_ipc: bool,
+    pub(crate) shm_mb: u64,
+    /// Whether an init stands above the task's own process.
+    pub(crate) init: bool,
+}
+
+/// Something of the node, seen by a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BindPlan {
+    pub(crate) source: PathBuf,
+    /// As the container sees it.
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+}
+
+/// Who a container's process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdentityPlan {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
 }
 
 /// One cgroup and its limits.

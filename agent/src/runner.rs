@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus};
 
+use crate::container::Reported;
+use crate::exec::Spawned;
 use crate::plan::{End, ExitRecord, RunPlan, VERSION};
 use crate::process::ProcessId;
 use crate::store::{EXIT, PID, PLAN, RUNNER, StoreError, TaskDir};
@@ -57,7 +59,7 @@ fn run(dir: &TaskDir) -> Result<(), StoreError> {
         eprintln!("the runner stays where it was started: {error}");
     }
     let end = match start(dir, &plan) {
-        Ok(child) => wait(child),
+        Ok(spawned) => wait(spawned),
         Err(text) => End::NotStarted(text),
     };
     let out_of_memory = cgroup::out_of_memory(&plan.cgroups);
@@ -66,6 +68,11 @@ fn run(dir: &TaskDir) -> Result<(), StoreError> {
     }
     if let Some(Err(error)) = plan.network.as_ref().map(netns::remove) {
         eprintln!("cannot remove the task's network: {error}");
+    }
+    if let Some(container) = &plan.container
+        && let Err(error) = std::fs::remove_dir_all(&container.scratch)
+    {
+        eprintln!("cannot remove what the container wrote: {error}");
     }
     dir.write(
         EXIT,
@@ -77,10 +84,11 @@ fn run(dir: &TaskDir) -> Result<(), StoreError> {
     )
 }
 
-fn start(dir: &TaskDir, plan: &RunPlan) -> Result<Child, String> {
+fn start(dir: &TaskDir, plan: &RunPlan) -> Result<Spawned, String> {
     plan.cgroups.iter().try_for_each(cgroup::create)?;
     let netns = plan.network.as_ref().map(netns::create).transpose()?;
-    let mut child = exec::spawn(plan, netns)?;
+    let mut spawned = exec::spawn(plan, netns)?;
+    let child = &mut spawned.child;
     // It is not waited for yet, so that its number is still its own.
     let noted = ProcessId::of(child.id()).map_err(|error| error.to_string());
     let noted = noted.and_then(|process| dir.write(PID, &process).map_err(|error| error.to_string()));
@@ -89,12 +97,17 @@ fn start(dir: &TaskDir, plan: &RunPlan) -> Result<Child, String> {
         let _ = child.wait();
         return Err(format!("cannot note the task's process: {text}"));
     }
-    Ok(child)
+    Ok(spawned)
 }
 
-fn wait(mut child: Child) -> End {
-    match child.wait() {
-        Ok(status) => end_of(status),
+fn wait(mut spawned: Spawned) -> End {
+    match spawned.child.wait() {
+        // An init that was killed has told nothing.
+        Ok(status) => match spawned.reported.and_then(Reported::read) {
+            Some((code, false)) => End::Exited(code),
+            Some((signal, true)) => End::Signaled(signal),
+            None => end_of(status),
+        },
         Err(error) => End::NotStarted(format!("cannot wait for the task's process: {error}")),
     }
 }

@@ -5,15 +5,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{
-    Command, FrameworkId, KillPolicy, LaunchSpec, PortMapping, PortScope, Protocol, ReadyRule, Resources, TaskId,
-    TaskNetwork, TaskPort, TaskState, TaskStatus,
+    Command, Fetch, FrameworkId, KillPolicy, LaunchSpec, PortMapping, PortScope, Protocol, ReadyRule, Reason,
+    Resources, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::plan::VERSION;
 
+mod container;
 mod health;
 
+use container::{ContainerFile, FetchFile};
 use health::{ChecksFile, ResultsFile};
 
 /// [`LaunchSpec`] on disk.
@@ -40,6 +42,11 @@ pub(crate) struct SpecFile {
     kill_grace: Duration,
     #[serde(default)]
     checks: ChecksFile,
+    /// Absent in the files of earlier builds.
+    #[serde(default)]
+    container: ContainerFile,
+    #[serde(default)]
+    fetch: Vec<FetchFile>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,6 +90,8 @@ pub(crate) struct StatusFile {
     timestamp_ms: u64,
     #[serde(default)]
     checks: ResultsFile,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// Why a file of the right form has no meaning.
@@ -92,6 +101,8 @@ pub(crate) enum SpecError {
     Version(u32),
     #[error("`{0}` is no task state")]
     State(String),
+    #[error("its container has a wrong parameter: {0}")]
+    Parameter(#[from] model::ParameterError),
 }
 
 impl From<&LaunchSpec> for SpecFile {
@@ -125,6 +136,8 @@ impl From<&LaunchSpec> for SpecFile {
             kill_drain: spec.kill.drain,
             kill_grace: spec.kill.grace,
             checks: ChecksFile::from(&spec.checks),
+            container: (&spec.container).into(),
+            fetch: spec.fetch.iter().map(FetchFile::from).collect(),
         }
     }
 }
@@ -160,6 +173,8 @@ impl TryFrom<SpecFile> for LaunchSpec {
             framework: FrameworkId::new(file.framework),
             command: file.command.into(),
             user: file.user,
+            container: file.container.try_into()?,
+            fetch: file.fetch.into_iter().map(Fetch::from).collect(),
             env: file.env,
             resources: Resources {
                 cpus_milli: file.cpus_milli,
@@ -248,6 +263,7 @@ impl From<&TaskStatus> for StatusFile {
             message: status.message.clone(),
             timestamp_ms: status.timestamp_ms,
             checks: ResultsFile::from(&*status.checks),
+            reason: status.reason.map(|reason| reason.as_str().to_owned()),
         }
     }
 }
@@ -261,6 +277,7 @@ impl TryFrom<StatusFile> for TaskStatus {
         }
         Ok(Self {
             state: TaskState::parse(&file.state).ok_or(SpecError::State(file.state))?,
+            reason: file.reason.as_deref().and_then(Reason::parse),
             healthy: file.healthy,
             addresses: file.addresses,
             message: file.message,
@@ -284,6 +301,8 @@ mod tests {
             framework: FrameworkId::new("f-0000"),
             command: Command::Argv(vec!["/bin/echo".to_owned(), "a b".to_owned()]),
             user: Some("nobody".to_owned()),
+            container: container::sample(),
+            fetch: container::sample_fetch(),
             env: [("PORT0".to_owned(), "31000".to_owned())].into(),
             resources: Resources {
                 cpus_milli: 100,
@@ -348,6 +367,7 @@ mod tests {
         for state in TaskState::ALL {
             let status = TaskStatus {
                 state,
+                reason: Some(Reason::ContainerLaunchFailed),
                 healthy: Some(false),
                 addresses: vec![IpAddr::from([9, 0, 1, 2])],
                 message: Some("port 80".to_owned()),

@@ -3,15 +3,18 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use model::{Command as TaskCommand, LaunchSpec};
+use model::{Command as TaskCommand, LaunchSpec, Parameter};
 
 use crate::address::link_name;
 use crate::cgroup::Hierarchies;
 use crate::config::Config;
-use crate::plan::{NetworkPlan, RunPlan, VERSION};
+use crate::container::{self, Parts};
+use crate::image::Ready;
+use crate::plan::{BindPlan, NetworkPlan, RunPlan, VERSION};
 use crate::spec::SpecFile;
 use crate::store::{LOG, PLAN, RESOLV_CONF, SPEC, TaskDir};
 
@@ -25,6 +28,11 @@ pub(crate) struct Layout {
     pub(crate) sandboxes: PathBuf,
     pub(crate) netns: PathBuf,
     pub(crate) damaged: PathBuf,
+    pub(crate) images: PathBuf,
+    /// What tasks fetched and the node keeps.
+    pub(crate) fetched: PathBuf,
+    /// What containers write outside of their sandboxes, until they end.
+    pub(crate) containers: PathBuf,
 }
 
 impl Layout {
@@ -34,6 +42,9 @@ impl Layout {
             sandboxes: state_dir.join("sandboxes"),
             netns: state_dir.join("netns"),
             damaged: state_dir.join("damaged"),
+            images: state_dir.join("images"),
+            fetched: state_dir.join("fetched"),
+            containers: state_dir.join("containers"),
         }
     }
 }
@@ -45,10 +56,16 @@ pub(crate) fn start(
     dir: &TaskDir,
     spec: &LaunchSpec,
     address: Option<Ipv4Addr>,
+    image: Option<&Ready>,
 ) -> Result<Child, String> {
-    let plan = plan(config, hierarchies, dir, spec, address);
-    for path in [dir.path(), &plan.sandbox] {
+    let sandbox = Layout::new(&config.state_dir).sandboxes.join(spec.task.as_str());
+    for path in [dir.path(), &sandbox] {
         fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+    }
+    let mut plan = plan(config, hierarchies, dir, spec, address);
+    match image {
+        Some(image) => in_image(config, dir, spec, address, image, &mut plan)?,
+        None => plan.volumes = container::volumes(spec, &sandbox)?,
     }
     dir.write(SPEC, &SpecFile::from(spec))
         .map_err(|error| error.to_string())?;
@@ -98,7 +115,91 @@ fn plan(
             resolv_conf: config.resolv_conf.as_ref().map(|_| dir.file(RESOLV_CONF)),
         }),
         sandbox,
+        container: None,
+        volumes: Vec::new(),
     }
+}
+
+/// Makes the plan one of a container.
+fn in_image(
+    config: &Config,
+    dir: &TaskDir,
+    spec: &LaunchSpec,
+    address: Option<Ipv4Addr>,
+    image: &Ready,
+    plan: &mut RunPlan,
+) -> Result<(), String> {
+    let scratch = Layout::new(&config.state_dir).containers.join(spec.task.as_str());
+    for name in ["root", "upper", "work"] {
+        let path = scratch.join(name);
+        fs::create_dir_all(&path)
+            // The upper one is the container's own root directory, for all of its users.
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+    }
+    let etc = etc_files(config, dir, spec, address)?;
+    let parts = Parts {
+        spec,
+        image,
+        scratch,
+        etc,
+    };
+    let container = container::plan(parts, &plan.sandbox)?;
+    plan.argv = container::argv(&spec.command, &image.run, &spec.container.parameters)?;
+    // The image's PATH counts, and the sandbox is where the container sees it.
+    plan.env
+        .retain(|(name, _)| name != "PATH" || spec.env.contains_key("PATH"));
+    for (name, value) in &mut plan.env {
+        if name == "MESOS_SANDBOX" {
+            *value = container::SANDBOX.into();
+        }
+    }
+    let hostname = container.hostname.as_ref().unwrap_or(&config.hostname);
+    if !plan.env.iter().any(|(name, _)| name == "HOSTNAME") {
+        plan.env.push(("HOSTNAME".to_owned(), hostname.into()));
+    }
+    container::environment(&image.run, &container.identity, &mut plan.env);
+    plan.container = Some(container);
+    Ok(())
+}
+
+/// Writes the files that a container sees in /etc.
+fn etc_files(
+    config: &Config,
+    dir: &TaskDir,
+    spec: &LaunchSpec,
+    address: Option<Ipv4Addr>,
+) -> Result<Vec<BindPlan>, String> {
+    let hostname = container::hostname(spec).unwrap_or_else(|| config.hostname.clone());
+    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let own = address.unwrap_or(config.ip);
+    hosts.push_str(&format!("{own}\t{hostname}\n"));
+    for parameter in &spec.container.parameters {
+        if let Parameter::AddHost(name, address) = parameter {
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+    }
+    let bind = |name: &str| BindPlan {
+        source: dir.file(name),
+        target: format!("/etc/{name}"),
+        read_only: false,
+    };
+    let mut files = Vec::new();
+    for (name, text) in [("hostname", format!("{hostname}\n")), ("hosts", hosts)] {
+        dir.write_bytes(name, text.as_bytes())
+            .map_err(|error| error.to_string())?;
+        files.push(bind(name));
+    }
+    files.push(match (&config.resolv_conf, address) {
+        // The file of a container network is written for all of its tasks.
+        (Some(_), Some(_)) => bind(RESOLV_CONF),
+        _ => {
+            let text = fs::read("/etc/resolv.conf").unwrap_or_default();
+            dir.write_bytes(RESOLV_CONF, &text).map_err(|error| error.to_string())?;
+            bind(RESOLV_CONF)
+        }
+    });
+    Ok(files)
 }
 
 fn environment(config: &Config, spec: &LaunchSpec, sandbox: &Path) -> Vec<(String, OsString)> {

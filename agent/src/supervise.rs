@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::Child;
 use std::time::{Duration, SystemTime};
 
-use model::{CheckResults, LaunchSpec, ReadyRule, TaskState, TaskStatus};
+use model::{CheckResults, LaunchSpec, ReadyRule, Reason, TaskState, TaskStatus};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
@@ -14,6 +14,7 @@ use crate::clock::now_ms;
 use crate::kill::{KillRecord, KillStep};
 use crate::pidfd::Pidfd;
 use crate::plan::{End, ExitRecord, RunPlan, VERSION};
+use crate::prepare::{Unprepared, prepare};
 use crate::process::ProcessId;
 use crate::spec::{SpecFile, StatusFile};
 use crate::start::start;
@@ -54,6 +55,7 @@ pub(crate) fn find(dir: &TaskDir) -> Result<Found, String> {
         Some(file) => TaskStatus::try_from(file).map_err(|e| text(&e))?,
         None => TaskStatus {
             state: TaskState::Starting,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,
@@ -98,8 +100,10 @@ pub(crate) async fn supervise(shared: &Shared, entry: &Entry, origin: Origin) {
     }
     let exit = exit_record(dir, runner.as_ref()).await;
     if !entry.status().state.is_terminal() {
+        let reason = exit.as_ref().and_then(why);
         let (state, message) = verdict(exit, entry.kill.borrow().is_some());
-        shared.report(entry, state, None, message).await;
+        let reason = reason.filter(|_| state != TaskState::Killed);
+        shared.report_why(entry, state, reason, None, message).await;
     }
     if let Some(runner) = &runner {
         runner.ended().await;
@@ -114,21 +118,60 @@ pub(crate) async fn supervise(shared: &Shared, entry: &Entry, origin: Origin) {
 async fn begin(shared: &Shared, entry: &Entry, dir: &TaskDir) -> Option<Child> {
     if entry.kill.borrow().is_some() {
         let text = Some("killed before it was started".to_owned());
-        shared.report(entry, TaskState::Killed, None, text).await;
+        let reason = Some(Reason::TaskKilledDuringLaunch);
+        shared.report_why(entry, TaskState::Killed, reason, None, text).await;
         return None;
     }
-    let started = shared
-        .allocate(entry)
-        .and_then(|address| start(&shared.config, &shared.hierarchies, dir, &entry.spec, address));
+    let image = match prepare(shared, entry).await {
+        Ok(image) => image,
+        Err(Unprepared::Killed) => {
+            let text = Some("killed while its image or files were on their way".to_owned());
+            let reason = Some(Reason::TaskKilledDuringLaunch);
+            shared.report_why(entry, TaskState::Killed, reason, None, text).await;
+            return None;
+        }
+        Err(Unprepared::Failed(text)) => {
+            let reason = Some(Reason::ContainerLaunchFailed);
+            shared
+                .report_why(entry, TaskState::Failed, reason, None, Some(text))
+                .await;
+            return None;
+        }
+    };
+    let begin = |address| {
+        start(
+            &shared.config,
+            &shared.hierarchies,
+            dir,
+            &entry.spec,
+            address,
+            image.as_ref(),
+        )
+    };
+    let started = shared.allocate(entry).and_then(begin);
     match started {
         Ok(child) => {
             shared.report(entry, TaskState::Starting, None, None).await;
             Some(child)
         }
         Err(text) => {
-            shared.report(entry, TaskState::Failed, None, Some(text)).await;
+            remove_scratch(shared, entry);
+            let reason = Some(Reason::ContainerLaunchFailed);
+            shared
+                .report_why(entry, TaskState::Failed, reason, None, Some(text))
+                .await;
             None
         }
+    }
+}
+
+/// Removes what a container wrote, where its runner could not: it was killed, or never started.
+fn remove_scratch(shared: &Shared, entry: &Entry) {
+    let scratch = shared.layout.containers.join(entry.spec.task.as_str());
+    if let Err(error) = std::fs::remove_dir_all(&scratch)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(task = %entry.spec.task, %error, "what a container wrote stays");
     }
 }
 
@@ -318,6 +361,16 @@ async fn look_ready(
     Some(ready::pause(waited))
 }
 
+/// Mesos' reason for how it ended.
+fn why(exit: &ExitRecord) -> Option<Reason> {
+    match exit.end {
+        _ if exit.out_of_memory => Some(Reason::ContainerLimitationMemory),
+        End::NotStarted(_) => Some(Reason::ContainerLaunchFailed),
+        End::Exited(0) => None,
+        End::Exited(_) | End::Signaled(_) => Some(Reason::CommandExecutorFailed),
+    }
+}
+
 /// The terminal state and what to tell people.
 fn verdict(exit: Option<ExitRecord>, killed: bool) -> (TaskState, Option<String>) {
     let Some(exit) = exit else {
@@ -360,6 +413,7 @@ async fn clear(shared: &Shared, entry: &Entry, dir: &TaskDir) {
             tracing::warn!(task = %entry.spec.task, %error, "the network of an ended task stays");
         }
     }
+    remove_scratch(shared, entry);
     let sandbox = shared.layout.sandboxes.join(entry.spec.task.as_str());
     // A sandbox that was never made needs no date.
     let _ = File::open(sandbox).and_then(|sandbox| sandbox.set_modified(SystemTime::now()));

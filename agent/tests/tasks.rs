@@ -12,6 +12,8 @@
 
 #[path = "tasks/checks.rs"]
 mod checks;
+#[path = "tasks/containers.rs"]
+mod containers;
 #[path = "tasks/node.rs"]
 mod node;
 
@@ -65,7 +67,7 @@ fn in_fresh_namespaces() -> ExitCode {
 }
 
 fn run_tests(filter: Option<&OsString>) -> ExitCode {
-    let tests: [(&str, fn()); 20] = [
+    let tests: &[(&str, fn())] = &[
         ("output_and_status_zero", output_and_status_zero),
         ("another_status_fails", another_status_fails),
         (
@@ -117,8 +119,60 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             checks::readiness_is_asked_until_it_was_reached,
         ),
     ];
+    let in_images: &[(&str, fn())] = &[
+        ("an_image_is_the_tasks_root", containers::an_image_is_the_tasks_root),
+        ("a_container_is_confined", containers::a_container_is_confined),
+        (
+            "parameters_change_the_container",
+            containers::parameters_change_the_container,
+        ),
+        (
+            "ends_are_told_through_the_init",
+            containers::ends_are_told_through_the_init,
+        ),
+        ("volumes_are_mounted", containers::volumes_are_mounted),
+        (
+            "bad_images_are_refused_with_a_sentence",
+            containers::bad_images_are_refused_with_a_sentence,
+        ),
+        (
+            "archives_of_docker_save_are_images",
+            containers::archives_of_docker_save_are_images,
+        ),
+        (
+            "what_is_fetched_is_there_first",
+            containers::what_is_fetched_is_there_first,
+        ),
+        (
+            "a_container_outlives_a_killed_daemon",
+            containers::a_container_outlives_a_killed_daemon,
+        ),
+        (
+            "a_container_with_its_own_network_has_its_own_name",
+            containers::a_container_with_its_own_network_has_its_own_name,
+        ),
+        (
+            "a_greedy_container_is_told_so",
+            containers::a_greedy_container_is_told_so,
+        ),
+        (
+            "checks_run_inside_a_container_with_its_rights",
+            containers::checks_run_inside_a_container_with_its_rights,
+        ),
+        (
+            "downloads_are_kept_or_told_or_given_up",
+            containers::downloads_are_kept_or_told_or_given_up,
+        ),
+    ];
+    let in_images = match containers::cannot_run() {
+        Some(reason) => {
+            println!("containers: skipped, {reason}");
+            &[]
+        }
+        None => in_images,
+    };
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in tests {
+    for (name, test) in tests.iter().chain(in_images) {
         if filter
             .and_then(|filter| filter.to_str())
             .is_some_and(|filter| !name.contains(filter))

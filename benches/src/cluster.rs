@@ -33,6 +33,7 @@ pub fn status(service: u32, instance: u32, state: TaskState, healthy: Option<boo
         task: task_id(service, instance),
         status: TaskStatus {
             state,
+            reason: None,
             healthy,
             addresses: Vec::new(),
             message: None,
@@ -77,6 +78,7 @@ fn task(service: u32, instance: u32) -> Task {
         agent: agent_id(spread),
         status: TaskStatus {
             state: TaskState::Running,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,

@@ -141,6 +141,7 @@ fn update(number: u32, state: TaskState, healthy: Option<bool>) -> TaskEvent {
 fn status(state: TaskState) -> TaskStatus {
     TaskStatus {
         state,
+        reason: None,
         healthy: None,
         addresses: Vec::new(),
         message: None,

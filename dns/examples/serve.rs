@@ -27,6 +27,7 @@ fn cluster(count: u32) -> Snapshot {
         agent: AgentId::new("c-S0"),
         status: TaskStatus {
             state: TaskState::Running,
+            reason: None,
             healthy: None,
             addresses: vec![IpAddr::V4(Ipv4Addr::from(0x0900_0000 + number))],
             message: None,

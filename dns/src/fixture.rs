@@ -58,6 +58,7 @@ pub(crate) fn task(id: &str, name: &str, agent: usize) -> Task {
         agent: AgentId::new(format!("c-S{agent}")),
         status: TaskStatus {
             state: TaskState::Running,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{FrameworkId, PortMapping, TaskChecks, TaskId, TaskPort};
+use crate::{Container, Fetch, FrameworkId, PortMapping, TaskChecks, TaskId, TaskPort};
 
 /// How a task's process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `/bin/sh -c TEXT`.
     Shell(String),
-    /// Executed directly; the first element is the program.
+    /// Executed directly; the first element is the program. With an image these follow its entrypoint, and none at all
+    /// means its own command.
     Argv(Vec<String>),
 }
 
@@ -103,6 +104,10 @@ pub struct LaunchSpec {
     pub command: Command,
     /// Unix user to run as; the agent's own when absent.
     pub user: Option<String>,
+    /// Its root directory, mounts and limits of what it may do.
+    pub container: Container,
+    /// What is brought into its sandbox first, in order.
+    pub fetch: Vec<Fetch>,
     /// The whole environment but for what only the agent knows.
     pub env: BTreeMap<String, String>,
     /// Limits.

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no randomness. Whoever needs the time or a seed passes it in.
 
 mod address;
+mod container;
 mod event;
 mod health;
 mod id;
@@ -10,6 +11,7 @@ mod launch;
 mod name;
 mod network;
 mod options;
+mod reason;
 mod shared;
 mod snapshot;
 mod table;
@@ -17,6 +19,10 @@ mod task;
 mod vip;
 
 pub use address::{Vip6Range, VipRange, phash2};
+pub use container::{
+    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, ParameterError,
+    Privilege, Pull, Root, Seccomp, Volume, VolumeMode,
+};
 pub use event::{AgentInfo, FrameworkInfo, StateSnapshot, TaskEvent};
 pub use health::{
     CheckAddress, CheckResponse, CheckResult, CheckResults, HealthCheck, Probe, ReadinessCheck, ReadinessResult,
@@ -27,6 +33,7 @@ pub use launch::{Command, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetw
 pub use name::{MAX_LABEL, domain_frag, framework_frag, label, label_within, task_hash, vip_frag};
 pub use network::{Ipv4Net, NetError, Protocol};
 pub use options::{Cidr, MAX_ALLOWED, OptionError, PortOptions, ServiceOptions, port_options};
+pub use reason::Reason;
 pub use shared::SharedMap;
 pub use snapshot::{Backend, Node, NodeView, Service, Snapshot, VipAddress, VipName};
 pub use table::{RejectReason, Rejected, ServiceTable, reach};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::{AgentId, CheckResults, FrameworkId, Protocol, TaskId};
+use crate::{AgentId, CheckResults, FrameworkId, Protocol, Reason, TaskId};
 
 /// Mesos task states, by their wire names `TASK_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,6 +138,8 @@ pub struct PortMapping {
 pub struct TaskStatus {
     /// The state.
     pub state: TaskState,
+    /// Why, where Mesos has a word for it.
+    pub reason: Option<Reason>,
     /// The verdict of its health check, or `None` while there is none.
     pub healthy: Option<bool>,
     /// The task's own addresses, in order; empty for the host network of an agent that does not tell.

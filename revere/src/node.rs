@@ -415,6 +415,12 @@ fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
         .config
         .dns
         .then(|| resolver::text(&[SERVICE_ADDRESS.into()], &settings.search));
+    let node = &settings.config;
+    config.images.insecure.extend(node.insecure_registries.iter().cloned());
+    config.images.credentials.clone_from(&node.image_credentials);
+    config.images.limit = node.image_limit_mb.saturating_mul(1 << 20);
+    config.images.keep = Duration::from_secs(node.image_keep_seconds);
+    config.fetch.limit = node.fetch_limit_mb.saturating_mul(1 << 20);
     Ok(config)
 }
 

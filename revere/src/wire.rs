@@ -21,8 +21,8 @@ use since::Version;
 
 /// The version of every message and stored object. One number for all: a mixed cluster is refused with a sentence.
 ///
-/// 2: health checks, readiness checks, the unreachable strategy.
-pub const VERSION: u8 = 2;
+/// 2: health checks, readiness checks, the unreachable strategy. 3: containers, what is fetched, reasons.
+pub const VERSION: u8 = 3;
 
 /// The oldest version of a stored object that is still read; fields it does not have are [`since::Since`] a later one.
 const OLDEST_KEPT: u8 = 1;

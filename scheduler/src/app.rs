@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Command, Protocol, Resources};
+use model::{Command, Container, Fetch, Protocol, Resources};
 
 use crate::{
     AppHealthCheck, AppReadinessCheck, HealthCheckSpec, ReadinessCheckSpec, Timestamp, UnreachableSpec,
@@ -65,6 +65,59 @@ pub struct PortSpec {
     pub labels: BTreeMap<String, String>,
 }
 
+/// `container` as written, without its port mappings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// `type`, default MESOS.
+    pub kind: Option<String>,
+    /// `docker.image`.
+    pub image: Option<String>,
+    /// `docker.forcePullImage`.
+    pub force_pull: bool,
+    /// `docker.privileged`.
+    pub privileged: bool,
+    /// `docker.parameters`: (key, value).
+    pub parameters: Vec<(String, String)>,
+    /// `docker.pullConfig.secret`.
+    pub pull_secret: Option<String>,
+    /// `volumes`.
+    pub volumes: Vec<VolumeSpec>,
+    /// `linuxInfo.seccomp.profileName`.
+    pub seccomp_profile: Option<String>,
+    /// `linuxInfo.seccomp.unconfined`.
+    pub seccomp_unconfined: bool,
+    /// `linuxInfo.ipcInfo.mode`.
+    pub ipc_mode: Option<String>,
+    /// `linuxInfo.ipcInfo.shmSize`, in MiB.
+    pub shm_size: Option<i64>,
+}
+
+/// A volume as written. One that is neither of the node nor known is in [`AppSpec::unsupported`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// `containerPath`.
+    pub container_path: String,
+    /// `hostPath`.
+    pub host_path: String,
+    /// `mode`, default RW.
+    pub mode: Option<String>,
+}
+
+/// An entry of `fetch` as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchSpec {
+    /// `uri`.
+    pub uri: String,
+    /// `extract`, default true.
+    pub extract: Option<bool>,
+    /// `executable`.
+    pub executable: bool,
+    /// `cache`.
+    pub cache: bool,
+    /// `destPath`.
+    pub dest: Option<String>,
+}
+
 /// An app as written, with every supported field optional and no rule applied. The JSON reader in `revere` fills it and
 /// refuses fields of the wrong JSON type; [`App::from_spec`] applies defaults and rules.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,6 +142,10 @@ pub struct AppSpec {
     pub labels: BTreeMap<String, String>,
     /// `user`.
     pub user: Option<String>,
+    /// `container`, but for its port mappings.
+    pub container: ContainerSpec,
+    /// `fetch`, or `uris` of old clients.
+    pub fetch: Vec<FetchSpec>,
     /// `networks`: (mode, name).
     pub networks: Vec<(String, Option<String>)>,
     /// `portDefinitions`; `None` means absent (one default port), empty means no port.
@@ -214,6 +271,10 @@ pub struct App {
     pub labels: BTreeMap<String, String>,
     /// Unix user.
     pub user: Option<String>,
+    /// Image, volumes, privileges.
+    pub container: Container,
+    /// What is fetched before it starts.
+    pub fetch: Vec<Fetch>,
     /// Network.
     pub network: NetworkMode,
     /// Ports in declared order.

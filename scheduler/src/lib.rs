@@ -18,7 +18,8 @@ mod time;
 pub use self::core::{AgentView, Config, DeploymentView, Force, QueueView, Refusal, Refusals, Scheduler, ServicePorts};
 pub use agent::{AgentRecord, Registered, Registration, ReportedTask};
 pub use app::{
-    App, AppId, AppPort, AppSpec, Backoff, Constraint, Fault, NetworkMode, Operator, PortSpec, UpgradeStrategy,
+    App, AppId, AppPort, AppSpec, Backoff, Constraint, ContainerSpec, Fault, FetchSpec, NetworkMode, Operator,
+    PortSpec, UpgradeStrategy, VolumeSpec,
 };
 pub use command::{Command, CommandError, Reply};
 pub use effect::{Effect, Record};

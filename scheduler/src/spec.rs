@@ -7,6 +7,7 @@ use model::{Command, Resources};
 use crate::{App, AppId, AppSpec, Backoff, Fault, ServicePorts, Timestamp, UpgradeStrategy};
 
 mod constraint;
+mod container;
 mod health;
 mod id;
 mod port;
@@ -62,6 +63,8 @@ impl App {
         let command = command(spec, &mut faults);
         environment(spec, &mut faults);
         let user = user(spec, &mut faults);
+        let container = container::container(spec, &mut faults);
+        let fetch = container::fetch(spec, &mut faults);
         let resources = resources(spec, &mut faults);
         let instances = instance_count(spec.instances.unwrap_or(1)).map_err(|fault| faults.0.push(fault));
         let network = port::network(spec, default_network, &mut faults);
@@ -90,6 +93,8 @@ impl App {
             env: spec.env.clone(),
             labels: spec.labels.clone(),
             user,
+            container,
+            fetch,
             network,
             ports,
             require_ports: spec.require_ports,
@@ -131,6 +136,8 @@ fn command(spec: &AppSpec, faults: &mut Faults) -> Option<Command> {
     }
     match (&spec.cmd, &spec.args) {
         (Some(cmd), None) if !cmd.is_empty() => Some(Command::Shell(cmd.clone())),
+        (None, Some(args)) if !args.is_empty() && spec.container.image.is_some() => Some(Command::Argv(args.clone())),
+        (None, None | Some(_)) if spec.container.image.is_some() => Some(Command::Argv(Vec::new())),
         (None, Some(args)) if args.first().is_some_and(|program| !program.is_empty()) => {
             Some(Command::Argv(args.clone()))
         }
@@ -143,7 +150,10 @@ fn command(spec: &AppSpec, faults: &mut Faults) -> Option<Command> {
             None
         }
         _ => {
-            faults.add("/", "AppDefinition must contain exactly one of 'cmd' and 'args'");
+            faults.add(
+                "/",
+                "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container' with an image; not both 'cmd' and 'args'",
+            );
             None
         }
     }

@@ -4,6 +4,7 @@
 
 mod faults;
 mod health;
+mod images;
 mod interop;
 mod leak;
 mod paths;
@@ -53,7 +54,13 @@ fn program() -> Result<PathBuf> {
 
 fn start() -> Result<Cluster> {
     // Outside names come from there, while a test runs a name server there.
-    let cluster = Cluster::start_with(&program()?, &[format!("node.dns_upstreams={OUTSIDE}")])?;
+    let cluster = Cluster::start_with(
+        &program()?,
+        &[
+            format!("node.dns_upstreams={OUTSIDE}"),
+            format!("node.insecure_registries={}", images::REGISTRY),
+        ],
+    )?;
     deploy(&cluster, "service", include_str!("../../examples/named-vip.json"))?;
     deploy(&cluster, "client", &client_app().to_string())?;
     cluster.running("/my-service", 3)?;

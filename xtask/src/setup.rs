@@ -72,6 +72,12 @@ pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What the tests of containers need, for `cargo xtask test`; none of its services is started.
+pub const CONTAINER_PROGRAMS: &[(&str, &str, &str)] = &[
+    ("docker-registry", "docker-registry", "serves images in the tests"),
+    ("busybox", "busybox-static", "is the content of the tests' images"),
+];
+
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[
     (

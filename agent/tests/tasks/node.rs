@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::{Agent, AgentEvent, Config};
-use model::{FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState, TaskStatus};
+use model::{
+    Container, FrameworkId, Image, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState,
+    TaskStatus,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
@@ -80,6 +83,8 @@ pub(crate) fn spec(id: &str, script: &str) -> LaunchSpec {
         framework: FrameworkId::new("f-1"),
         command: model::Command::Shell(script.to_owned()),
         user: None,
+        container: Container::default(),
+        fetch: Vec::new(),
         env: [].into(),
         resources: Resources {
             cpus_milli: 100,
@@ -125,7 +130,19 @@ pub(crate) fn daemon(args: impl Iterator<Item = OsString>) -> ExitCode {
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("a line");
         let (id, script) = line.split_once(' ').expect("two words");
-        agent.launch(spec(id, script));
+        // `@IMAGE SCRIPT` runs in an image.
+        let task = match script.strip_prefix('@').and_then(|rest| rest.split_once(' ')) {
+            Some((image, script)) => {
+                let mut task = spec(id, script);
+                task.container.image = Some(Image {
+                    name: image.to_owned(),
+                    ..Image::default()
+                });
+                task
+            }
+            None => spec(id, script),
+        };
+        agent.launch(task);
     }
     ExitCode::SUCCESS
 }
@@ -304,6 +321,11 @@ impl Drop for Node {
                     .flatten()
                     .map(|e| e.path()),
             );
+            let containers = fs::read_dir(self.dir.path().join("containers"));
+            left.extend(containers.into_iter().flatten().flatten().map(|entry| entry.path()));
+            let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+            let own = self.dir.path().to_string_lossy().into_owned();
+            left.extend(mounts.lines().filter(|line| line.contains(&own)).map(PathBuf::from));
             let links = fs::read_to_string("/proc/net/dev").unwrap_or_default();
             left.extend(
                 links

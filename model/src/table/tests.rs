@@ -29,6 +29,7 @@ pub(super) fn framework() -> FrameworkInfo {
 fn status(state: TaskState, healthy: Option<bool>) -> TaskStatus {
     TaskStatus {
         state,
+        reason: None,
         healthy,
         addresses: Vec::new(),
         message: None,

@@ -101,7 +101,12 @@ pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
     } else {
         &app["cmd"]
     };
-    writeln!(out, "command  {}", text(command))?;
+    let image = &app["container"]["docker"]["image"];
+    match (image.is_null(), command.is_null()) {
+        (true, _) => writeln!(out, "command  {}", text(command))?,
+        (false, true) => writeln!(out, "image  {}", text(image))?,
+        (false, false) => writeln!(out, "image  {}  command  {}", text(image), text(command))?,
+    }
     writeln!(
         out,
         "cpus {}  mem {}  version {}",

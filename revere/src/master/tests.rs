@@ -180,6 +180,7 @@ fn status(state: TaskState) -> TaskStatus {
         .expect("after 1970");
     TaskStatus {
         state,
+        reason: None,
         healthy: None,
         addresses: vec![Ipv4Addr::new(10, 9, 8, 7).into()],
         message: None,

@@ -142,6 +142,9 @@ fn status_of(task: &str, agent: Option<&str>, status: &TaskStatus) -> Value {
     if let Some(agent) = agent {
         out["agent_id"] = id(agent);
     }
+    if let Some(reason) = status.reason {
+        out["reason"] = json!(reason.as_str());
+    }
     if let Some(message) = &status.message {
         out["message"] = json!(message);
     }

@@ -109,6 +109,16 @@ pub struct Config {
     pub hold_seconds: u64,
     /// Log every packet decision.
     pub trace_packets: bool,
+    /// Registries, `host` or `host:port`, that speak plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Directory of credentials for registries, each a file like Docker's config.json; config.json is the default one.
+    pub image_credentials: PathBuf,
+    /// Largest image, packed and unpacked each.
+    pub image_limit_mb: u64,
+    /// How long an image that no task uses is kept.
+    pub image_keep_seconds: u64,
+    /// Largest file that a task's `fetch` may bring, packed and unpacked each.
+    pub fetch_limit_mb: u64,
     /// Whether to take tasks from a Revere master; off for a node that only follows a Mesos master.
     pub run_tasks: bool,
     /// `master` (their stream) or `agent` (poll the Mesos agent of this machine; its own tasks only).
@@ -190,6 +200,11 @@ impl Default for Config {
             dataplane: true,
             hold_seconds: 600,
             trace_packets: false,
+            insecure_registries: Vec::new(),
+            image_credentials: PathBuf::from("/etc/revere/images"),
+            image_limit_mb: 16 * 1024,
+            image_keep_seconds: 2 * 24 * 3600,
+            fetch_limit_mb: 8 * 1024,
             run_tasks: true,
             source: SourceKind::Master,
             agent_url: "http://127.0.0.1:5051".to_owned(),

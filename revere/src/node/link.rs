@@ -281,6 +281,7 @@ fn lost() -> TaskStatus {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     TaskStatus {
         state: TaskState::Lost,
+        reason: None,
         healthy: None,
         addresses: Vec::new(),
         message: Some("this node does not have the task".to_owned()),
@@ -305,6 +306,7 @@ mod tests {
     fn status(state: TaskState) -> TaskStatus {
         TaskStatus {
             state,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use model::{
-    AgentId, CheckAddress, CheckResponse, CheckResult, CheckResults, Command, FrameworkId, HealthCheck, KillPolicy,
-    LaunchSpec, PortMapping, PortScope, Probe, Protocol, ReadinessCheck, ReadinessResult, ReadyRule, Resources, Scheme,
-    TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
+    AgentId, CheckAddress, CheckResponse, CheckResult, CheckResults, Command, Container, ContainerKind, Extract, Fetch,
+    FetchCache, FetchPermission, FrameworkId, HealthCheck, Image, Ipc, KillPolicy, LaunchSpec, Parameter, PortMapping,
+    PortScope, Privilege, Probe, Protocol, Pull, ReadinessCheck, ReadinessResult, ReadyRule, Reason, Resources, Scheme,
+    Seccomp, TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus, Volume, VolumeMode,
 };
 use proptest::prelude::*;
 use scheduler::{Registered, Registration, ReportedTask};
@@ -112,6 +113,7 @@ fn status() -> impl Strategy<Value = TaskStatus> {
         .prop_map(
             |(state, healthy, addresses, message, checks, timestamp_ms)| TaskStatus {
                 state,
+                reason: (timestamp_ms % 2 == 0).then_some(Reason::ContainerLaunchFailed),
                 healthy,
                 addresses,
                 message,
@@ -146,6 +148,56 @@ fn port() -> impl Strategy<Value = TaskPort> {
         })
 }
 
+/// Each bit of the number is one choice.
+fn container(bits: u64) -> Container {
+    let bit = |number: u32| bits & (1 << number) != 0;
+    if bit(0) {
+        return Container::default();
+    }
+    Container {
+        kind: if bit(1) {
+            ContainerKind::Docker
+        } else {
+            ContainerKind::Mesos
+        },
+        image: bit(2).then(|| Image {
+            name: "busybox:1".to_owned(),
+            pull: if bit(3) { Pull::Always } else { Pull::IfMissing },
+            credentials: bit(4).then(|| "team".to_owned()),
+        }),
+        privilege: if bit(5) { Privilege::Full } else { Privilege::Confined },
+        parameters: vec![Parameter::parse("add-host", "a:10.0.0.1").expect("valid")],
+        volumes: vec![Volume {
+            container_path: "/data".to_owned(),
+            host_path: "data".to_owned(),
+            mode: if bit(6) {
+                VolumeMode::ReadOnly
+            } else {
+                VolumeMode::ReadWrite
+            },
+        }],
+        seccomp: if bit(7) { Seccomp::Unconfined } else { Seccomp::Default },
+        ipc: if bit(8) { Ipc::Node } else { Ipc::Private },
+        shm_mb: bit(9).then_some(8),
+    }
+}
+
+fn fetch(bits: u64) -> Vec<Fetch> {
+    let bit = |number: u32| bits & (1 << number) != 0;
+    let one = Fetch {
+        uri: "http://a.example/x".to_owned(),
+        extract: if bit(1) { Extract::Never } else { Extract::Archives },
+        permission: if bit(2) {
+            FetchPermission::Executable
+        } else {
+            FetchPermission::Data
+        },
+        cache: if bit(3) { FetchCache::Keep } else { FetchCache::None },
+        dest: bit(4).then(|| "y".to_owned()),
+    };
+    bit(0).then_some(one).into_iter().collect()
+}
+
 fn spec() -> impl Strategy<Value = LaunchSpec> {
     let command = prop_oneof![
         any::<String>().prop_map(Command::Shell),
@@ -175,6 +227,8 @@ fn spec() -> impl Strategy<Value = LaunchSpec> {
             framework: FrameworkId::new("f"),
             command,
             user,
+            container: container(sizes[2]),
+            fetch: fetch(sizes[1]),
             env,
             resources: Resources {
                 cpus_milli: sizes[0],
@@ -276,7 +330,7 @@ fn other_versions_are_named() {
     let mut bytes = encode(&AgentMessage::Heartbeat).expect("encoded");
     bytes[0] = 7;
     let error = decode::<AgentMessage>(&bytes).expect_err("refused").to_string();
-    assert!(error.contains("version 7") && error.contains("version 2"), "{error}");
+    assert!(error.contains("version 7") && error.contains("version 3"), "{error}");
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) fn spec(
         framework: framework.clone(),
         command: app.command.clone(),
         user: app.user.clone(),
+        container: app.container.clone(),
+        fetch: app.fetch.clone(),
         env: environment(app, id, &ports),
         resources: app.resources,
         network: match &app.network {

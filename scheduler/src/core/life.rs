@@ -189,6 +189,7 @@ impl Scheduler {
     pub(super) fn own_status(&self, state: TaskState, message: &str) -> TaskStatus {
         TaskStatus {
             state,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: Some(message.to_owned()),
@@ -230,6 +231,7 @@ mod tests {
     fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
         TaskStatus {
             state,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,

@@ -128,6 +128,7 @@ impl Bench {
 pub(super) fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
     TaskStatus {
         state,
+        reason: None,
         healthy: None,
         addresses: Vec::new(),
         message: None,

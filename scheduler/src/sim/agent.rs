@@ -192,6 +192,7 @@ impl World {
         assert!(!elsewhere, "task {id} lives twice");
         let status = TaskStatus {
             state: TaskState::Staging,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,
@@ -302,6 +303,7 @@ impl World {
         agent.last_status = (self.now - skew).max(agent.last_status + 1);
         TaskStatus {
             state,
+            reason: None,
             healthy: None,
             addresses: Vec::new(),
             message: None,

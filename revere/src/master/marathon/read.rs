@@ -1,5 +1,6 @@
 //! Reads an app definition: the JSON types are checked here, the rules in the scheduler.
 
+mod container;
 mod field;
 mod health;
 
@@ -29,7 +30,6 @@ const UNSUPPORTED: [(&str, Kind); 15] = [
     ("dependencies", Kind::List),
     ("executorResources", Kind::Object),
     ("executor", Kind::Text),
-    ("fetch", Kind::List),
     ("gpus", Kind::Number),
     ("ipAddress", Kind::Object),
     ("residency", Kind::Object),
@@ -38,7 +38,6 @@ const UNSUPPORTED: [(&str, Kind); 15] = [
     ("secrets", Kind::Object),
     ("taskRateLimit", Kind::Either),
     ("tty", Kind::Flag),
-    ("uris", Kind::List),
 ];
 
 /// What a definition of another kind of service has, and the sentence for who sends it here.
@@ -120,7 +119,8 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     upgrade_strategy(&mut spec, object, &mut faults);
     ports(&mut spec, object, &mut faults);
     health::read(&mut spec, object, &mut faults);
-    container(&mut spec, object, &mut faults);
+    container::container(&mut spec, object, &mut faults);
+    container::fetch(&mut spec, object, &mut faults);
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
 
@@ -262,43 +262,4 @@ fn named_port(fields: &mut Fields<'_>) -> PortSpec {
         labels: fields.map("labels"),
         ..PortSpec::default()
     }
-}
-
-fn container(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
-    let container = match object.get("container") {
-        None | Some(Value::Null) => return,
-        Some(Value::Object(container)) => container,
-        Some(other) => return faults.push(field::wrong("/container", "an object", other)),
-    };
-    for key in ["docker", "volumes", "linuxInfo"] {
-        if container.get(key).is_some_and(|value| !is_empty(value)) {
-            spec.unsupported.push(format!("container/{key}"));
-        }
-    }
-    let kind = Fields::new(container, "/container", faults).take("type", "a string", text);
-    match kind.as_deref() {
-        None | Some("MESOS") => {}
-        Some("DOCKER") => spec.unsupported.push("container/type DOCKER".to_owned()),
-        Some(_) => faults.push(Fault::new("/container/type", "must be MESOS or DOCKER")),
-    }
-    let mappings = field::objects(container, "/container", "portMappings", faults);
-    spec.port_mappings = mappings.map(|list| {
-        let mut specs = Vec::with_capacity(list.len());
-        for (path, mapping) in list {
-            if mapping.get("networkNames").is_some_and(|value| !is_empty(value)) {
-                spec.unsupported
-                    .push(format!("{}/networkNames", path.trim_start_matches('/')));
-            }
-            let mut fields = Fields::new(mapping, &path, faults);
-            specs.push(PortSpec {
-                port: fields
-                    .take("containerPort", "a whole number", Value::as_i64)
-                    .unwrap_or(0),
-                host_port: fields.take("hostPort", "a whole number", Value::as_i64),
-                service_port: fields.take("servicePort", "a whole number", Value::as_i64),
-                ..named_port(&mut fields)
-            });
-        }
-        specs
-    });
 }

@@ -1,8 +1,9 @@
 //! Writes Marathon's shapes. Clients know a closed set of names, so nothing of our own is ever added.
 
+mod container;
 mod health;
 
-use model::{Command, Resources, TaskState};
+use model::{Command, Container, Resources, TaskState};
 use scheduler::{App, AppPort, Constraint, InstanceRecord, NetworkMode, Operator, Refusal, Scheduler, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -28,7 +29,7 @@ pub(crate) fn definition(app: &App) -> Value {
             "minimumHealthCapacity": app.upgrade_strategy.minimum_health_capacity,
             "maximumOverCapacity": app.upgrade_strategy.maximum_over_capacity,
         },
-        "dependencies": [], "fetch": [], "secrets": {}, "executor": "",
+        "dependencies": [], "fetch": container::fetch(app), "secrets": {}, "executor": "",
         "version": app.version.to_string(),
         "versionInfo": {
             "lastScalingAt": app.version.to_string(),
@@ -37,6 +38,8 @@ pub(crate) fn definition(app: &App) -> Value {
     });
     match &app.command {
         Command::Shell(text) => out["cmd"] = json!(text),
+        // None beside an image means the image's own; Marathon prints neither field then.
+        Command::Argv(words) if words.is_empty() => {}
         Command::Argv(words) => out["args"] = json!(words),
     }
     if let Some(user) = &app.user {
@@ -70,8 +73,11 @@ fn network(app: &App, out: &mut Value) {
             }
             common(port, mapping)
         };
-        out["container"] =
-            json!({"type": "MESOS", "volumes": [], "portMappings": app.ports.iter().map(mapping).collect::<Vec<_>>()});
+        let mappings: Vec<Value> = app.ports.iter().map(mapping).collect();
+        out["container"] = container::definition(app, Some(mappings));
+    }
+    if app.network == NetworkMode::Host && app.container != Container::default() {
+        out["container"] = container::definition(app, None);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::{AgentId, FrameworkId, PortMapping, PortScope, Protocol, Task, TaskId, TaskPort, TaskStatus};
+use model::{AgentId, FrameworkId, PortMapping, PortScope, Protocol, Reason, Task, TaskId, TaskPort, TaskStatus};
 use serde_json::Value;
 
 use super::{RejectKind, Rejects, double, flag, get, id, list, number, parse_state, text};
@@ -79,6 +79,7 @@ pub(super) fn decode_status(
     let timestamp = double(status, "timestamp").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     TaskStatus {
         state,
+        reason: text(status, "reason").and_then(Reason::parse),
         healthy: flag(status, "healthy"),
         addresses,
         message: text(status, "message").map(str::to_owned),

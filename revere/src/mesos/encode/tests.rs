@@ -28,6 +28,7 @@ fn container_task() -> Task {
         agent: AgentId::new("F-S0"),
         status: TaskStatus {
             state: TaskState::Running,
+            reason: None,
             healthy: Some(true),
             addresses: vec![Ipv4Addr::new(9, 0, 1, 2).into()],
             message: Some("listens".to_owned()),

@@ -297,6 +297,7 @@ static TASK_STATUS: Message = part(
         one(2, "state", Word(STATES)),
         one(4, "message", Text),
         one(9, "source", Word(SOURCES)),
+        one(10, "reason", Word(REASONS)),
         one(5, "agent_id", Nested(&ID)),
         one(6, "timestamp", Double),
         one(8, "healthy", Bool),
@@ -398,6 +399,14 @@ const STATES: Words = &[
     ("TASK_GONE", 11),
     ("TASK_GONE_BY_OPERATOR", 12),
     ("TASK_UNKNOWN", 13),
+];
+const REASONS: Words = &[
+    ("REASON_COMMAND_EXECUTOR_FAILED", 0),
+    ("REASON_CONTAINER_LIMITATION_MEMORY", 8),
+    ("REASON_TASK_INVALID", 15),
+    ("REASON_CONTAINER_LIMITATION_DISK", 20),
+    ("REASON_CONTAINER_LAUNCH_FAILED", 21),
+    ("REASON_TASK_KILLED_DURING_LAUNCH", 30),
 ];
 const VALUES: Words = &[("SCALAR", 0), ("RANGES", 1), ("SET", 2), ("TEXT", 3)];
 const SOURCES: Words = &[("SOURCE_MASTER", 0), ("SOURCE_AGENT", 1), ("SOURCE_EXECUTOR", 2)];

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use model::{
-    AgentId, AgentInfo, CheckResults, Command, FrameworkId, FrameworkInfo, Ipv4Net, KillPolicy, LaunchSpec,
-    PortMapping, PortScope, Protocol, ReadyRule, Resources, StateSnapshot, Task, TaskChecks, TaskId, TaskNetwork,
-    TaskPort, TaskState, TaskStatus,
+    AgentId, AgentInfo, CheckResults, Command, Container, FrameworkId, FrameworkInfo, Ipv4Net, KillPolicy, LaunchSpec,
+    PortMapping, PortScope, Protocol, ReadyRule, Reason, Resources, StateSnapshot, Task, TaskChecks, TaskId,
+    TaskNetwork, TaskPort, TaskState, TaskStatus,
 };
 
 use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
+use super::container::{ContainerMirror, FetchMirror};
 use super::{list, unlist};
 
 type Map = BTreeMap<String, String>;
@@ -26,6 +27,7 @@ pub struct StatusMirror {
     message: Option<String>,
     timestamp_ms: u64,
     checks: Since<2, <CheckResults as Wire>::Mirror>,
+    reason: Since<3, Option<String>>,
 }
 
 impl Wire for TaskStatus {
@@ -39,6 +41,7 @@ impl Wire for TaskStatus {
             message: self.message.clone(),
             timestamp_ms: self.timestamp_ms,
             checks: Since(self.checks.to_mirror()),
+            reason: Since(self.reason.map(|reason| reason.as_str().to_owned())),
         }
     }
 
@@ -50,6 +53,8 @@ impl Wire for TaskStatus {
         })?;
         Ok(Self {
             state,
+            // One that this release does not know is no reason to refuse the status.
+            reason: mirror.reason.0.as_deref().and_then(Reason::parse),
             healthy: mirror.healthy,
             addresses: mirror.addresses,
             message: mirror.message,
@@ -217,6 +222,8 @@ pub struct LaunchMirror {
     listening: Option<(Vec<u16>, Duration)>,
     kill: (Duration, Duration),
     checks: Since<2, <TaskChecks as Wire>::Mirror>,
+    container: Since<3, ContainerMirror>,
+    fetch: Since<3, Vec<FetchMirror>>,
 }
 
 impl Wire for LaunchSpec {
@@ -245,6 +252,8 @@ impl Wire for LaunchSpec {
             },
             kill: self.kill.to_mirror(),
             checks: Since(self.checks.to_mirror()),
+            container: Since(self.container.to_mirror()),
+            fetch: Since(list(&self.fetch)),
         }
     }
 
@@ -255,6 +264,8 @@ impl Wire for LaunchSpec {
             framework: FrameworkId::new(mirror.framework),
             command: Command::from_mirror(mirror.command)?,
             user: mirror.user,
+            container: Container::from_mirror(mirror.container.0)?,
+            fetch: unlist(mirror.fetch.0)?,
             env: mirror.env,
             resources: Resources::from_mirror(mirror.resources)?,
             network: match mirror.network {

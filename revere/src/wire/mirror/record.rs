@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use model::{AgentId, Command, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
+use model::{AgentId, Command, Container, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
     AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, InstanceId,
     InstanceRecord, NetworkMode, Operator, Timestamp, UnreachableStrategy, UpgradeStrategy,
@@ -12,6 +12,7 @@ use scheduler::{
 
 use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
+use super::container::{ContainerMirror, FetchMirror};
 use super::{list, unlist};
 
 type Map = BTreeMap<String, String>;
@@ -152,6 +153,8 @@ pub struct AppMirror {
     health_checks: Since<2, Vec<<AppHealthCheck as Wire>::Mirror>>,
     readiness_checks: Since<2, Vec<<AppReadinessCheck as Wire>::Mirror>>,
     unreachable: Since<2, <UnreachableStrategy as Wire>::Mirror>,
+    container: Since<3, ContainerMirror>,
+    fetch: Since<3, Vec<FetchMirror>>,
 }
 
 impl Wire for App {
@@ -186,6 +189,8 @@ impl Wire for App {
             health_checks: Since(list(&self.health_checks)),
             readiness_checks: Since(list(&self.readiness_checks)),
             unreachable: Since(self.unreachable.to_mirror()),
+            container: Since(self.container.to_mirror()),
+            fetch: Since(list(&self.fetch)),
         }
     }
 
@@ -198,6 +203,8 @@ impl Wire for App {
             env: mirror.env,
             labels: mirror.labels,
             user: mirror.user,
+            container: Container::from_mirror(mirror.container.0)?,
+            fetch: unlist(mirror.fetch.0)?,
             network: match mirror.network {
                 NetworkMirror::Host => NetworkMode::Host,
                 NetworkMirror::Bridge => NetworkMode::Bridge,

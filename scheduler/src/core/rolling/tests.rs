@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    AgentId, Command, FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetwork, TaskState, TaskStatus,
+    AgentId, Command, Container, FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetwork, TaskState,
+    TaskStatus,
 };
 use proptest::prelude::*;
 
@@ -53,6 +54,7 @@ fn records(app: &App, ones: &[One]) -> Vec<InstanceRecord> {
                 } else {
                     TaskState::Staging
                 },
+                reason: None,
                 healthy: None,
                 addresses: Vec::new(),
                 message: None,
@@ -74,6 +76,8 @@ fn launch_spec() -> LaunchSpec {
         framework: FrameworkId::new("f"),
         command: Command::Shell("x".to_owned()),
         user: None,
+        container: Container::default(),
+        fetch: Vec::new(),
         env: BTreeMap::new(),
         resources: Resources::default(),
         network: TaskNetwork::Host,

@@ -33,10 +33,17 @@ fn the_example_is_read_whole() {
 #[test]
 fn what_is_not_carried_out_is_named() {
     assert!(read(BLUE).expect("types are right").unsupported.is_empty());
-    let docker = json!({"id": "/a", "container": {"type": "DOCKER", "docker": {"image": "x"}, "volumes": [{}]},
+    let docker = json!({"id": "/a", "container": {"type": "DOCKER", "docker": {"image": "x", "credential": {"principal": "p"}},
+            "volumes": [{"containerPath": "p", "persistent": {"size": 1}}], "linuxInfo": {"effectiveCapabilities": []}},
         "env": {"A": {"secret": "s"}}, "gpus": 1});
     let named = app(&docker).expect("types are right").unsupported;
-    for wanted in ["gpus", "env(A)/secret", "container/docker", "container/volumes"] {
+    for wanted in [
+        "gpus",
+        "env(A)/secret",
+        "container/docker/credential",
+        "container/volumes(0)/persistent",
+        "container/linuxInfo/effectiveCapabilities",
+    ] {
         assert!(named.iter().any(|name| name == wanted), "{wanted} in {named:?}");
     }
 }
@@ -201,5 +208,86 @@ fn wrong_types_in_checks_are_told_at_their_paths() {
         "/readinessChecks(0)/intervalSeconds",
     ] {
         assert!(paths.contains(&wanted), "{wanted} in {faults:?}");
+    }
+}
+
+#[test]
+fn containers_are_read_whole() {
+    let sent = json!({"id": "/a", "container": {"type": "DOCKER",
+        "docker": {"image": "r:5000/a:1", "forcePullImage": true, "privileged": true, "network": "BRIDGE",
+            "parameters": [{"key": "hostname", "value": "h"}], "pullConfig": {"secret": "s"},
+            "portMappings": [{"containerPort": 80, "hostPort": 0}]},
+        "volumes": [{"containerPath": "/d", "hostPath": "/srv", "mode": "RO"}],
+        "linuxInfo": {"seccomp": {"unconfined": true}, "ipcInfo": {"mode": "PRIVATE", "shmSize": 8}}},
+        "uris": ["http://a.example/x.tgz"]});
+    let spec = app(&sent).expect("valid");
+    let container = spec.container;
+    assert_eq!(container.kind.as_deref(), Some("DOCKER"));
+    assert_eq!(container.image.as_deref(), Some("r:5000/a:1"));
+    assert!(container.force_pull && container.privileged && container.seccomp_unconfined);
+    assert_eq!(container.parameters, [("hostname".to_owned(), "h".to_owned())]);
+    assert_eq!(container.pull_secret.as_deref(), Some("s"));
+    assert_eq!(container.volumes[0].mode.as_deref(), Some("RO"));
+    assert_eq!(
+        (container.ipc_mode.as_deref(), container.shm_size),
+        (Some("PRIVATE"), Some(8))
+    );
+    assert_eq!(spec.networks, [("container/bridge".to_owned(), None)]);
+    assert_eq!(spec.port_mappings.expect("old mappings")[0].port, 80);
+    assert_eq!(spec.fetch[0].uri, "http://a.example/x.tgz");
+    assert!(spec.unsupported.is_empty(), "{:?}", spec.unsupported);
+}
+
+#[test]
+fn wrong_types_in_containers_have_their_paths() {
+    let sent = json!({"id": "/a", "cmd": "x", "container": {"type": 1, "docker": {"image": 5, "privileged": "no",
+        "parameters": [{"key": 1}], "pullConfig": "s", "network": "NONE"}, "volumes": [{"containerPath": 1}],
+        "linuxInfo": {"seccomp": [], "ipcInfo": {"shmSize": "8"}}},
+        "fetch": [{"uri": 1, "extract": "yes"}], "uris": "http://x"});
+    let faults = app(&sent).expect_err("refused");
+    let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+    for wanted in [
+        "/container/type",
+        "/container/docker/image",
+        "/container/docker/privileged",
+        "/container/docker/parameters(0)/key",
+        "/container/docker/pullConfig",
+        "/container/docker/network",
+        "/container/volumes(0)/containerPath",
+        "/container/linuxInfo/seccomp",
+        "/container/linuxInfo/ipcInfo/shmSize",
+        "/fetch(0)/uri",
+        "/fetch(0)/extract",
+        "/uris",
+    ] {
+        assert!(paths.contains(&wanted), "{wanted} in {paths:?}");
+    }
+}
+
+#[test]
+fn containers_read_back_with_the_same_meaning() {
+    let sent = json!({"id": "/a", "args": ["-f"], "container": {"type": "DOCKER",
+        "docker": {"image": "a@sha256:1", "forcePullImage": true, "privileged": true,
+            "parameters": [{"key": "cap-drop", "value": "ALL"}], "pullConfig": {"secret": "s"}},
+        "volumes": [{"containerPath": "/d", "hostPath": "/srv", "mode": "RO"}],
+        "linuxInfo": {"ipcInfo": {"mode": "PRIVATE", "shmSize": 8}}},
+        "fetch": [{"uri": "file:///x", "extract": false, "executable": true, "cache": true, "destPath": "y"}]});
+    for network in ["host", "container/bridge"] {
+        let mut sent = sent.clone();
+        sent["networks"] = json!([{"mode": network}]);
+        let check = |definition: &Value| {
+            let spec = app(definition).expect("valid");
+            let mut ports = scheduler::ServicePorts::new((10_000, 20_000));
+            scheduler::App::from_spec(scheduler::Timestamp(5), &spec, "marathon", "dcos", &mut ports).expect("valid")
+        };
+        let first = check(&sent);
+        let written = crate::master::marathon::write::definition(&first);
+        let again = check(&written);
+        assert_eq!(
+            (&again.container, &again.fetch, &again.command),
+            (&first.container, &first.fetch, &first.command)
+        );
+        assert_eq!(again.network, first.network);
+        assert_eq!(written["fetch"][0]["destPath"], "y");
     }
 }

@@ -1,0 +1,238 @@
+//! Brings what a task asked for into its sandbox before it starts: downloads, copies, unpacked archives.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hyper::StatusCode;
+use model::{Extract, Fetch, FetchCache, FetchPermission};
+use tokio::task::spawn_blocking;
+
+use crate::http::{Get, HttpClient, HttpError};
+use crate::image::name_of;
+use crate::unpack::{UnpackError, is_archive, unpack_archive};
+
+/// Bit of a file's mode: everybody may read it.
+const WORLD_READABLE: u32 = 0o004;
+
+/// How much may be fetched.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// Most bytes of one file, packed and unpacked each.
+    pub limit: u64,
+    /// Most bytes kept for other tasks (Mesos' `fetcher_cache_size`).
+    pub cache: u64,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self {
+            limit: 8 << 30,
+            cache: 2 << 30,
+        }
+    }
+}
+
+/// Why something was not fetched.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot fetch {uri}: {fault}")]
+pub(crate) struct FetchError {
+    uri: String,
+    fault: Fault,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("it ends in no file name; give destPath")]
+    Nameless,
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("the server answers {0}")]
+    Status(StatusCode),
+    #[error("the server broke off after {found} of {wanted} bytes")]
+    Short { found: u64, wanted: u64 },
+    #[error("it is larger than the limit of {0} bytes (node.fetch_limit_mb)")]
+    Limit(u64),
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    #[error("{0} is no file")]
+    NoFile(PathBuf),
+    #[error("{path} is not readable for everybody, and the task runs as {user}")]
+    Private { path: PathBuf, user: String },
+    #[error("{0}")]
+    Place(String),
+    #[error("it cannot be unpacked: {0}")]
+    Unpack(#[from] UnpackError),
+    #[error("the work on it was given up: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Fetches for one node.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    pub(crate) http: HttpClient,
+    pub(crate) settings: FetchSettings,
+    pub(crate) cache: PathBuf,
+}
+
+impl Fetcher {
+    /// Everything in its order; the sandbox is made if need be. `user` is whom the task runs as, if not root.
+    pub(crate) async fn all(&self, list: &[Fetch], sandbox: &Path, user: Option<&str>) -> Result<(), FetchError> {
+        for fetch in list {
+            self.one(fetch, sandbox, user).await.map_err(|fault| FetchError {
+                uri: shown(&fetch.uri),
+                fault,
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn one(&self, fetch: &Fetch, sandbox: &Path, user: Option<&str>) -> Result<(), Fault> {
+        let name = fetch.file_name().ok_or(Fault::Nameless)?.to_owned();
+        let above = name.rsplit_once('/').map_or("", |(above, _)| above);
+        let dir = crate::container::directory_in(sandbox, above).map_err(Fault::Place)?;
+        let file = dir.join(name.rsplit('/').next().unwrap_or(&name));
+        // A task that is started once more with the same sandbox gets it anew.
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Fault::File(file, error)),
+            _ => {}
+        }
+        let local = local(&fetch.uri);
+        match (local, fetch.cache) {
+            (Some(path), _) => {
+                if let Some(user) = user {
+                    readable(&path, user)?;
+                }
+                self.copy(path, file.clone()).await?;
+            }
+            (None, FetchCache::None) => self.download(&fetch.uri, &file).await?,
+            (None, FetchCache::Keep) => {
+                let kept = self.kept(&fetch.uri).await?;
+                self.copy(kept, file.clone()).await?;
+            }
+        }
+        let mode = match fetch.permission {
+            FetchPermission::Executable => 0o755,
+            FetchPermission::Data => 0o644,
+        };
+        fs::set_permissions(&file, Permissions::from_mode(mode)).map_err(|error| Fault::File(file.clone(), error))?;
+        if fetch.extract == Extract::Archives && fetch.permission == FetchPermission::Data && is_archive(&name) {
+            let (into, limit) = (sandbox.to_owned(), self.settings.limit);
+            spawn_blocking(move || unpack_archive(&file, &name, &into, limit)).await??;
+        }
+        Ok(())
+    }
+
+    async fn download(&self, uri: &str, path: &Path) -> Result<(), Fault> {
+        let wrong = |error| Fault::File(path.to_owned(), error);
+        let get = Get {
+            url: uri.to_owned(),
+            ..Get::default()
+        };
+        let mut answer = self.http.get(&get).await?;
+        if answer.response.status() != StatusCode::OK {
+            return Err(Fault::Status(answer.response.status()));
+        }
+        let wanted = answer.length();
+        if wanted.is_some_and(|wanted| wanted > self.settings.limit) {
+            return Err(Fault::Limit(self.settings.limit));
+        }
+        let mut file = File::create_new(path).map_err(wrong)?;
+        let mut found = 0;
+        while let Some(chunk) = answer.chunk().await? {
+            found += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            if found > self.settings.limit {
+                return Err(Fault::Limit(self.settings.limit));
+            }
+            file.write_all(&chunk).map_err(wrong)?;
+        }
+        match wanted {
+            Some(wanted) if wanted != found => Err(Fault::Short { found, wanted }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn copy(&self, from: PathBuf, to: PathBuf) -> Result<(), Fault> {
+        let limit = self.settings.limit;
+        spawn_blocking(move || {
+            let wrong = |error| Fault::File(from.clone(), error);
+            let source = File::open(&from).map_err(wrong)?;
+            let data = source.metadata().map_err(wrong)?;
+            if !data.is_file() {
+                return Err(Fault::NoFile(from));
+            }
+            if data.len() > limit {
+                return Err(Fault::Limit(limit));
+            }
+            let mut target = File::create_new(&to).map_err(|error| Fault::File(to.clone(), error))?;
+            io::copy(&mut source.take(limit), &mut target).map_err(|error| Fault::File(to.clone(), error))?;
+            Ok(())
+        })
+        .await?
+    }
+
+    /// The node's copy; fetched if there is none.
+    async fn kept(&self, uri: &str) -> Result<PathBuf, Fault> {
+        let path = self.cache.join(name_of(uri));
+        if let Ok(file) = File::open(&path) {
+            // The time tells which was used last.
+            let _ = file.set_modified(SystemTime::now());
+            return Ok(path);
+        }
+        fs::create_dir_all(&self.cache).map_err(|error| Fault::File(self.cache.clone(), error))?;
+        let beside = self.cache.join(format!(".{}-{}", name_of(uri), crate::clock::now_ms()));
+        let fetched = self.download(uri, &beside).await;
+        let kept = fetched.and_then(|()| fs::rename(&beside, &path).map_err(|error| Fault::File(path.clone(), error)));
+        if kept.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        kept?;
+        self.trim(&path);
+        Ok(path)
+    }
+
+    /// Removes what was used longest ago until the rest fits.
+    fn trim(&self, newest: &Path) {
+        let mut files: Vec<(i64, u64, PathBuf)> = fs::read_dir(&self.cache)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
+            .map(|(data, path)| (data.mtime(), data.len(), path))
+            .collect();
+        files.sort_unstable();
+        let mut sum: u64 = files.iter().map(|(_, size, _)| size).sum();
+        for (_, size, path) in files.iter().filter(|(_, _, path)| path != newest) {
+            if sum <= self.settings.cache {
+                return;
+            }
+            let _ = fs::remove_file(path);
+            sum -= size;
+        }
+    }
+}
+
+/// The path of what is on the node.
+fn local(uri: &str) -> Option<PathBuf> {
+    let path = uri.strip_prefix("file://").unwrap_or(uri);
+    path.starts_with('/').then(|| path.into())
+}
+
+/// Without a query: it may hold a signature.
+fn shown(uri: &str) -> String {
+    uri.split('?').next().unwrap_or(uri).to_owned()
+}
+
+/// The agent reads as root: it may not read for a user what that user could not.
+fn readable(path: &Path, user: &str) -> Result<(), Fault> {
+    let data = fs::metadata(path).map_err(|error| Fault::File(path.to_owned(), error))?;
+    if data.mode() & WORLD_READABLE == 0 {
+        return Err(Fault::Private {
+            path: path.to_owned(),
+            user: user.to_owned(),
+        });
+    }
+    Ok(())
+}
