@@ -3,6 +3,7 @@
 mod config;
 mod core;
 mod driver;
+mod events;
 mod handle;
 mod http;
 mod link;
@@ -136,7 +137,7 @@ async fn serve(listener: TcpListener, state: http::App, shutdown: CancellationTo
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let router = http::router(state);
+    let router = http::router(state).into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

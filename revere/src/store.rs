@@ -194,6 +194,12 @@ fn key(record: &Record) -> String {
         Record::DeleteAgent(id) => format!("agent/{id}"),
         Record::PutInstance(instance) => format!("instance/{}", instance.id),
         Record::DeleteInstance(id) => format!("instance/{id}"),
+        Record::PutDeployment(deployment) => format!("deployment/{}", deployment.id),
+        Record::DeleteDeployment(id) => format!("deployment/{id}"),
+        Record::PutGroup(group) => format!("group{}", group.id),
+        Record::DeleteGroup(id) => format!("group{id}"),
+        Record::PutGroupVersion(kept) => format!("groupversion/{}{}", kept.version.0, kept.id),
+        Record::DeleteGroupVersion(id, version) => format!("groupversion/{}{id}", version.0),
     }
 }
 
@@ -204,9 +210,16 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutApp(app) | Record::PutVersion(app) => wire::encode(app.as_ref()).map(Some),
         Record::PutAgent(agent) => wire::encode(agent.as_ref()).map(Some),
         Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
-        Record::DeleteApp(_) | Record::DeleteVersion(..) | Record::DeleteAgent(_) | Record::DeleteInstance(_) => {
-            Ok(None)
-        }
+        Record::PutDeployment(deployment) => wire::encode(deployment.as_ref()).map(Some),
+        Record::PutGroup(group) => wire::encode(group).map(Some),
+        Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
+        Record::DeleteApp(_)
+        | Record::DeleteVersion(..)
+        | Record::DeleteAgent(_)
+        | Record::DeleteInstance(_)
+        | Record::DeleteDeployment(_)
+        | Record::DeleteGroup(_)
+        | Record::DeleteGroupVersion(..) => Ok(None),
     }
 }
 
@@ -217,6 +230,9 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("version") => wire::decode(bytes).map(|app| Record::PutVersion(Box::new(app))),
         Some("agent") => wire::decode(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
         Some("instance") => wire::decode(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
+        Some("deployment") => wire::decode(bytes).map(|one| Record::PutDeployment(Box::new(one))),
+        Some("group") => wire::decode(bytes).map(Record::PutGroup),
+        Some("groupversion") => wire::decode(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),
         _ => Err(WireError::Field {
             field: "key",
             reason: "its kind is unknown".to_owned(),

@@ -18,7 +18,7 @@ pub use upgrade::{AgentStream, ConnectError, MasterStream, PATH as AGENT_PATH, U
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 
 /// The version of every message and stored object. One number for all: a mixed cluster is refused with a sentence.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Most bytes that one message may have: a registration with thousands of tasks fits, a forged length does not.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;

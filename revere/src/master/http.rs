@@ -5,6 +5,7 @@ mod marathon;
 mod mesos;
 mod metrics;
 mod own;
+mod query;
 
 use std::net::SocketAddr;
 
@@ -42,14 +43,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/ping", get(async || "pong"))
         .route("/health", get(own::health))
         .route("/metrics", get(metrics::metrics))
-        .route("/v2/apps", get(marathon::list).post(marathon::create))
-        .route("/v2/apps/", get(marathon::list).post(marathon::create))
-        .route("/v2/apps/{*path}", any(marathon::below_apps))
-        .route("/v2/tasks", get(marathon::tasks))
-        .route("/v2/deployments", get(marathon::deployments))
-        .route("/v2/queue", get(marathon::queue))
-        .route("/v2/info", get(marathon::info))
-        .route("/v2/leader", get(marathon::leader))
+        .merge(marathon::routes())
         .route("/api/v1", any(mesos::call))
         .route("/api/v1/{*rest}", any(mesos::call))
         .route("/master/api/v1", any(mesos::call))
@@ -57,6 +51,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/version", get(mesos::version))
         .route("/revere/v1/vips", get(own::vips))
         .route("/revere/v1/nodes", get(own::nodes))
+        .route("/revere/v1/tasks/{task}/why", get(own::why))
         .route(wire::AGENT_PATH, get(own::agent))
         .method_not_allowed_fallback(answer::wrong_method)
         .fallback(answer::nothing_here)

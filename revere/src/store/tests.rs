@@ -18,6 +18,7 @@ fn agent(id: &str) -> Record {
         },
         ports: vec![(1, 2)],
         attributes: [("a".to_owned(), "b".to_owned())].into(),
+        domain: scheduler::Domain::default(),
         subnet: "9.0.1.0/24".parse().ok(),
     }))
 }
@@ -106,7 +107,7 @@ fn a_record_of_another_version_names_both() {
         .expect_err("refused")
         .to_string();
     assert!(
-        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 1"),
+        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 2"),
         "{error}"
     );
 }

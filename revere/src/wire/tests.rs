@@ -128,6 +128,7 @@ fn message() -> impl Strategy<Value = AgentMessage> {
                 resources: Resources::default(),
                 ports: vec![(31000, 32000)],
                 attributes,
+                domain: scheduler::Domain::default(),
                 tasks: tasks
                     .into_iter()
                     .map(|(spec, status)| ReportedTask { spec, status })
@@ -189,7 +190,7 @@ fn other_versions_are_named() {
     let mut bytes = encode(&AgentMessage::Heartbeat).expect("encoded");
     bytes[0] = 7;
     let error = decode::<AgentMessage>(&bytes).expect_err("refused").to_string();
-    assert!(error.contains("version 7") && error.contains("version 1"), "{error}");
+    assert!(error.contains("version 7") && error.contains("version 2"), "{error}");
 }
 
 #[test]

@@ -72,6 +72,7 @@ impl Bench {
             },
             ports: vec![(31_000, 32_000)],
             attributes: BTreeMap::new(),
+            domain: crate::Domain::default(),
             tasks,
         };
         self.core.handle_registration(self.at(), registration)
@@ -138,10 +139,16 @@ fn an_instance_is_persisted_told_and_then_sent() {
             Effect::Persist(Record::PutInstance(_)) => "instance",
             Effect::Emit(TaskEvent::TaskAdded(_)) => "added",
             Effect::Launch { .. } => "launch",
+            Effect::Persist(Record::PutDeployment(_)) => "deployment",
+            Effect::Tell(_) => "told",
             other => panic!("unexpected {other:?}"),
         })
+        .filter(|kind| *kind != "told")
         .collect();
-    assert_eq!(kinds, ["app", "instance", "added", "launch"]);
+    assert_eq!(
+        kinds,
+        ["app", "deployment", "deployment", "instance", "added", "launch"]
+    );
 }
 
 #[test]
@@ -171,7 +178,7 @@ fn unanswered_launches_and_kills_are_repeated() {
     assert_eq!(bench.launches().remove(0).task, task);
     bench.tell(&agent, &task, TaskState::Starting);
     bench.tell(&agent, &task, TaskState::Running);
-    assert!(bench.core.deployments()[0].finished);
+    assert!(bench.core.deployments().is_empty());
     let scale = Command::ScaleApp {
         id: "//a".to_owned(),
         instances: 0,
@@ -183,7 +190,7 @@ fn unanswered_launches_and_kills_are_repeated() {
     assert_eq!(bench.next_timer(), Duration::from_millis(9_999));
     assert_eq!(bench.kills(), std::slice::from_ref(&task));
     bench.tell(&agent, &task, TaskState::Killed);
-    assert!(bench.core.deployments()[0].finished);
+    assert!(bench.core.deployments().is_empty());
     assert_eq!(bench.core.instances().count(), 0);
 }
 
@@ -305,11 +312,18 @@ fn commands_that_cannot_be_are_refused_and_change_nothing() {
     assert_eq!(refused(scale("/x", 1)), CommandError::NoApp("/x".to_owned()));
     assert!(matches!(refused(scale("/a", -1)), CommandError::Invalid(_)));
     assert_eq!(
-        refused(Command::RemoveApp { id: "/".to_owned() }),
+        refused(Command::RemoveApp {
+            id: "/".to_owned(),
+            force: Force::Yes
+        }),
         CommandError::NoApp("/".to_owned())
     );
     assert_eq!(
-        refused(Command::KillTask { task: "t".to_owned() }),
+        refused(Command::KillTasks {
+            tasks: vec!["t".to_owned()],
+            then: crate::AfterKill::Replace,
+            force: Force::No
+        }),
         CommandError::NoTask("t".to_owned())
     );
     assert!(bench.effects().is_empty());

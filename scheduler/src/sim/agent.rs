@@ -74,6 +74,7 @@ impl SimAgent {
             resources,
             ports,
             attributes: BTreeMap::from([("rack".to_owned(), format!("r{}", self.number % 2))]),
+            domain: crate::Domain::default(),
             tasks: self
                 .tasks
                 .values()

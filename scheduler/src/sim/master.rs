@@ -34,6 +34,9 @@ impl World {
         if self.wanted_unsure {
             self.wanted = self.store.wanted();
             self.wanted_unsure = false;
+            // What was half taken has no order to keep.
+            self.layered = None;
+            self.mixed.extend(self.wanted.keys().cloned());
         }
         self.table.apply(TaskEvent::Snapshot(state));
     }
@@ -141,6 +144,8 @@ impl World {
                 Effect::Emit(event) => {
                     self.table.apply(event);
                 }
+                // Nobody follows.
+                Effect::Tell(_) => {}
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The simulated world: virtual time, events in flight, and who receives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, LaunchSpec, ServiceTable, TaskId, TaskStatus, VipRange};
 
 use crate::core::random::Random;
-use crate::{Registered, Registration, Scheduler};
+use crate::{Registered, Registration, Scheduler, Timestamp};
 
 use super::agent::SimAgent;
 use super::check::Store;
@@ -54,6 +54,13 @@ pub(super) enum Event {
     Command,
 }
 
+/// `/b/d` depends on `/b/c`, and both were changed at once.
+pub(super) struct Layered {
+    pub(super) version: Timestamp,
+    /// Whether all of `/b/c` was seen running since.
+    pub(super) base_stood: bool,
+}
+
 /// All of it.
 pub(super) struct World {
     pub(super) random: Random,
@@ -66,6 +73,10 @@ pub(super) struct World {
     pub(super) table: ServiceTable,
     /// What users were promised: instances by app.
     pub(super) wanted: BTreeMap<String, u32>,
+    /// Apps of which a change was given up half way: they may run more than one definition.
+    pub(super) mixed: BTreeSet<String>,
+    /// A change of a group whose parts have an order.
+    pub(super) layered: Option<Layered>,
     /// The master died while carrying out a command; whether it holds is read from the store.
     pub(super) wanted_unsure: bool,
     pub(super) faults: bool,
@@ -86,6 +97,8 @@ impl World {
             connections: BTreeMap::new(),
             table: ServiceTable::new(VipRange::default()),
             wanted: BTreeMap::new(),
+            mixed: BTreeSet::new(),
+            layered: None,
             wanted_unsure: false,
             faults: true,
             events: BTreeMap::new(),
@@ -181,6 +194,7 @@ impl World {
         }
         self.arm_timer();
         self.check_step();
+        self.check_order();
     }
 
     fn arm_timer(&mut self) {

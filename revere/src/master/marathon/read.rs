@@ -1,6 +1,7 @@
 //! Reads an app definition: the JSON types are checked here, the rules in the scheduler.
 
 mod field;
+pub(crate) mod group;
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,8 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 17] = [
-    ("acceptedResourceRoles", Kind::List),
+const UNSUPPORTED: [(&str, Kind); 15] = [
     ("check", Kind::Object),
-    ("dependencies", Kind::List),
     ("executorResources", Kind::Object),
     ("executor", Kind::Text),
     ("fetch", Kind::List),
@@ -112,6 +111,10 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
         backoff_factor: fields.take("backoffFactor", "a number", Value::as_f64),
         max_launch_delay_seconds: fields.take("maxLaunchDelaySeconds", "a number", Value::as_f64),
         task_kill_grace_period_seconds: fields.take("taskKillGracePeriodSeconds", "a number", Value::as_f64),
+        dependencies: fields
+            .take("dependencies", "a list of strings", strings)
+            .unwrap_or_default(),
+        accepted_roles: fields.take("acceptedResourceRoles", "a list of strings", strings),
         kill_selection: fields.take("killSelection", "a string", text),
         ..AppSpec::default()
     };
@@ -149,7 +152,6 @@ fn unsupported(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<Stri
             continue;
         };
         let default = match key {
-            "acceptedResourceRoles" => *value == serde_json::json!(["*"]),
             "role" => value == "*",
             _ => false,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{AgentId, Command, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
-    AgentRecord, App, AppId, AppPort, Backoff, Constraint, InstanceId, InstanceRecord, NetworkMode, Operator,
+    AgentRecord, App, AppId, AppPort, Backoff, Constraint, Domain, InstanceId, InstanceRecord, NetworkMode, Operator,
     Timestamp, UpgradeStrategy,
 };
 
@@ -27,7 +27,7 @@ impl Wire for FrameworkId {
     }
 }
 
-fn app_id(text: &str) -> Result<AppId, WireError> {
+pub(super) fn app_id(text: &str) -> Result<AppId, WireError> {
     AppId::parse(text).map_err(|_| WireError::Field {
         field: "app id",
         reason: format!("`{text}` is none"),
@@ -77,6 +77,8 @@ pub(super) enum OperatorMirror {
     GroupBy,
     MaxPer,
     Is,
+    Like,
+    Unlike,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -96,6 +98,8 @@ impl Wire for Constraint {
             Operator::GroupBy => OperatorMirror::GroupBy,
             Operator::MaxPer => OperatorMirror::MaxPer,
             Operator::Is => OperatorMirror::Is,
+            Operator::Like => OperatorMirror::Like,
+            Operator::Unlike => OperatorMirror::Unlike,
         };
         ConstraintMirror {
             field: self.field.clone(),
@@ -111,6 +115,8 @@ impl Wire for Constraint {
             OperatorMirror::GroupBy => Operator::GroupBy,
             OperatorMirror::MaxPer => Operator::MaxPer,
             OperatorMirror::Is => Operator::Is,
+            OperatorMirror::Like => Operator::Like,
+            OperatorMirror::Unlike => Operator::Unlike,
         };
         Ok(Self {
             field: mirror.field,
@@ -140,6 +146,8 @@ pub struct AppMirror {
     ports: Vec<PortMirror>,
     require_ports: bool,
     constraints: Vec<ConstraintMirror>,
+    dependencies: Vec<String>,
+    accepted_roles: Vec<String>,
     backoff: (Duration, f64, Duration),
     kill_grace: Option<Duration>,
     kill_youngest_first: bool,
@@ -169,6 +177,8 @@ impl Wire for App {
             ports: list(&self.ports),
             require_ports: self.require_ports,
             constraints: list(&self.constraints),
+            dependencies: self.dependencies.clone(),
+            accepted_roles: self.accepted_roles.clone(),
             backoff: (self.backoff.initial, self.backoff.factor, self.backoff.max),
             kill_grace: self.kill_grace,
             kill_youngest_first: self.kill_youngest_first,
@@ -198,6 +208,8 @@ impl Wire for App {
             ports: unlist(mirror.ports)?,
             require_ports: mirror.require_ports,
             constraints: unlist(mirror.constraints)?,
+            dependencies: mirror.dependencies,
+            accepted_roles: mirror.accepted_roles,
             backoff: Backoff {
                 initial: mirror.backoff.0,
                 factor: mirror.backoff.1,
@@ -224,6 +236,7 @@ pub struct AgentMirror {
     resources: (u64, u64, u64),
     ports: Vec<(u16, u16)>,
     attributes: Map,
+    domain: <Domain as Wire>::Mirror,
     subnet: Option<(u32, u8)>,
 }
 
@@ -239,6 +252,7 @@ impl Wire for AgentRecord {
             resources: self.resources.to_mirror(),
             ports: self.ports.clone(),
             attributes: self.attributes.clone(),
+            domain: self.domain.to_mirror(),
             subnet: self.subnet.map(|net| net.to_mirror()),
         }
     }
@@ -252,6 +266,7 @@ impl Wire for AgentRecord {
             resources: Resources::from_mirror(mirror.resources)?,
             ports: mirror.ports,
             attributes: mirror.attributes,
+            domain: Domain::from_mirror(mirror.domain)?,
             subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
         })
     }
@@ -262,6 +277,7 @@ pub struct InstanceMirror {
     id: String,
     app: String,
     version: u64,
+    config: u64,
     agent: String,
     spec: <LaunchSpec as Wire>::Mirror,
     service_ports: Vec<u16>,
@@ -279,6 +295,7 @@ impl Wire for InstanceRecord {
             id: self.id.0.clone(),
             app: self.app.as_str().to_owned(),
             version: self.version.0,
+            config: self.config.0,
             agent: self.agent.as_str().to_owned(),
             spec: self.spec.to_mirror(),
             service_ports: self.service_ports.clone(),
@@ -294,6 +311,7 @@ impl Wire for InstanceRecord {
             id: InstanceId(mirror.id),
             app: app_id(&mirror.app)?,
             version: Timestamp(mirror.version),
+            config: Timestamp(mirror.config),
             agent: AgentId::new(mirror.agent),
             spec: LaunchSpec::from_mirror(mirror.spec)?,
             service_ports: mirror.service_ports,

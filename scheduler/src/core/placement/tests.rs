@@ -21,6 +21,7 @@ fn node(name: &str, cpus_milli: u64, ports: (u16, u16)) -> Node {
         },
         ports: vec![ports],
         attributes: BTreeMap::from([("rack".to_owned(), name[..1].to_owned())]),
+        domain: crate::Domain::default(),
         subnet: None,
     };
     Node::new(record, Link::Connected)
@@ -59,14 +60,10 @@ fn constrained(words: &[&str]) -> App {
 fn fill(app: &App, nodes: &BTreeMap<AgentId, Node>, count: usize) -> (Vec<String>, Option<Refusals>) {
     let mut random = Random::new(1);
     let mut order = Vec::new();
-    let mut placed: BTreeMap<&AgentId, u32> = BTreeMap::new();
+    let mut placer = Placer::new(app, nodes, &BTreeMap::new());
     for _ in 0..count {
-        match place(app, nodes, &placed, &mut random) {
-            Ok(placement) => {
-                let (id, _) = nodes.get_key_value(&placement.agent).expect("one of them");
-                *placed.entry(id).or_default() += 1;
-                order.push(placement.agent.to_string());
-            }
+        match placer.next(nodes, &mut random) {
+            Ok(placement) => order.push(placement.agent.to_string()),
             Err(refusals) => return (order, Some(refusals)),
         }
     }
@@ -153,7 +150,10 @@ fn host_ports_are_free_distinct_and_as_required() {
             ..AppSpec::default()
         })
     };
-    let chosen = |app: &App| place(app, &nodes, &BTreeMap::new(), &mut Random::new(7)).map(|p| p.host_ports);
+    let chosen = |app: &App| {
+        let mut placer = Placer::new(app, &nodes, &BTreeMap::new());
+        placer.next(&nodes, &mut Random::new(7)).map(|p| p.host_ports)
+    };
     let mut any = chosen(&ports(&[0, 80, 0], false)).expect("three are free");
     any.sort_unstable();
     assert_eq!(any, [31_000, 31_002, 31_003]);
