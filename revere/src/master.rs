@@ -16,6 +16,7 @@ pub use config::{Config, StoreKind};
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -85,9 +86,10 @@ pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Maste
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
-    let (driver, handle) = Driver::new(core, store, records, shutdown.clone());
+    let store = Arc::new(store);
+    let (driver, handle) = Driver::new(core, Arc::clone(&store), records, shutdown.clone());
     let driver = tokio::spawn(driver.run());
-    let state = http::App::new(handle, &addresses, shutdown.clone());
+    let state = http::App::new(handle, store, &addresses, shutdown.clone());
     let servers = listeners
         .into_iter()
         .map(|listener| tokio::spawn(serve(listener, state.clone(), shutdown.clone())))

@@ -1,7 +1,10 @@
 //! The master's memory: one record per object, in a redb file or nowhere.
 
+mod backup;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use backup::Backup;
 
 use std::path::{Path, PathBuf};
 
@@ -38,8 +41,19 @@ pub enum StoreError {
         /// redb's error.
         cause: String,
     },
+    /// There is none to read.
+    #[error("there is no store at {0}; name the master's state directory with --state-dir")]
+    Missing(PathBuf),
+    /// There is one where none should be.
+    #[error(
+        "there is a store at {0} already; it was left as it is: move it away, or name another directory with --state-dir"
+    )]
+    There(PathBuf),
+    /// The master keeps nothing.
+    #[error("this master keeps its state in memory only (master.store = \"memory\"): there is nothing to back up")]
+    NoFile,
     /// Another master has it open.
-    #[error("the store {0} is in use: another revere master runs with the same --state-dir")]
+    #[error("the store {0} is in use: a revere master runs with the same --state-dir")]
     InUse(PathBuf),
     /// A record is damaged or of another release.
     #[error("record `{key}` of the store {path} cannot be read ({source}); the store was left as it is")]

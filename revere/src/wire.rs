@@ -31,7 +31,7 @@ const FORMAT: Configuration<LittleEndian, Fixint, Limit<MAX_MESSAGE>> =
 pub enum WireError {
     /// The other side, or an earlier release, speaks another version.
     #[error(
-        "message of wire version {found}, but this program speaks version {VERSION}: run the same release of revere everywhere"
+        "message of wire version {found}, but this program speaks version {VERSION}: run the same release of revere everywhere, and a store with the release that wrote it or a newer one"
     )]
     Version {
         /// The byte that was found.

@@ -8,7 +8,7 @@ mod fault;
 mod master;
 mod world;
 
-use world::World;
+use world::{Bug, World};
 
 /// Seeds in each of the tests below; together 1,000, in parallel as far as the test runner goes.
 const SEEDS: u64 = 250;
@@ -26,6 +26,41 @@ fn run(seed: u64) -> u64 {
             std::panic::resume_unwind(panic)
         }
     }
+}
+
+/// Whether a world with that bug fails within so many seeds.
+fn finds(bug: Bug, seeds: u64) -> bool {
+    (0..seeds).any(|seed| {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            world.bug = Some(bug);
+            world.run();
+        });
+        run.is_err()
+    })
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in [Bug::LostAcknowledgement, Bug::DoubleLaunch, Bug::CapacityOffByOne] {
+        assert!(finds(bug, 50), "{bug:?} goes unnoticed");
+    }
+}
+
+/// As many as `REVERE_SIM_SEEDS` says, on two threads: `cargo xtask sim`.
+#[test]
+fn as_many_as_asked() {
+    let asked = std::env::var("REVERE_SIM_SEEDS").ok();
+    let seeds: u64 = asked.map_or(0, |text| text.parse().expect("REVERE_SIM_SEEDS is a number"));
+    std::thread::scope(|scope| {
+        for first in [0, 1] {
+            scope.spawn(move || {
+                for seed in (1_000_000 + first..1_000_000 + seeds).step_by(2) {
+                    run(seed);
+                }
+            });
+        }
+    });
 }
 
 fn run_block(block: u64) {

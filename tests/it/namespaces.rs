@@ -5,6 +5,7 @@
 mod faults;
 mod interop;
 mod leak;
+mod marathon;
 mod paths;
 
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ mod asker;
 mod dns;
 mod forward;
 mod packets;
+mod scheduler;
 mod spoof;
 mod stale;
 
@@ -19,6 +20,7 @@ use crate::{dist, ebpf};
 
 pub use dns::DnsArgs;
 pub use packets::PacketArgs;
+pub use scheduler::SchedulerArgs;
 pub use stale::StaleArgs;
 
 /// What is measured.
@@ -30,6 +32,8 @@ pub enum BenchCommand {
     DnsStale(StaleArgs),
     /// D8 and D9: forged replies, and upstream servers that are dead, slow or lie.
     DnsForward(ForwardArgs),
+    /// One master with thousands of simulated agents and a hundred thousand tasks (S20-S24).
+    Scheduler(SchedulerArgs),
     /// Packets through the programs by test runs (P1-P4).
     Prog(PacketArgs),
     /// Packets and requests of a client through a node, beside nftables and haproxy (P5).
@@ -50,6 +54,7 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::Dns(args) => dns::run(workspace, args),
         BenchCommand::DnsStale(args) => stale::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
+        BenchCommand::Scheduler(args) => scheduler::run(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),
         BenchCommand::Path(args) => packets::run(workspace, packets::Which::Path, args),
     }

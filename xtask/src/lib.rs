@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod lab;
 pub mod setup;
 pub mod shell;
+pub mod sim;
 pub mod test;
 pub mod tidy;
 pub mod vm;

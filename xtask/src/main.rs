@@ -37,6 +37,8 @@ enum Command {
     Bench(xtask::bench::BenchCommand),
     /// Many packets through the programs and the model of the packet path.
     FuzzPackets(xtask::fuzz::FuzzArgs),
+    /// Many seeds of the simulated cluster, many cases of the matcher.
+    Sim(xtask::sim::SimArgs),
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -75,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fault(args) => return xtask::fault::run(&workspace, &args),
         Command::Bench(command) => return xtask::bench::run(&workspace, &command),
         Command::FuzzPackets(args) => xtask::fuzz::run(&workspace, &args)?,
+        Command::Sim(args) => return xtask::sim::run(&workspace, &args),
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

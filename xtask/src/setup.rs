@@ -72,6 +72,12 @@ pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Debian packages of the libraries that Marathon's clients are made of, for `cargo xtask test`.
+pub const API_CLIENTS: &[(&str, &str)] = &[(
+    "python3-marathon",
+    "is Marathon's own client in the test of its whole life cycle",
+)];
+
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[
     (
@@ -133,6 +139,22 @@ pub fn programs(wanted: &[(&str, &str, &str)], install: Install) -> Result<()> {
         .iter()
         .filter(|(program, _, _)| shell::find(program).is_none())
         .map(|(program, package, why)| ((*package).to_owned(), format!("`{program}` {why}")))
+        .collect();
+    if install == Install::Nothing && !missing.is_empty() {
+        for (name, why) in &missing {
+            eprintln!("setup: missing package {name}: {why}");
+        }
+        bail!("something is missing and --no-install was given; run once without it, as root");
+    }
+    apt(&missing)
+}
+
+/// Installs Debian packages without a program of their own: `(package, what it is for)`.
+pub fn libraries(wanted: &[(&str, &str)], install: Install) -> Result<()> {
+    let missing: Vec<(String, String)> = wanted
+        .iter()
+        .filter(|(package, _)| !installed(package))
+        .map(|(package, why)| ((*package).to_owned(), (*why).to_owned()))
         .collect();
     if install == Install::Nothing && !missing.is_empty() {
         for (name, why) in &missing {

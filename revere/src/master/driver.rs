@@ -60,7 +60,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         config: scheduler::Config,
-        store: Store,
+        store: Arc<Store>,
         records: Vec<Record>,
         shutdown: CancellationToken,
     ) -> (Self, Handle) {
@@ -74,7 +74,7 @@ impl Driver {
         let core = Core::new(scheduler, now);
         let driver = Self {
             core,
-            store: Arc::new(store),
+            store,
             links: BTreeMap::new(),
             inputs,
             clock,

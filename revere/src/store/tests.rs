@@ -5,7 +5,7 @@ use scheduler::{AgentRecord, Record};
 
 use super::*;
 
-fn agent(id: &str) -> Record {
+pub(super) fn agent(id: &str) -> Record {
     Record::PutAgent(Box::new(AgentRecord {
         id: AgentId::new(id),
         hostname: "h".to_owned(),

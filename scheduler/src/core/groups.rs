@@ -345,3 +345,7 @@ fn child(group: &GroupId, id: &str) -> Result<String, String> {
         ))
     }
 }
+
+#[cfg(test)]
+#[path = "groups/tests.rs"]
+mod tests;

@@ -225,5 +225,7 @@ impl<'a> Placer<'a> {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 #[path = "placement/tests.rs"]
 mod tests;

@@ -7,7 +7,7 @@ use model::{AgentId, LaunchSpec, Resources, TaskId, TaskState, TaskStatus};
 
 use crate::{Registration, ReportedTask};
 
-use super::world::{Event, Message, World};
+use super::world::{Bug, Event, Message, World};
 
 /// A task on a machine.
 pub(super) struct SimTask {
@@ -125,7 +125,10 @@ impl World {
                 agent.connection = Some(agent.next_connection);
                 agent.next_connection += 1;
                 agent.registered = false;
-                let registration = agent.registration();
+                let mut registration = agent.registration();
+                if self.bug == Some(Bug::CapacityOffByOne) {
+                    registration.resources.cpus_milli += 100;
+                }
                 self.send_up(number, Message::Register(Box::new(registration)));
             }
             return;

@@ -54,6 +54,17 @@ pub(super) enum Event {
     Command,
 }
 
+/// A mistake put into the world on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// The driver acknowledges ends that it never hands to the core.
+    LostAcknowledgement,
+    /// The driver sends a launch to two agents.
+    DoubleLaunch,
+    /// Agents offer one instance's cpus more than they have.
+    CapacityOffByOne,
+}
+
 /// `/b/d` depends on `/b/c`, and both were changed at once.
 pub(super) struct Layered {
     pub(super) version: Timestamp,
@@ -80,6 +91,7 @@ pub(super) struct World {
     /// The master died while carrying out a command; whether it holds is read from the store.
     pub(super) wanted_unsure: bool,
     pub(super) faults: bool,
+    pub(super) bug: Option<Bug>,
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     trace: u64,
@@ -101,6 +113,7 @@ impl World {
             layered: None,
             wanted_unsure: false,
             faults: true,
+            bug: None,
             events: BTreeMap::new(),
             sequence: 0,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -214,7 +227,7 @@ impl World {
             return;
         }
         self.timer_at = None;
-        let now = crate::Timestamp(self.now);
+        let now = Timestamp(self.now);
         if let Some(core) = &mut self.core
             && core.poll_timeout().is_some_and(|due| due <= now)
         {

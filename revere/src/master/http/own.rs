@@ -85,6 +85,17 @@ fn node_list(core: &Core) -> Vec<Value> {
     registered.chain(recovered).collect()
 }
 
+/// `GET /revere/v1/backup`: all records, as they are at one moment.
+pub(super) async fn backup(State(app): State<App>) -> Result<Response, Refusal> {
+    let read = tokio::task::spawn_blocking(move || app.store.backup()).await;
+    let refused = |text: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
+    let bytes = read
+        .map_err(|error| refused(error.to_string()))?
+        .map_err(|error| refused(error.to_string()))?;
+    let headers = [("content-type", "application/octet-stream")];
+    Ok((headers, bytes).into_response())
+}
+
 /// `GET /revere/v1/tasks/{task}/why`: how the task's place was decided.
 pub(super) async fn why(
     State(app): State<App>,
