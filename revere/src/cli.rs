@@ -99,6 +99,9 @@ pub enum Command {
     /// The load generator of the demo.
     #[command(hide = true)]
     DemoLoad(crate::demo::load::LoadArgs),
+    /// Thousands of agents that run nothing, for figures.
+    #[command(hide = true)]
+    DemoCluster(crate::demo::cluster::ClusterArgs),
     /// Watches a service's name, for figures.
     #[command(hide = true)]
     DemoNames(crate::demo::names::NamesArgs),

@@ -86,6 +86,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Man { dir } => man(&dir)?,
         Command::DemoServer(args) => demo::server::run(args).await?,
         Command::DemoLoad(args) => demo::load::run(args).await?,
+        Command::DemoCluster(args) => demo::cluster::run(args).await?,
         Command::DemoNames(args) => demo::names::run(args).await?,
         // Taken before the runtime was started.
         Command::TaskRunner(_) => {}

@@ -28,22 +28,27 @@ fn run(seed: u64) -> u64 {
     }
 }
 
-/// Whether a world with that bug fails within so many seeds.
-fn finds(bug: Bug, seeds: u64) -> bool {
+/// Whether a world with that bug fails with those words within so many seeds.
+fn finds(bug: Bug, words: &str, seeds: u64) -> bool {
     (0..seeds).any(|seed| {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
-            world.bug = Some(bug);
+            world.plant(bug);
             world.run();
         });
-        run.is_err()
+        let said = run.err().and_then(|panic| panic.downcast_ref::<String>().cloned());
+        said.is_some_and(|said| said.contains(words))
     })
 }
 
 #[test]
 fn planted_bugs_are_found() {
-    for bug in [Bug::LostAcknowledgement, Bug::DoubleLaunch, Bug::CapacityOffByOne] {
-        assert!(finds(bug, 50), "{bug:?} goes unnoticed");
+    for (bug, words) in [
+        (Bug::LostAcknowledgement, "not settled in time"),
+        (Bug::DoubleLaunch, "lives twice"),
+        (Bug::CapacityOffByOne, "over-committed"),
+    ] {
+        assert!(finds(bug, words, 100), "{bug:?} goes unnoticed");
     }
 }
 

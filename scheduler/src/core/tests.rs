@@ -353,3 +353,51 @@ fn scaling_down_ends_what_does_not_run_and_then_the_youngest() {
     bench.core.handle_command(bench.at(), scale(1)).expect("known");
     assert_eq!(bench.kills(), [youngest]);
 }
+
+#[test]
+fn scaling_down_keeps_groups_even() {
+    let mut bench = Bench::new();
+    for (number, rack) in [(1, "east"), (2, "west")] {
+        let registration = Registration {
+            agent: None,
+            hostname: format!("10.0.0.{number}"),
+            ip: Ipv4Addr::new(10, 0, 0, number),
+            http_port: 5051,
+            resources: Resources {
+                cpus_milli: 2_000,
+                mem_mb: 1_000,
+                disk_mb: 0,
+            },
+            ports: vec![(31_000, 32_000)],
+            attributes: BTreeMap::from([("rack".to_owned(), rack.to_owned())]),
+            domain: crate::Domain::default(),
+            tasks: Vec::new(),
+        };
+        bench.core.handle_registration(bench.at(), registration);
+    }
+    let words = ["rack", "GROUP_BY"].map(str::to_owned).to_vec();
+    let spec = AppSpec {
+        id: "/a".to_owned(),
+        cmd: Some("x".to_owned()),
+        cpus: Some(0.1),
+        mem: Some(10.0),
+        instances: Some(12),
+        constraints: vec![words],
+        ..AppSpec::default()
+    };
+    bench.command(Command::CreateApp(Box::new(spec))).expect("valid");
+    for left in (1..12).rev() {
+        let scale = Command::ScaleApp {
+            id: "/a".to_owned(),
+            instances: left,
+            force: Force::Yes,
+        };
+        bench.command(scale).expect("there");
+        let on = |agent: &str| {
+            let wanted = bench.core.instances().filter(|one| !one.unwanted);
+            wanted.filter(|one| one.agent.as_str() == agent).count()
+        };
+        let (east, west) = (on("revere-S0"), on("revere-S1"));
+        assert!(east.abs_diff(west) <= 1, "{east} and {west}");
+    }
+}

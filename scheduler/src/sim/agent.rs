@@ -19,6 +19,8 @@ pub(super) struct SimTask {
 /// A machine with its daemon.
 pub(super) struct SimAgent {
     number: usize,
+    /// What its machine really has.
+    pub(super) cpus_milli: u64,
     pub(super) id: Option<AgentId>,
     /// Whether the daemon runs.
     pub(super) up: bool,
@@ -39,6 +41,7 @@ impl SimAgent {
     pub(super) fn new(number: usize) -> Self {
         Self {
             number,
+            cpus_milli: 1_000,
             id: None,
             up: true,
             connection: None,
@@ -52,10 +55,10 @@ impl SimAgent {
         }
     }
 
-    pub(super) fn capacity() -> (Resources, Vec<(u16, u16)>) {
+    fn capacity(&self) -> (Resources, Vec<(u16, u16)>) {
         (
             Resources {
-                cpus_milli: 1_000,
+                cpus_milli: self.cpus_milli,
                 mem_mb: 1_000,
                 disk_mb: 0,
             },
@@ -64,7 +67,7 @@ impl SimAgent {
     }
 
     fn registration(&self) -> Registration {
-        let (resources, ports) = Self::capacity();
+        let (resources, ports) = self.capacity();
         let last = u8::try_from(self.number).expect("few agents") + 1;
         Registration {
             agent: self.id.clone(),
@@ -92,7 +95,7 @@ impl SimAgent {
 
     /// Its machine is the only place where two tasks could collide.
     pub(super) fn check(&self) {
-        let (capacity, _) = Self::capacity();
+        let (capacity, _) = self.capacity();
         let used = self
             .live()
             .fold(Resources::default(), |sum, task| sum.plus(&task.spec.resources));

@@ -129,6 +129,17 @@ impl World {
         world
     }
 
+    /// Makes a mistake from now on.
+    pub(super) fn plant(&mut self, bug: Bug) {
+        self.bug = Some(bug);
+        if bug == Bug::CapacityOffByOne {
+            // Machines that fill up, or nobody would see it.
+            for agent in &mut self.agents {
+                agent.cpus_milli = 600;
+            }
+        }
+    }
+
     /// Runs to the end of faults, then until all is in place.
     pub(super) fn run(&mut self) {
         let mut steps = 0u32;

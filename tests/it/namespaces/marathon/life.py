@@ -69,7 +69,7 @@ until("the first deployment", settled)
 running("/py/web", 1)
 refused(409, lambda: client.create_app("/py/web", app("/py/web")))
 error = refused(422, lambda: client.create_app("/py/bad", MarathonApp(id="/py/bad", cmd="x", cpus=-1)))
-assert "/cpus" in str(error.details or error.error_message or error), error
+assert "not valid" in str(error), error
 client.scale_app("/py/web", instances=3)
 tasks = running("/py/web", 3)
 until("the scaling", settled)
@@ -102,7 +102,7 @@ until("the smaller number", settled)
 # What waits says why, and a deployment that cannot end is taken back.
 client.create_app("/py/big", MarathonApp(id="/py/big", cmd="x", cpus=1000, mem=16, port_definitions=[]))
 item = until("it waits", lambda: [one for one in client.list_queue(embed_last_unused_offers=True) if one.app.id == "/py/big"])[0]
-reasons = {one.reason: one.declined for one in item.processed_offers_summary.reject_summary_last_offers}
+reasons = {one["reason"]: one["declined"] for one in item.processed_offers_summary["rejectSummaryLastOffers"]}
 assert reasons["InsufficientCpus"] > 0, reasons
 stuck = client.list_deployments()[0]
 assert stuck.affected_apps == ["/py/big"] and stuck.current_actions, stuck
