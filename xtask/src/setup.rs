@@ -72,6 +72,10 @@ pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Programs that follow Marathon's API, for `cargo xtask test`. They come with services that are not to start.
+pub const API_FOLLOWERS: &[(&str, &str, &str)] =
+    &[("prometheus", "prometheus", "finds tasks by Marathon's API in the tests")];
+
 /// Debian packages of the libraries that Marathon's clients are made of, for `cargo xtask test`.
 pub const API_CLIENTS: &[(&str, &str)] = &[(
     "python3-marathon",

@@ -2,7 +2,7 @@
 //! tasks (S20-S24), in a network namespace of its own.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::figures::{self, Figure};
-use crate::lab::{Daemon, wait_for};
+use crate::lab::wait_for;
 use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf, shell};
@@ -80,12 +80,14 @@ fn inside(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCode> {
         .args(["master", "--listen", MASTER, "--marathon-listen", ""])
         .arg("--state-dir")
         .arg(dir.join("master"));
-    let mut master = Daemon::start(command, dir.join("master.log"))?;
+    let log = std::fs::File::create(dir.join("master.log"))?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let master = Master(command.spawn().context("cannot start the master")?);
     let up = || std::net::TcpStream::connect(MASTER).ok();
     wait_for(Duration::from_secs(20), up).context("the master does not listen")?;
     let told = measure(&revere, args);
-    let peak = peak_gib(master.pid());
-    master.kill()?;
+    let peak = peak_gib(master.0.id());
+    drop(master);
     let outcome = judge(&told?, peak?, args)?;
     figures::write(workspace, "scheduler", &outcome.figures)?;
     for figure in &outcome.figures {
@@ -105,6 +107,17 @@ fn inside(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCode> {
     })
 }
 
+/// The master, which ends with the bench however that ends.
+struct Master(Child);
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs the simulated agents, which drive the whole and tell what they saw.
 fn measure(revere: &Path, args: &SchedulerArgs) -> Result<Value> {
     let mut command = Command::new(revere);
@@ -118,8 +131,7 @@ fn measure(revere: &Path, args: &SchedulerArgs) -> Result<Value> {
 }
 
 /// Most memory that a process has had.
-fn peak_gib(pid: Option<u32>) -> Result<f64> {
-    let pid = pid.context("the master has ended")?;
+fn peak_gib(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: f64 = line
