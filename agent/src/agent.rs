@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use model::{FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, TaskId, TaskNetwork, TaskState, TaskStatus};
-use tokio::sync::{Notify, mpsc, watch};
+use model::{CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, TaskId, TaskNetwork, TaskState, TaskStatus};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::address::lowest_free;
 use crate::cgroup::{self, Hierarchies};
+use crate::check;
 use crate::clock::now_ms;
 use crate::config::{Config, OpenError};
 use crate::kill::KillRecord;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) layout: Layout,
+    /// Each check holds one while it asks.
+    pub(crate) check_permits: Semaphore,
     events: mpsc::Sender<AgentEvent>,
     table: Mutex<Table>,
     /// Set when `Table::todo` has grown.
@@ -172,6 +175,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         config,
         hierarchies,
         layout,
+        check_permits: Semaphore::new(check::AT_ONCE),
         events,
         table: Mutex::new(table),
         wake: Notify::new(),
@@ -352,8 +356,21 @@ impl Shared {
             .await;
     }
 
-    /// Notes and sends a new status.
+    /// Notes and sends a new status; what came of checks stays as it is.
     pub(crate) async fn report(&self, entry: &Entry, state: TaskState, healthy: Option<bool>, message: Option<String>) {
+        let results = *entry.status().checks;
+        self.report_checks(entry, state, healthy, message, results).await;
+    }
+
+    /// Notes and sends a new status with results of checks.
+    pub(crate) async fn report_checks(
+        &self,
+        entry: &Entry,
+        state: TaskState,
+        healthy: Option<bool>,
+        message: Option<String>,
+        checks: CheckResults,
+    ) {
         {
             let mut inner = lock(&entry.state);
             let addresses = match (&entry.spec.network, inner.address) {
@@ -366,11 +383,13 @@ impl Shared {
                 healthy,
                 addresses,
                 message,
+                checks: Box::new(checks),
                 timestamp_ms,
             };
         }
         let status = entry.status();
-        tracing::info!(task = %entry.spec.task, state = state.as_str(), message = status.message, "task status");
+        let state = state.as_str();
+        tracing::info!(task = %entry.spec.task, state, healthy, message = status.message, "task status");
         if let Some(dir) = entry.dir.as_ref().filter(|dir| dir.path().exists())
             && let Err(error) = dir.write(STATUS, &crate::spec::StatusFile::from(&status))
         {
@@ -446,6 +465,7 @@ impl Entry {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: now_ms(),
         };
         Self {
@@ -483,6 +503,7 @@ mod tests {
                 healthy: None,
                 addresses: vec![IpAddr::from([10, 0, 0, 1])],
                 message: None,
+                checks: Default::default(),
                 timestamp_ms: 5,
             },
             kill: None,

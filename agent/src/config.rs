@@ -21,8 +21,8 @@ pub struct Config {
     pub ip: Ipv4Addr,
     /// The node's name, given to tasks as `HOST`.
     pub hostname: String,
-    /// Name server written into the resolv.conf of container tasks.
-    pub nameserver: Option<Ipv4Addr>,
+    /// Text of the resolv.conf of container tasks; the node's own file is theirs without it.
+    pub resolv_conf: Option<String>,
     /// MTU of a container's `eth0` and of its host side.
     pub container_mtu: u32,
     /// Largest number of processes and threads of one task.
@@ -41,7 +41,7 @@ impl Config {
             cgroup_v2: None,
             ip,
             hostname,
-            nameserver: None,
+            resolv_conf: None,
             container_mtu: 1450,
             pids_limit: 4096,
             sandbox_keep: Duration::from_secs(24 * 3600),

@@ -23,7 +23,7 @@ const FIRST_OTHER_FD: libc::c_uint = 3;
 
 /// Who the task runs as.
 #[derive(Debug)]
-struct Identity {
+pub(crate) struct Identity {
     uid: Uid,
     gid: Gid,
     groups: Vec<Gid>,
@@ -105,7 +105,7 @@ fn output(path: &Path) -> Result<File, String> {
     file.map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
-fn identity(name: &str) -> Result<Identity, String> {
+pub(crate) fn identity(name: &str) -> Result<Identity, String> {
     let user = User::from_name(name)
         .map_err(|error| format!("cannot look up the user `{name}`: {error}"))?
         .ok_or_else(|| format!("there is no user `{name}` on this node; create it or leave `user` out"))?;
@@ -119,6 +119,15 @@ fn identity(name: &str) -> Result<Identity, String> {
     })
 }
 
+impl Identity {
+    /// Switches to the user.
+    pub(crate) fn assume(&self) -> Result<(), (&'static str, io::Error)> {
+        setgroups(&self.groups).map_err(tried("set the user's groups"))?;
+        setgid(self.gid).map_err(tried("set the user's main group"))?;
+        setuid(self.uid).map_err(tried("switch to the user"))
+    }
+}
+
 impl Steps {
     fn carry_out(&self) -> Result<(), (&'static str, io::Error)> {
         setsid().map_err(tried("start a session"))?;
@@ -130,9 +139,7 @@ impl Steps {
             own_mounts(network)?;
         }
         if let Some(identity) = &self.identity {
-            setgroups(&identity.groups).map_err(tried("set the user's groups"))?;
-            setgid(identity.gid).map_err(tried("set the user's main group"))?;
-            setuid(identity.uid).map_err(tried("switch to the user"))?;
+            identity.assume()?;
         }
         close_others_on_exec().map_err(|error| ("close inherited files", error))
     }

@@ -6,9 +6,11 @@
 mod address;
 mod agent;
 mod cgroup;
+mod check;
 mod clock;
 mod config;
 mod exec;
+mod join;
 mod kill;
 mod netlink;
 mod netns;

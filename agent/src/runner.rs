@@ -8,17 +8,27 @@ use std::process::{Child, ExitCode, ExitStatus};
 use crate::plan::{End, ExitRecord, RunPlan, VERSION};
 use crate::process::ProcessId;
 use crate::store::{EXIT, PID, PLAN, RUNNER, StoreError, TaskDir};
-use crate::{cgroup, exec, netns};
+use crate::{cgroup, exec, join, netns};
 
-/// Entry of `revere task-runner TASK_DIR`; to be called before the process has a second thread.
+/// Entry of `revere task-runner TASK_DIR [CHECK]`; to be called before the process has a second thread.
 ///
-/// Its stderr is the task's `runner.log`.
+/// Its stderr is the task's `runner.log`. With the number of a health check it becomes that check's command instead.
 pub fn run_task(mut args: impl Iterator<Item = OsString>) -> ExitCode {
-    let (Some(dir), None) = (args.next(), args.next()) else {
-        eprintln!("task-runner takes one argument, the task's directory; it is started by `revere node` only");
-        return ExitCode::from(2);
+    let (dir, check, more) = (args.next(), args.next(), args.next());
+    let check = check.map(|check| check.to_str().and_then(|number| number.parse::<usize>().ok()));
+    let dir = match (dir, check, more) {
+        (Some(dir), None | Some(Some(_)), None) => TaskDir::new(PathBuf::from(dir)),
+        _ => {
+            eprintln!("task-runner takes the task's directory and a check's number; `revere node` starts it");
+            return ExitCode::from(2);
+        }
     };
-    match run(&TaskDir::new(PathBuf::from(dir))) {
+    if let Some(Some(number)) = check {
+        let Err(error) = join::become_check(&dir, number);
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    match run(&dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::VERSION;
 
+mod health;
+
+use health::{ChecksFile, ResultsFile};
+
 /// [`LaunchSpec`] on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SpecFile {
@@ -34,6 +38,8 @@ pub(crate) struct SpecFile {
     ready: ReadyFile,
     kill_drain: Duration,
     kill_grace: Duration,
+    #[serde(default)]
+    checks: ChecksFile,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +81,8 @@ pub(crate) struct StatusFile {
     addresses: Vec<IpAddr>,
     message: Option<String>,
     timestamp_ms: u64,
+    #[serde(default)]
+    checks: ResultsFile,
 }
 
 /// Why a file of the right form has no meaning.
@@ -93,10 +101,7 @@ impl From<&LaunchSpec> for SpecFile {
             task: spec.task.as_str().to_owned(),
             name: spec.name.clone(),
             framework: spec.framework.as_str().to_owned(),
-            command: match &spec.command {
-                Command::Shell(text) => CommandFile::Shell(text.clone()),
-                Command::Argv(argv) => CommandFile::Argv(argv.clone()),
-            },
+            command: CommandFile::from(&spec.command),
             user: spec.user.clone(),
             env: spec.env.clone(),
             cpus_milli: spec.resources.cpus_milli,
@@ -119,6 +124,25 @@ impl From<&LaunchSpec> for SpecFile {
             },
             kill_drain: spec.kill.drain,
             kill_grace: spec.kill.grace,
+            checks: ChecksFile::from(&spec.checks),
+        }
+    }
+}
+
+impl From<&Command> for CommandFile {
+    fn from(command: &Command) -> Self {
+        match command {
+            Command::Shell(text) => Self::Shell(text.clone()),
+            Command::Argv(argv) => Self::Argv(argv.clone()),
+        }
+    }
+}
+
+impl From<CommandFile> for Command {
+    fn from(file: CommandFile) -> Self {
+        match file {
+            CommandFile::Shell(text) => Self::Shell(text),
+            CommandFile::Argv(argv) => Self::Argv(argv),
         }
     }
 }
@@ -134,10 +158,7 @@ impl TryFrom<SpecFile> for LaunchSpec {
             task: TaskId::new(file.task),
             name: file.name,
             framework: FrameworkId::new(file.framework),
-            command: match file.command {
-                CommandFile::Shell(text) => Command::Shell(text),
-                CommandFile::Argv(argv) => Command::Argv(argv),
-            },
+            command: file.command.into(),
             user: file.user,
             env: file.env,
             resources: Resources {
@@ -156,6 +177,7 @@ impl TryFrom<SpecFile> for LaunchSpec {
                 ReadyFile::AtStart => ReadyRule::AtStart,
                 ReadyFile::WhenListening { ports, within } => ReadyRule::WhenListening { ports, within },
             },
+            checks: file.checks.into(),
             kill: KillPolicy {
                 drain: file.kill_drain,
                 grace: file.kill_grace,
@@ -225,6 +247,7 @@ impl From<&TaskStatus> for StatusFile {
             addresses: status.addresses.clone(),
             message: status.message.clone(),
             timestamp_ms: status.timestamp_ms,
+            checks: ResultsFile::from(&*status.checks),
         }
     }
 }
@@ -241,6 +264,7 @@ impl TryFrom<StatusFile> for TaskStatus {
             healthy: file.healthy,
             addresses: file.addresses,
             message: file.message,
+            checks: Box::new(file.checks.into()),
             timestamp_ms: file.timestamp_ms,
         })
     }
@@ -287,6 +311,7 @@ mod tests {
                 ports: vec![80],
                 within: Duration::from_millis(1500),
             },
+            checks: health::tests::checks(),
             kill: KillPolicy {
                 drain: Duration::from_secs(1),
                 grace: Duration::from_secs(3),
@@ -305,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn files_of_before_have_no_checks() {
+        let mut file = serde_json::to_value(SpecFile::from(&spec())).expect("writes");
+        file.as_object_mut().expect("an object").remove("checks");
+        let file: SpecFile = serde_json::from_value(file).expect("reads");
+        assert!(
+            LaunchSpec::try_from(file)
+                .expect("has a meaning")
+                .checks
+                .health
+                .is_empty()
+        );
+    }
+
+    #[test]
     fn a_status_survives_the_disk() {
         for state in TaskState::ALL {
             let status = TaskStatus {
@@ -312,6 +351,7 @@ mod tests {
                 healthy: Some(false),
                 addresses: vec![IpAddr::from([9, 0, 1, 2])],
                 message: Some("port 80".to_owned()),
+                checks: Box::new(health::tests::results()),
                 timestamp_ms: 7,
             };
             let json = serde_json::to_string(&StatusFile::from(&status)).expect("writes");

@@ -52,8 +52,8 @@ pub(crate) fn start(
     }
     dir.write(SPEC, &SpecFile::from(spec))
         .map_err(|error| error.to_string())?;
-    if let Some(nameserver) = config.nameserver {
-        dir.write_bytes(RESOLV_CONF, format!("nameserver {nameserver}\n").as_bytes())
+    if let Some(text) = &config.resolv_conf {
+        dir.write_bytes(RESOLV_CONF, text.as_bytes())
             .map_err(|error| error.to_string())?;
     }
     dir.write(PLAN, &plan).map_err(|error| error.to_string())?;
@@ -95,7 +95,7 @@ fn plan(
             link: link_name(&spec.task),
             address,
             mtu: config.container_mtu,
-            resolv_conf: config.nameserver.map(|_| dir.file(RESOLV_CONF)),
+            resolv_conf: config.resolv_conf.as_ref().map(|_| dir.file(RESOLV_CONF)),
         }),
         sandbox,
     }

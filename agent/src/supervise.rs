@@ -4,11 +4,12 @@ use std::fs::File;
 use std::process::Child;
 use std::time::{Duration, SystemTime};
 
-use model::{LaunchSpec, ReadyRule, TaskState, TaskStatus};
+use model::{CheckResults, LaunchSpec, ReadyRule, TaskState, TaskStatus};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
 use crate::agent::{Entry, Found, Shared};
+use crate::check::{self, Checks};
 use crate::clock::now_ms;
 use crate::kill::{KillRecord, KillStep};
 use crate::pidfd::Pidfd;
@@ -56,6 +57,7 @@ pub(crate) fn find(dir: &TaskDir) -> Result<Found, String> {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: now_ms(),
         },
     };
@@ -178,15 +180,21 @@ async fn wait_for<T: serde::de::DeserializeOwned>(dir: &TaskDir, name: &str, run
     }
 }
 
-/// Readiness and kill, until the process ends.
+/// Readiness, checks and kill, until the process ends.
 async fn attend(shared: &Shared, entry: &Entry, dir: &TaskDir, process: ProcessId, pidfd: &Pidfd) {
     let mut kills = entry.kill.subscribe();
     let mut termed = false;
-    let since_ms = entry.status().timestamp_ms;
+    let found = entry.status();
+    let since_ms = found.timestamp_ms;
+    let waits = matches!(entry.spec.ready, ReadyRule::WhenListening { .. });
+    // Told as running although it does not listen yet.
+    let mut deaf = waits && found.state == TaskState::Running && found.healthy == Some(false);
+    let mut checks = None;
     loop {
         let kill = *kills.borrow_and_update();
-        let mut again = None;
+        let again;
         if let Some(record) = kill {
+            checks = None;
             if entry.status().state != TaskState::Killing {
                 keep_kill(dir, record);
                 shared
@@ -194,8 +202,11 @@ async fn attend(shared: &Shared, entry: &Entry, dir: &TaskDir, process: ProcessI
                     .await;
             }
             again = Some(pursue(shared, entry, process, pidfd, record, &mut termed));
-        } else if let Some(pause) = look_ready(shared, entry, process, since_ms).await {
-            again = Some(pause);
+        } else {
+            again = look_ready(shared, entry, process, since_ms, &mut deaf).await;
+            if checks.is_none() && entry.status().state == TaskState::Running {
+                checks = Some(Checks::new(shared, &entry.spec, dir, *entry.status().checks));
+            }
         }
         tokio::select! {
             biased;
@@ -205,9 +216,31 @@ async fn attend(shared: &Shared, entry: &Entry, dir: &TaskDir, process: ProcessI
                     keep_kill(dir, record);
                 }
             }
+            results = news(&mut checks) => tell_checks(shared, entry, results, deaf).await,
             () = sleep(again.unwrap_or(Duration::MAX)), if again.is_some() => {}
         }
     }
+}
+
+/// The next news of checks, if they run.
+async fn news(checks: &mut Option<Checks<'_>>) -> CheckResults {
+    match checks {
+        Some(checks) => checks.next().await.clone(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells new results; a task that never listened is not healthy, whatever its checks say.
+async fn tell_checks(shared: &Shared, entry: &Entry, results: CheckResults, deaf: bool) {
+    let before = entry.status();
+    let (healthy, message) = if deaf || results.health.is_empty() {
+        (before.healthy, before.message)
+    } else {
+        (results.healthy(), check::message(&results))
+    };
+    shared
+        .report_checks(entry, TaskState::Running, healthy, message, results)
+        .await;
 }
 
 fn keep_kill(dir: &TaskDir, record: KillRecord) {
@@ -242,11 +275,17 @@ fn pursue(
     next.unwrap_or(KILL_AGAIN)
 }
 
-/// Reports RUNNING when it is due; the pause until the next look, or none when there is nothing to wait for.
-async fn look_ready(shared: &Shared, entry: &Entry, process: ProcessId, since_ms: u64) -> Option<Duration> {
+/// Reports RUNNING when it is due; the pause until the next look, or none when there is nothing to wait for. `deaf` is
+/// whether it was told as running before it listened.
+async fn look_ready(
+    shared: &Shared,
+    entry: &Entry,
+    process: ProcessId,
+    since_ms: u64,
+    deaf: &mut bool,
+) -> Option<Duration> {
     let status = entry.status();
-    let unhealthy = status.state == TaskState::Running && status.healthy == Some(false);
-    if status.state != TaskState::Starting && !unhealthy {
+    if status.state != TaskState::Starting && !*deaf {
         return None;
     }
     let ReadyRule::WhenListening { ports, within } = &entry.spec.ready else {
@@ -255,13 +294,20 @@ async fn look_ready(shared: &Shared, entry: &Entry, process: ProcessId, since_ms
     };
     let missing = ready::missing(process.pid, ports);
     if missing.is_empty() {
-        shared
-            .report(entry, TaskState::Running, unhealthy.then_some(true), None)
-            .await;
+        let was_deaf = std::mem::take(deaf);
+        let checked = !entry.spec.checks.health.is_empty();
+        let healthy = if checked {
+            status.checks.healthy()
+        } else {
+            was_deaf.then_some(true)
+        };
+        let message = check::message(&status.checks);
+        shared.report(entry, TaskState::Running, healthy, message).await;
         return None;
     }
     let waited = Duration::from_millis(now_ms().saturating_sub(since_ms));
-    if !unhealthy && waited >= *within {
+    if !*deaf && waited >= *within {
+        *deaf = true;
         let ports: Vec<String> = missing.iter().map(u16::to_string).collect();
         let text = format!(
             "no process of the task listens on TCP port {} after {within:?}",

@@ -10,6 +10,8 @@
     reason = "the whole binary is a test, and prints its own report"
 )]
 
+#[path = "tasks/checks.rs"]
+mod checks;
 #[path = "tasks/node.rs"]
 mod node;
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     match first.as_deref().and_then(|first| first.to_str()) {
         Some("task-runner") => return agent::run_task(args),
         Some("listen") => return listen(args),
+        Some("serve") => return checks::serve(args),
         Some("daemon") => return node::daemon(args),
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
@@ -62,7 +65,7 @@ fn in_fresh_namespaces() -> ExitCode {
 }
 
 fn run_tests(filter: Option<&OsString>) -> ExitCode {
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 20] = [
         ("output_and_status_zero", output_and_status_zero),
         ("another_status_fails", another_status_fails),
         (
@@ -84,6 +87,35 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         ("a_container_has_its_own_network", a_container_has_its_own_network),
         ("a_greedy_task_is_told_so", a_greedy_task_is_told_so),
         ("damage_is_set_aside", damage_is_set_aside),
+        ("health_is_told_when_it_changes", checks::health_is_told_when_it_changes),
+        (
+            "failures_in_the_grace_period_do_not_count",
+            checks::failures_in_the_grace_period_do_not_count,
+        ),
+        (
+            "checks_run_inside_the_tasks_namespaces",
+            checks::checks_run_inside_the_tasks_namespaces,
+        ),
+        (
+            "a_command_runs_as_the_tasks_user_and_its_words_are_told",
+            checks::a_command_runs_as_the_tasks_user_and_its_words_are_told,
+        ),
+        (
+            "a_command_that_takes_too_long_is_ended_with_its_children",
+            checks::a_command_that_takes_too_long_is_ended_with_its_children,
+        ),
+        (
+            "checks_go_on_after_a_restart_of_the_agent",
+            checks::checks_go_on_after_a_restart_of_the_agent,
+        ),
+        (
+            "tls_is_answered_with_any_certificate",
+            checks::tls_is_answered_with_any_certificate,
+        ),
+        (
+            "readiness_is_asked_until_it_was_reached",
+            checks::readiness_is_asked_until_it_was_reached,
+        ),
     ];
     let (mut passed, mut failed) = (0, 0);
     for (name, test) in tests {

@@ -1,6 +1,7 @@
 //! Inputs that several benches share, and the packet figures.
 
 mod bpf;
+pub mod change;
 pub mod cluster;
 mod frame;
 mod harness;

@@ -144,6 +144,7 @@ fn status(state: TaskState) -> TaskStatus {
         healthy: None,
         addresses: Vec::new(),
         message: None,
+        checks: Default::default(),
         timestamp_ms: 0,
     }
 }

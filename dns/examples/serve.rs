@@ -30,6 +30,7 @@ fn cluster(count: u32) -> Snapshot {
             healthy: None,
             addresses: vec![IpAddr::V4(Ipv4Addr::from(0x0900_0000 + number))],
             message: None,
+            checks: Default::default(),
             timestamp_ms: 0,
         },
         has_health_check: false,

@@ -61,6 +61,7 @@ pub(crate) fn task(id: &str, name: &str, agent: usize) -> Task {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: 0,
         },
         has_health_check: false,

@@ -85,15 +85,16 @@ impl Server {
     /// Until the first [`Server::publish`] it has no zones of its own and passes nothing on (SERVFAIL to all), so that
     /// no question about the cluster can leak to an upstream server.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        Self::bind_with(config, Inherited::default()).await
+        Self::bind_with(config, Inherited::default(), None).await
     }
 
-    /// As [`Server::bind`], with the sockets of an earlier daemon as far as they fit the settings.
+    /// As [`Server::bind`], with the sockets of an earlier daemon as far as they fit the settings, and zones from the
+    /// first answer on.
     #[allow(
         clippy::unused_async,
         reason = "says that it runs inside a tokio runtime, as the listeners need"
     )]
-    pub async fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, BindError> {
+    pub async fn bind_with(config: Config, mut inherited: Inherited, first: Option<Zones>) -> Result<Self, BindError> {
         config.check()?;
         let certificate = config.tls.clone().map(Certificate::open).transpose()?;
         let mut opened = Opened::default();
@@ -116,6 +117,9 @@ impl Server {
             }
         }
         let shared = Arc::new(Shared::new(config)?);
+        if let Some(zones) = first {
+            shared.zones.store(Arc::new(zones));
+        }
         opened.start(shared, certificate)
     }
 
@@ -168,13 +172,16 @@ impl Server {
             .unwrap_or_default()
     }
 
+    /// Takes no more questions from UDP, and waits until those taken are answered. The others stay in the sockets, for
+    /// whoever has a second handle of them.
+    pub async fn finish(&self) {
+        self.workers.stop().await;
+    }
+
     /// Stops to answer and closes all sockets; waits until that is done.
     pub async fn shutdown(mut self) {
         self.listeners.shutdown().await;
-        let ended = tokio::task::spawn_blocking(move || self.workers.stop()).await;
-        if let Err(error) = ended {
-            tracing::warn!(%error, "the name server did not end cleanly");
-        }
+        self.workers.stop().await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -21,7 +22,7 @@ const MAX_LONG: usize = 2048;
 /// All threads.
 pub(crate) struct Workers {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Workers {
@@ -29,9 +30,9 @@ impl Workers {
     pub(crate) fn start(shared: &Arc<Shared>, sockets: Vec<UdpSocket>, runtime: &Handle) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let long = Arc::new(Semaphore::new(MAX_LONG));
-        let mut workers = Self {
+        let workers = Self {
             stop: Arc::clone(&stop),
-            threads: Vec::new(),
+            threads: Mutex::default(),
         };
         for socket in sockets {
             let worker = Worker {
@@ -42,18 +43,18 @@ impl Workers {
                 runtime: runtime.clone(),
             };
             let thread = std::thread::Builder::new().name("dns".to_owned());
-            workers.threads.push(thread.spawn(move || worker.run())?);
+            workers.threads.lock().push(thread.spawn(move || worker.run())?);
         }
         Ok(workers)
     }
 
     /// Ends them and waits for it.
-    pub(crate) fn stop(&mut self) {
+    pub(crate) async fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the name server panicked");
-            }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+        if !matches!(joined, Ok(true)) {
+            tracing::error!("a thread of the name server panicked");
         }
     }
 }

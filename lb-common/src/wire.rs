@@ -8,8 +8,8 @@ pub const TUNNEL_VNI: u32 = 0x00ff_fffe;
 
 /// Last byte of the VXLAN header, reserved by RFC 7348: version of the meaning of the inner Ethernet header, which carries
 /// the backend's [`crate::Tag`] as source and, as destination, the tag of the backend that had the flow's hash before
-/// (zero: none; equal to the source: it was asked before, the receiver must not send the packet on). A receiver drops
-/// another version.
+/// (zero: none; equal to the source: the sender is sure of the backend or asked the other before, the receiver must not send
+/// the packet on). A receiver drops another version.
 pub const TUNNEL_VERSION: u8 = 2;
 
 /// Bytes in front of the inner Ethernet frame: Ethernet 14, IPv4 20, UDP 8, VXLAN 8.

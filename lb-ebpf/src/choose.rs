@@ -15,7 +15,8 @@ use crate::{shared, stats, track};
 #[derive(Clone, Copy)]
 pub(crate) struct Choice {
     pub(crate) owner: Owner,
-    /// Index of who may have the flow if the chosen one does not know it, [`NOBODY`] if nobody.
+    /// Index of who may have the flow if the chosen one does not know it; [`NOBODY`]: only that node itself may know; the
+    /// owner's own: there is no doubt.
     pub(crate) alternate: u32,
 }
 
@@ -27,7 +28,7 @@ impl Choice {
     pub(crate) fn sure(owner: Owner) -> Self {
         Self {
             owner,
-            alternate: NOBODY,
+            alternate: owner.index,
         }
     }
 }
@@ -91,9 +92,16 @@ pub(crate) fn remember<M: Mode, F: Family>(key: &F::Key, kind: Kind, owner: &Own
     if F::insert_half(key, &value, BPF_NOEXIST.into()).is_ok() {
         return None;
     }
-    if let Some(before) = F::half(key).and_then(|half| Owner::of_flow(half))
-        && before.is(backend_flags::OPEN)
+    // The half of a flow that once went from here to another node says nothing about one that comes from there.
+    let wanted = match flags & flow_flags::TUNNELLED {
+        0 => backend_flags::OPEN,
+        _ => backend_flags::OPEN | backend_flags::LOCAL,
+    };
+    if let Some(half) = F::half(key)
+        && let Some(before) = Owner::of_flow(half)
+        && before.has_all(wanted)
     {
+        half.seen = value.seen;
         return Some(before);
     }
     // Without the entry the backend's answers are not restored; the client tries again.

@@ -164,6 +164,11 @@ impl Owner {
     pub(crate) fn is(&self, flag: u8) -> bool {
         self.backend.flags & flag != 0
     }
+
+    #[inline(always)]
+    pub(crate) fn has_all(&self, flags: u8) -> bool {
+        self.backend.flags & flags == flags
+    }
 }
 
 /// The backend in a slot. `None` when the index names nothing that lives.

@@ -59,7 +59,8 @@ pub(crate) extern "C" fn revere_explain_arrive6(key: *const FlowKey6, kind: u32,
     arrive::<Explain, V6>(key, kind, wanted, alternate)
 }
 
-/// The backend of a packet that came through the tunnel for one of this node; as below.
+/// The backend of a packet that came through the tunnel for one of this node; as below. An `alternate` equal to `wanted` says
+/// that the sender is sure.
 #[inline(always)]
 fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, alternate: u32) -> u64 {
     if key.is_null() {
@@ -68,8 +69,14 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
     // SAFETY: not null, and the verifier lets nobody pass anything shorter.
     let key = unsafe { &*key };
     let kind = Kind::unpacked(kind);
+    let last = alternate == wanted;
     if let Some(owner) = track::known::<M, F>(key, kind) {
-        return pack(owner.index, NOBODY);
+        // What this node knows of a flow to another node is from when it was asked first: only who does not know better
+        // is told it. Whoever opens a flow does, and so does who is sure.
+        if owner.is(backend_flags::LOCAL) || !(last || kind.is_syn()) {
+            return pack(owner.index, NOBODY);
+        }
+        track::supersede::<M, F>(key);
     }
     let Some(wanted) = Owner::at(wanted) else {
         return pack(NOBODY, Reason::TunnelNotLocal.index());
@@ -81,7 +88,7 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
         let before = choose::remember::<M, F>(key, kind, &wanted, flow_flags::TUNNELLED);
         return pack(before.unwrap_or(wanted).index, NOBODY);
     }
-    let (owner, flags) = match Owner::at(alternate) {
+    let (owner, flags) = match Owner::at(alternate).filter(|_| !last) {
         Some(alternate) => (alternate, flow_flags::TUNNELLED | flow_flags::PREVIOUS),
         None => (wanted, flow_flags::TUNNELLED),
     };
@@ -100,7 +107,7 @@ fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: 
     let (entry, key) = unsafe { (*entry, &*key) };
     let kind = Kind::unpacked(kind);
     if let Some(owner) = track::known::<M, F>(key, kind) {
-        return pack(owner.index, NOBODY);
+        return pack(owner.index, owner.index);
     }
     match choose::choose::<M, F>(&entry, key, kind) {
         Ok(choice) => pack(choice.owner.index, choice.alternate),

@@ -57,7 +57,11 @@ pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owne
     {
         let closing = is_closing(flow);
         if kind.is_syn() {
-            if closing || !owner.is(backend_flags::OPEN) {
+            if closing {
+                return None;
+            }
+            if !owner.is(backend_flags::OPEN) {
+                over::<M>(flow);
                 return None;
             }
         } else if closing && let Some(newer) = half::<M, F>(key, kind) {
@@ -72,6 +76,21 @@ pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owne
         return Some(owner);
     }
     if kind.is_syn() { None } else { half::<M, F>(key, kind) }
+}
+
+/// A new flow has the ports of one that this node has not seen the end of: what follows belongs to the new one.
+#[inline(always)]
+pub(crate) fn supersede<M: Mode, F: Family>(key: &F::Key) {
+    if let Some(flow) = F::flow(key) {
+        over::<M>(flow);
+    }
+}
+
+#[inline(always)]
+fn over<M: Mode>(flow: &mut FlowValue) {
+    if !M::EXPLAIN {
+        flow.state = CLOSED;
+    }
 }
 
 #[inline(always)]

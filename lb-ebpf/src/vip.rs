@@ -42,12 +42,16 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
     if owner.is(backend_flags::BARE) {
         return Reason::NoRoute;
     }
+    let own = tag::<F>(&owner);
     let wrap = Wrap {
         hash: slot_hash::<F>(packet.client(), packet.source, packet.kind, entry),
         len: packet.len,
         kind: F::ETHER,
-        tag: tag::<F>(&owner),
-        alternate: Owner::at(alternate).map_or(Tag(0), |other| tag::<F>(&other)),
+        tag: own,
+        alternate: match alternate {
+            sure if sure == owner.index => own,
+            other => Owner::at(other).map_or(Tag(0), |other| tag::<F>(&other)),
+        },
         redirect: false,
     };
     send::send::<M>(ctx, owner.backend, &wrap)

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use model::VipAddress;
 
-use crate::{BackendKey, BackendState};
+use crate::{BackendKey, BackendState, Op, Plan};
 
 /// What the maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,4 +20,37 @@ pub struct Actual {
     pub peers: BTreeSet<Ipv4Addr>,
     /// Names of hooks that are not attached (any more), for example `xdp-eth0`.
     pub unattached: BTreeSet<String>,
+}
+
+impl Actual {
+    /// What the maps hold after these steps, so that a change need not look at all of them. Indices are the load balancer's
+    /// own affair and are not kept here.
+    pub fn note(&mut self, steps: &Plan) {
+        for op in steps.adds.iter().chain(&steps.removes) {
+            match op {
+                Op::Attach(hook) => {
+                    self.unattached.remove(hook);
+                }
+                Op::SetOwn(own) => self.own = Some(*own),
+                Op::PutPeer(peer) => {
+                    self.peers.insert(*peer);
+                }
+                Op::PutBackend(key, state) => {
+                    self.backends.insert(*key, state.clone());
+                }
+                Op::PutVip(vip, wanted) => {
+                    self.vips.insert(*vip, Some(wanted.fingerprint()));
+                }
+                Op::RemoveVip(vip) => {
+                    self.vips.remove(vip);
+                }
+                Op::RemoveBackend(key) => {
+                    self.backends.remove(key);
+                }
+                Op::RemovePeer(peer) => {
+                    self.peers.remove(peer);
+                }
+            }
+        }
+    }
 }

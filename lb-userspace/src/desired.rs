@@ -154,6 +154,8 @@ pub struct Touched {
     pub vips: BTreeSet<VipAddress>,
     /// The same of backends.
     pub backends: BTreeSet<BackendKey>,
+    /// Whether nodes came or went.
+    pub nodes: bool,
 }
 
 /// Computes it.

@@ -50,6 +50,15 @@ pub struct Sweep {
     pub orphaned: u64,
 }
 
+impl Sweep {
+    fn keep(&mut self, vip: u16, value: &FlowValue) {
+        self.kept += 1;
+        if is_open(value) {
+            *self.open.entry(vip).or_default() += 1;
+        }
+    }
+}
+
 /// The flow tables could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("could not walk through the map {map}: {source}")]
@@ -167,17 +176,58 @@ impl FlowTables {
     }
 
     /// Takes out what has ended by `now` (seconds of the monotonic clock) and counts the rest. A flow that is in use is
-    /// never taken out.
+    /// never taken out, not even one that comes again, with the ports of one that has ended, while this looks.
     pub fn sweep(&self, now: u32) -> Result<Sweep, FlowsError> {
-        let generations = self.generations()?;
+        self.sweep_around(now, &mut || {})
+    }
+
+    /// The same; `meanwhile` is called between looking and taking out, once for each table.
+    pub fn sweep_around(&self, now: u32, meanwhile: &mut dyn FnMut()) -> Result<Sweep, FlowsError> {
         let mut sweep = Sweep::default();
         for (map, fd) in [("FLOWS4", &self.flows4), ("HALF4", &self.half4)] {
-            sweep_one::<FlowKey4>(map, fd, now, &generations, &mut sweep)?;
+            self.sweep_one::<FlowKey4>(map, fd, now, meanwhile, &mut sweep)?;
         }
         for (map, fd) in [("FLOWS6", &self.flows6), ("HALF6", &self.half6)] {
-            sweep_one::<FlowKey6>(map, fd, now, &generations, &mut sweep)?;
+            self.sweep_one::<FlowKey6>(map, fd, now, meanwhile, &mut sweep)?;
         }
         Ok(sweep)
+    }
+
+    fn sweep_one<K: FlowKey>(
+        &self,
+        map: &'static str,
+        fd: &OwnedFd,
+        now: u32,
+        meanwhile: &mut dyn FnMut(),
+        sweep: &mut Sweep,
+    ) -> Result<(), FlowsError> {
+        let failed = |source| FlowsError { map, source };
+        let generations = self.generations()?;
+        let mut over = Vec::new();
+        let walked = raw::walk(fd.as_fd(), 1, |key: &K, values: &[FlowValue]| {
+            for value in values {
+                if fate(value, now, &generations) == Fate::Stays {
+                    sweep.keep(key.vip(), value);
+                } else {
+                    over.push((*key, *value));
+                }
+            }
+        });
+        walked.map_err(failed)?;
+        meanwhile();
+        // A backend may have come, and flows to it, after the first look at the backends.
+        let generations = self.generations()?;
+        for (key, value) in over {
+            let fate = fate(&value, now, &generations);
+            if fate == Fate::Stays || !raw::take_unchanged(fd.as_fd(), &key, &value).map_err(failed)? {
+                sweep.keep(key.vip(), &value);
+            } else if fate == Fate::Ended {
+                sweep.ended += 1;
+            } else {
+                sweep.orphaned += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Generations of live backends by index; 0 is nobody's.
@@ -211,36 +261,6 @@ fn list<K: FlowKey>(
         }
     });
     walked.map_err(|source| FlowsError { map, source })
-}
-
-fn sweep_one<K: FlowKey>(
-    map: &'static str,
-    fd: &OwnedFd,
-    now: u32,
-    generations: &[u32],
-    sweep: &mut Sweep,
-) -> Result<(), FlowsError> {
-    let mut over = Vec::new();
-    let walked = raw::walk(fd.as_fd(), 1, |key: &K, values: &[FlowValue]| {
-        for value in values {
-            match fate(value, now, generations) {
-                Fate::Stays => {
-                    sweep.kept += 1;
-                    if is_open(value) {
-                        *sweep.open.entry(key.vip()).or_default() += 1;
-                    }
-                    continue;
-                }
-                Fate::Ended => sweep.ended += 1,
-                Fate::Orphaned => sweep.orphaned += 1,
-            }
-            over.push(*key);
-        }
-    });
-    let failed = |source| FlowsError { map, source };
-    walked.map_err(failed)?;
-    raw::delete(fd.as_fd(), &over).map_err(failed)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use model::{Cidr, Generation, VipAddress};
 
 use crate::Config;
 use crate::open::remove_filter;
+use crate::pins::Pins;
 use crate::raw::SlotMemory;
 use crate::slots::{Ids, Indices, Ranges};
 use crate::sock_destroy::Worker;
@@ -29,6 +30,7 @@ pub struct Lb {
     /// Passes on what the programs logged; there only while tracing.
     pub(crate) drain: Option<Box<dyn FnMut() + Send>>,
     pub(crate) maps: Maps,
+    pub(crate) pins: Pins,
     /// Ends sockets of backends that are gone.
     pub(crate) sockets: Worker,
     pub(crate) book: Book,
@@ -167,6 +169,15 @@ impl Lb {
     /// Names of hooks that are not attached (any more), or whose interface is gone or another one by now.
     pub fn unattached(&self) -> BTreeSet<String> {
         crate::open::unattached(self)
+    }
+
+    /// Pins again what somebody unpinned; forwarding did not suffer, for everything is held besides. Tells what is back.
+    pub fn restore_pins(&mut self) -> Vec<PathBuf> {
+        let (back, failed) = self.pins.restore();
+        for (pin, error) in failed {
+            tracing::warn!("could not pin {} again: {error}", pin.display());
+        }
+        back
     }
 
     /// Passes traced packets on to the `log` crate; call it often while `Config::trace` is on.

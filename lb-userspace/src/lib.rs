@@ -10,6 +10,7 @@ mod flows;
 mod lb;
 mod observe;
 mod open;
+mod pins;
 mod plan;
 mod raw;
 mod run;

@@ -11,6 +11,7 @@ use aya::programs::ProgramError;
 use model::{Generation, Ipv4Net};
 
 use crate::lb::Book;
+use crate::pins::Pins;
 use crate::sock_destroy::Worker;
 use crate::{DestroyError, Lb};
 
@@ -261,6 +262,7 @@ impl Lb {
             ebpf,
             drain,
             maps,
+            pins: Pins::default(),
         };
         lb.write_node_config()?;
         let missing: BTreeSet<String> = unattached(&lb);
@@ -279,6 +281,7 @@ impl Lb {
                 opened.adopted.push(hook);
             }
         }
+        lb.pins = Pins::all(&lb.config.bpffs);
         Ok((lb, opened))
     }
 }

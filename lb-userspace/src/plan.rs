@@ -57,7 +57,7 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Plan {
 fn adds(desired: &Desired, actual: &Actual) -> Vec<Op> {
     let hooks = actual.unattached.iter().cloned().map(Op::Attach);
     let own = desired.own.filter(|own| actual.own != Some(*own)).map(Op::SetOwn);
-    let peers = desired.peers.difference(&actual.peers).copied().map(Op::PutPeer);
+    let peers = put_peers(desired, actual);
     let backends = desired
         .backends
         .iter()
@@ -67,6 +67,14 @@ fn adds(desired: &Desired, actual: &Actual) -> Vec<Op> {
         .iter()
         .filter_map(|(address, vip)| put_vip(address, vip, actual));
     hooks.chain(own).chain(peers).chain(backends).chain(vips).collect()
+}
+
+fn put_peers<'a>(desired: &'a Desired, actual: &'a Actual) -> impl Iterator<Item = Op> + use<'a> {
+    desired.peers.difference(&actual.peers).copied().map(Op::PutPeer)
+}
+
+fn remove_peers<'a>(desired: &'a Desired, actual: &'a Actual) -> impl Iterator<Item = Op> + use<'a> {
+    actual.peers.difference(&desired.peers).copied().map(Op::RemovePeer)
 }
 
 fn put_backend(key: &BackendKey, state: &BackendState, actual: &Actual) -> Option<Op> {
@@ -84,6 +92,9 @@ pub fn plan_touched(desired: &Desired, actual: &Actual, touched: &Touched) -> Pl
         generation: desired.generation,
         ..Plan::default()
     };
+    if touched.nodes {
+        plan.adds.extend(put_peers(desired, actual));
+    }
     for key in &touched.backends {
         match desired.backends.get(key) {
             Some(state) => plan.adds.extend(put_backend(key, state, actual)),
@@ -101,17 +112,19 @@ pub fn plan_touched(desired: &Desired, actual: &Actual, touched: &Touched) -> Pl
     }
     // Packets must not find a VIP whose backends went before it.
     plan.removes.splice(0..0, gone);
+    if touched.nodes {
+        plan.removes.extend(remove_peers(desired, actual));
+    }
     plan
 }
 
 fn removes(desired: &Desired, actual: &Actual) -> Vec<Op> {
     let vips = actual.vips.keys().filter(|address| !desired.vips.contains_key(address));
     let backends = actual.backends.keys().filter(|key| !desired.backends.contains_key(key));
-    let peers = actual.peers.difference(&desired.peers);
     vips.copied()
         .map(Op::RemoveVip)
         .chain(backends.copied().map(Op::RemoveBackend))
-        .chain(peers.copied().map(Op::RemovePeer))
+        .chain(remove_peers(desired, actual))
         .collect()
 }
 
@@ -171,7 +184,11 @@ mod tests {
         let touched = Touched {
             vips: [vip(1), vip(2)].into(),
             backends: [key(1), key(2)].into(),
+            nodes: true,
         };
+        let [joined, left] = [2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        desired.peers.insert(joined);
+        actual.peers.insert(left);
         let plan = plan(&desired, &actual);
         assert_eq!(
             plan,
@@ -179,10 +196,13 @@ mod tests {
             "both ways see the same"
         );
         assert!(
-            matches!(plan.adds[..], [Op::PutBackend(..), Op::PutVip(..)]),
+            matches!(plan.adds[..], [Op::PutPeer(peer), Op::PutBackend(..), Op::PutVip(..)] if peer == joined),
             "{plan:?}"
         );
-        assert_eq!(plan.removes, [Op::RemoveVip(vip(2)), Op::RemoveBackend(key(2))]);
+        assert_eq!(
+            plan.removes,
+            [Op::RemoveVip(vip(2)), Op::RemoveBackend(key(2)), Op::RemovePeer(left)]
+        );
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 mod batch;
 
-pub(crate) use batch::{delete, walk};
+pub(crate) use batch::{take_unchanged, walk};
 
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -55,6 +56,14 @@ pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins an object at `path`, where nothing must be yet.
+pub(crate) fn obj_pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let name = path.as_ptr().addr().try_into().map_err(io::Error::other)?;
+    let mut attr: Attr = [name, pair(number(object)?, 0), 0, 0, 0, 0, 0, 0];
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// Puts another program behind a link, in one step for packets and calls.

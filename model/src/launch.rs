@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{FrameworkId, PortMapping, TaskId, TaskPort};
+use crate::{FrameworkId, PortMapping, TaskChecks, TaskId, TaskPort};
 
 /// How a task's process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub struct LaunchSpec {
     pub labels: BTreeMap<String, String>,
     /// When it counts as RUNNING.
     pub ready: ReadyRule,
+    /// What it is asked while it runs.
+    pub checks: TaskChecks,
     /// How it is ended when no other policy is given.
     pub kill: KillPolicy,
 }

@@ -4,6 +4,7 @@
 
 mod address;
 mod event;
+mod health;
 mod id;
 mod launch;
 mod name;
@@ -17,6 +18,10 @@ mod vip;
 
 pub use address::{Vip6Range, VipRange, phash2};
 pub use event::{AgentInfo, FrameworkInfo, StateSnapshot, TaskEvent};
+pub use health::{
+    CheckAddress, CheckResponse, CheckResult, CheckResults, HealthCheck, Probe, ReadinessCheck, ReadinessResult,
+    Scheme, TaskChecks,
+};
 pub use id::{AgentId, FrameworkId, Generation, TaskId};
 pub use launch::{Command, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetwork};
 pub use name::{MAX_LABEL, domain_frag, framework_frag, label, label_within, task_hash, vip_frag};

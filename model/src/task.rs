@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::{AgentId, FrameworkId, Protocol, TaskId};
+use crate::{AgentId, CheckResults, FrameworkId, Protocol, TaskId};
 
 /// Mesos task states, by their wire names `TASK_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +144,8 @@ pub struct TaskStatus {
     pub addresses: Vec<IpAddr>,
     /// Free text for people.
     pub message: Option<String>,
+    /// What came of its checks; only Revere's own agents tell it.
+    pub checks: Box<CheckResults>,
     /// Unix time in milliseconds at which the status was made.
     pub timestamp_ms: u64,
 }

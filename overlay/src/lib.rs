@@ -1,9 +1,11 @@
 //! The overlay plane: makes the kernel's VXLAN device, addresses, routes, neighbours and rules match the snapshot.
 //!
 //! The plane is told in four words: [`desired`] (pure), [`observe`], [`plan`] (pure) and [`apply`]; [`warm`] keeps the
-//! underlay neighbours of peers resolved. Nothing here reads a clock or spawns a task: the caller decides when.
+//! underlay neighbours of peers resolved, and [`Changes`]
+//! hears when somebody else took something away. Nothing here reads a clock or spawns a task: the caller decides when.
 
 mod apply;
+mod changes;
 mod config;
 mod desired;
 mod handle;
@@ -15,6 +17,7 @@ mod sysctl;
 mod warm;
 
 pub use apply::{ApplyError, Report, apply};
+pub use changes::Changes;
 pub use config::Config;
 pub use desired::{Desired, Problem, Tunnel, desired};
 pub use handle::{OpenError, Overlay};

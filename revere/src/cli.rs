@@ -93,6 +93,9 @@ pub enum Command {
     /// Runs one task; started by the node.
     #[command(hide = true)]
     TaskRunner(RunnerArgs),
+    /// Answers names when the node's daemon is gone; started by the node.
+    #[command(hide = true)]
+    NamesStandby,
     /// The small HTTP server of the demo.
     #[command(hide = true)]
     DemoServer(crate::demo::server::ServerArgs),

@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod conformity;
 pub mod demo;
 mod hold;
 pub mod master;

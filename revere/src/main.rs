@@ -88,6 +88,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::DemoLoad(args) => demo::load::run(args).await?,
         Command::DemoCluster(args) => demo::cluster::run(args).await?,
         Command::DemoNames(args) => demo::names::run(args).await?,
+        Command::NamesStandby => {
+            process::start_logs();
+            node::standby::serve().await?;
+        }
         // Taken before the runtime was started.
         Command::TaskRunner(_) => {}
     }
@@ -156,6 +160,8 @@ async fn run_both(args: &ConfigArgs) -> anyhow::Result<()> {
         };
         config.node.master = vec![format!("http://{}", std::net::SocketAddr::new(ip, address.port()))];
     }
+    // Somebody who tries it at a terminal wants nothing left behind.
+    config.node.dns_standby_seconds = 0;
     let node = async {
         let result = node::run(config.node, shutdown.clone(), process::tell_ready).await;
         shutdown.cancel();

@@ -6,6 +6,7 @@ mod config;
 mod disk;
 mod facts;
 mod feed;
+mod foreign;
 mod forwarding;
 mod http;
 mod link;
@@ -16,6 +17,8 @@ mod planes;
 mod poll;
 mod reconcile;
 mod remember;
+mod resolver;
+pub mod standby;
 mod status;
 mod stream;
 mod table;
@@ -23,6 +26,8 @@ mod table;
 pub use config::{Config, XdpMode};
 pub use feed::Feed;
 pub use forwarding::DnsForward;
+#[cfg(test)]
+pub(crate) use http::shapes;
 pub use masters::SourceKind;
 
 use std::ffi::OsString;
@@ -42,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use config::Settings;
 use listen::Listeners;
 use planes::{LbPlane, NamePlane, NodePlanes, OverlayPlane};
+use standby::{Elder, Standby};
 use status::{Status, unix_ms};
 use table::{Picture, Table};
 
@@ -140,27 +146,118 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
             source,
         })?
         .ok_or_else(|| NodeError::InUse(state_dir.clone()))?;
-    let listeners = Listeners::bind(&settings).await?;
+    let mut elder = match settings.config.dns {
+        true => Elder::call(state_dir).await,
+        false => None,
+    };
+    let started = start(&settings, elder.as_mut(), &shutdown).await;
+    if started.is_err() && elder.is_none() {
+        // Nobody answers, and no daemon may come up for long.
+        resolver::give_back(&settings);
+    }
+    let Running {
+        parts,
+        agent,
+        status,
+        pictures,
+        names,
+        standby,
+    } = started?;
+    tracing::info!(ip = %settings.ip, hostname = settings.hostname, source = ?settings.source.told(), "node runs");
+    if let Some(elder) = elder {
+        elder.retire();
+    }
+    ready();
+    let ended = parts.until(&shutdown).await;
+    agent.shutdown();
+    remember::save(&state_dir.join(SNAPSHOT), pictures.borrow().clone(), &status.facts());
+    let goes_on = standby.leave_to(if crate::process::interrupted() {
+        standby::End::Nobody
+    } else {
+        standby::End::Standby
+    });
+    if let Some(names) = names {
+        // Both answer for a moment: no question waits for the other.
+        names.finish().await;
+    }
+    if !goes_on {
+        resolver::give_back(&settings);
+    }
+    ended
+}
+
+/// A node of which everything is open and answers.
+struct Running {
+    parts: Parts,
+    agent: Agent,
+    status: Arc<Status>,
+    pictures: watch::Receiver<Picture>,
+    names: Option<Arc<dns::Server>>,
+    standby: Standby,
+}
+
+/// Opens and starts everything. An earlier daemon's standby goes on answering names meanwhile.
+async fn start(
+    settings: &Arc<Settings>,
+    elder: Option<&mut Elder>,
+    shutdown: &CancellationToken,
+) -> Result<Running, NodeError> {
+    let listeners = Listeners::bind(settings).await?;
     let status = Arc::new(Status::new());
     let mut parts = Parts::default();
-    let opened = open_planes(&settings, &status, &mut parts).await?;
-    let (agent, agent_events) = agent::open(agent_config(&settings)?)?;
+    let memory = recall(settings, &status);
+    let sockets = elder.map(Elder::take_sockets).unwrap_or_default();
+    let opened = open_planes(settings, &status, &mut parts, sockets, &memory).await?;
+    let (agent, agent_events) = agent::open(agent_config(settings)?)?;
+    let standby = Standby::default();
+    let server = opened.names.as_ref().map(|names| Arc::clone(&names.server));
+    if let Some(names) = &opened.names {
+        keep_names(&mut parts, settings, names, &standby)?;
+    } else {
+        resolver::give_back(settings);
+    }
     let pictures = start_parts(
         &mut parts,
-        &settings,
+        settings,
         &status,
         &agent,
         agent_events,
         opened,
         listeners,
-        &shutdown,
+        memory,
+        shutdown,
     );
-    tracing::info!(ip = %settings.ip, hostname = settings.hostname, source = ?settings.source.told(), "node runs");
-    ready();
-    let ended = parts.until(&shutdown).await;
-    agent.shutdown();
-    remember::save(&state_dir.join(SNAPSHOT), pictures.borrow().clone(), &status.facts());
-    ended
+    Ok(Running {
+        parts,
+        agent,
+        status,
+        pictures,
+        names: server,
+        standby,
+    })
+}
+
+/// Starts what keeps names answered without this process, and the resolver file true.
+fn keep_names(
+    parts: &mut Parts,
+    settings: &Arc<Settings>,
+    names: &NamePlane,
+    standby: &Standby,
+) -> Result<(), NodeError> {
+    if settings.config.dns_standby_seconds > 0 {
+        let keeper = standby::Keeper {
+            program: std::env::current_exe().map_err(NodeError::OwnPath)?,
+            settings: Arc::clone(settings),
+            server: Arc::clone(&names.server),
+            standby: standby.clone(),
+        };
+        parts.add("names' standby", keeper.run());
+    }
+    match settings.resolver.clone() {
+        Some(file) => parts.add("resolver file", resolver::keep(file, names.published.subscribe())),
+        None => resolver::give_back(settings),
+    }
+    Ok(())
 }
 
 /// Connects the parts with each other and starts them; gives what the node knows, as it changes.
@@ -176,16 +273,13 @@ fn start_parts(
     agent_events: mpsc::Receiver<AgentEvent>,
     opened: Opened,
     listeners: Listeners,
+    memory: Memory,
     shutdown: &CancellationToken,
 ) -> watch::Receiver<Picture> {
-    let (table, pictures) = recall(settings, status);
+    let Memory { table, pictures, id } = memory;
     let (events, table_events) = mpsc::channel(table::EVENTS);
     let (statuses, waiting) = link::statuses();
-    let id_file = settings.config.state_dir.join("agent-id");
-    let id = disk::load_agent_id(&id_file).unwrap_or_else(|error| {
-        tracing::warn!("{error}; registering as a new node");
-        None
-    });
+    let id_file = settings.config.state_dir.join(disk::AGENT_ID);
     let (views, view) = watch::channel(NodeView {
         ip: settings.ip,
         agent: id.clone(),
@@ -198,7 +292,7 @@ fn start_parts(
         lb: opened.lb.clone(),
         dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
     };
-    let (masters, watcher) = settings.source.masters(settings.config.scheme());
+    let (masters, watcher) = settings.source.masters(settings.config.scheme(), &settings.client);
     if let Some(watcher) = watcher {
         parts.add("leader watch", watcher);
     }
@@ -226,10 +320,11 @@ fn start_parts(
         let status = Arc::clone(status);
         parts.add("flow tables", planes::tend::sweep(Arc::clone(lb), status));
     }
+    let foreign = foreign::Foreign::new(opened.changes);
     let planes = NodePlanes::new(opened.overlay, opened.lb, opened.names, Arc::clone(status));
     parts.add(
         "reconciliation",
-        reconcile::run(planes, pictures.clone(), view, shutdown.clone()),
+        reconcile::run(planes, pictures.clone(), view, foreign, shutdown.clone()),
     );
     let file = settings.config.state_dir.join(SNAPSHOT);
     parts.add(
@@ -316,7 +411,10 @@ fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
     let state_dir = settings.config.state_dir.clone();
     let mut config = agent::Config::new(state_dir, runner, settings.hostname.clone(), settings.ip);
     config.cgroup_name.clone_from(&settings.config.cgroup);
-    config.nameserver = settings.config.dns.then_some(SERVICE_ADDRESS);
+    config.resolv_conf = settings
+        .config
+        .dns
+        .then(|| resolver::text(&[SERVICE_ADDRESS.into()], &settings.search));
     Ok(config)
 }
 
@@ -324,12 +422,19 @@ fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
 #[derive(Debug, Default)]
 struct Opened {
     overlay: Option<OverlayPlane>,
+    changes: Option<overlay::Changes>,
     lb: Option<Arc<Mutex<LbPlane>>>,
     names: Option<NamePlane>,
 }
 
 /// Opens overlay, load balancer and name server, in the order in which each needs the one before.
-async fn open_planes(settings: &Settings, status: &Arc<Status>, parts: &mut Parts) -> Result<Opened, NodeError> {
+async fn open_planes(
+    settings: &Settings,
+    status: &Arc<Status>,
+    parts: &mut Parts,
+    sockets: dns::Inherited,
+    memory: &Memory,
+) -> Result<Opened, NodeError> {
     let mut opened = Opened::default();
     if settings.config.dataplane {
         let mut config = overlay::Config::new(settings.ip);
@@ -337,6 +442,13 @@ async fn open_planes(settings: &Settings, status: &Arc<Status>, parts: &mut Part
         config.overlay_net = settings.overlay_net;
         let (overlay, netlink) = overlay::Overlay::open(config).await?;
         parts.add("netlink connection", netlink);
+        let (changes, netlink) = overlay::Changes::open()?;
+        // Without news the periodic look finds everything too: no reason to end.
+        parts.add("netlink news", async {
+            netlink.await;
+            std::future::pending::<()>().await;
+        });
+        opened.changes = Some(changes);
         let mut overlay = OverlayPlane::new(overlay);
         let uplink = overlay.prepare(settings.ip).await?;
         opened.overlay = Some(overlay);
@@ -344,8 +456,13 @@ async fn open_planes(settings: &Settings, status: &Arc<Status>, parts: &mut Part
     }
     if settings.config.dns {
         let config = dns_config(settings)?;
-        let server = dns::Server::bind(config.clone()).await?;
-        opened.names = Some(NamePlane::new(server, config));
+        let picture = memory.pictures.borrow().clone();
+        let view = NodeView {
+            ip: settings.ip,
+            agent: memory.id.clone(),
+        };
+        let leader = disk::load_leader(&settings.config.state_dir.join(disk::LEADER));
+        opened.names = Some(NamePlane::open(config, sockets, picture.map(|picture| (picture, view)), leader).await?);
     }
     Ok(opened)
 }
@@ -435,8 +552,16 @@ fn master_address(url: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, url.port_u16().unwrap_or(MASTER_PORT)))
 }
 
+/// What an earlier daemon wrote down.
+#[derive(Debug)]
+struct Memory {
+    table: Table,
+    pictures: watch::Receiver<Picture>,
+    id: Option<model::AgentId>,
+}
+
 /// The service table as it was when an earlier daemon last wrote it down, or an empty one.
-fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<Picture>) {
+fn recall(settings: &Settings, status: &Arc<Status>) -> Memory {
     let (mut table, pictures) = Table::new(
         settings.vip_range(),
         settings.vip_range6(),
@@ -461,5 +586,9 @@ fn recall(settings: &Settings, status: &Arc<Status>) -> (Table, watch::Receiver<
         Ok(None) => {}
         Err(error) => tracing::warn!("{error}; starting without it"),
     }
-    (table, pictures)
+    let id = disk::load_agent_id(&settings.config.state_dir.join(disk::AGENT_ID)).unwrap_or_else(|error| {
+        tracing::warn!("{error}; registering as a new node");
+        None
+    });
+    Memory { table, pictures, id }
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::os::linux::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,14 @@ fn stderr_is_journal() -> bool {
     stream == format!("{}:{}", metadata.st_dev(), metadata.st_ino())
 }
 
+/// Whether SIGINT was the end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody at a terminal ended this process, who wants nothing left behind.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// A token that is cancelled by SIGTERM or SIGINT.
 pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
@@ -49,7 +58,10 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("ending on SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("ending on SIGINT"),
+            _ = interrupt.recv() => {
+                INTERRUPTED.store(true, Ordering::Relaxed);
+                tracing::info!("ending on SIGINT");
+            }
             () = cancel.cancelled() => {}
         }
         cancel.cancel();

@@ -239,14 +239,14 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
 
 fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
     match key.split('/').next() {
-        Some("framework") => wire::decode(bytes).map(Record::Framework),
-        Some("app") => wire::decode(bytes).map(|app| Record::PutApp(Box::new(app))),
-        Some("version") => wire::decode(bytes).map(|app| Record::PutVersion(Box::new(app))),
-        Some("agent") => wire::decode(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
-        Some("instance") => wire::decode(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
-        Some("deployment") => wire::decode(bytes).map(|one| Record::PutDeployment(Box::new(one))),
-        Some("group") => wire::decode(bytes).map(Record::PutGroup),
-        Some("groupversion") => wire::decode(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),
+        Some("framework") => wire::decode_kept(bytes).map(Record::Framework),
+        Some("app") => wire::decode_kept(bytes).map(|app| Record::PutApp(Box::new(app))),
+        Some("version") => wire::decode_kept(bytes).map(|app| Record::PutVersion(Box::new(app))),
+        Some("agent") => wire::decode_kept(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
+        Some("instance") => wire::decode_kept(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
+        Some("deployment") => wire::decode_kept(bytes).map(|one| Record::PutDeployment(Box::new(one))),
+        Some("group") => wire::decode_kept(bytes).map(Record::PutGroup),
+        Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),
         _ => Err(WireError::Field {
             field: "key",
             reason: "its kind is unknown".to_owned(),

@@ -6,6 +6,7 @@
 mod frame;
 mod message;
 mod mirror;
+mod since;
 mod upgrade;
 
 #[cfg(test)]
@@ -16,9 +17,15 @@ pub use message::{AgentMessage, MasterMessage};
 pub use upgrade::{AgentStream, ConnectError, MasterStream, PATH as AGENT_PATH, UpgradeError, accept, connect};
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use since::Version;
 
 /// The version of every message and stored object. One number for all: a mixed cluster is refused with a sentence.
-pub const VERSION: u8 = 2;
+///
+/// 2: health checks, readiness checks, the unreachable strategy. 3: dependencies, roles and domains, deployments, groups.
+pub const VERSION: u8 = 3;
+
+/// The oldest version of a stored object that is still read; fields it does not have are [`since::Since`] a later one.
+pub(crate) const OLDEST_KEPT: u8 = 1;
 
 /// Most bytes that one message may have: a registration with thousands of tasks fits, a forged length does not.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -74,7 +81,7 @@ pub enum WireError {
 /// A domain type that has a mirror in the wire format.
 pub trait Wire: Sized {
     /// The mirror: plain data with bincode's derives.
-    type Mirror: bincode::Encode + bincode::Decode<()>;
+    type Mirror: bincode::Encode + bincode::Decode<Version>;
     /// Copies into the mirror.
     fn to_mirror(&self) -> Self::Mirror;
     /// Checks and copies back.
@@ -94,11 +101,24 @@ pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, WireError> {
 
 /// Reads what [`encode`] wrote, all of it.
 pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
-    let (&version, body) = bytes.split_first().ok_or(WireError::Truncated { got: 0 })?;
-    if version != VERSION {
-        return Err(WireError::Version { found: version });
+    match bytes.first() {
+        Some(&found) if found != VERSION => Err(WireError::Version { found }),
+        _ => read(bytes),
     }
-    let (mirror, used) = bincode::decode_from_slice(body, FORMAT).map_err(|error| match error {
+}
+
+/// The same of a stored object, which may have been written by an earlier release.
+pub fn decode_kept<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
+    match bytes.first() {
+        Some(&found) if !(OLDEST_KEPT..=VERSION).contains(&found) => Err(WireError::Version { found }),
+        _ => read(bytes),
+    }
+}
+
+fn read<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
+    let (&version, body) = bytes.split_first().ok_or(WireError::Truncated { got: 0 })?;
+    let read = bincode::decode_from_slice_with_context(body, FORMAT, Version(version));
+    let (mirror, used) = read.map_err(|error| match error {
         bincode::error::DecodeError::UnexpectedEnd { .. } => WireError::Truncated { got: bytes.len() },
         bincode::error::DecodeError::LimitExceeded => WireError::TooLong { length: bytes.len() },
         other => WireError::Decode(other),

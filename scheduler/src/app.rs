@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use model::{Command, Protocol, Resources};
 
-use crate::Timestamp;
+use crate::{
+    AppHealthCheck, AppReadinessCheck, HealthCheckSpec, ReadinessCheckSpec, Timestamp, UnreachableSpec,
+    UnreachableStrategy,
+};
 
 /// An absolute app id, `/group/name`, every segment valid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,7 +115,13 @@ pub struct AppSpec {
     pub dependencies: Vec<String>,
     /// `acceptedResourceRoles`, default `*`.
     pub accepted_roles: Option<Vec<String>>,
-    /// Fields of Marathon's schema that this version does not carry out (`healthChecks`, `volumes`, `fetch`,
+    /// `healthChecks`.
+    pub health_checks: Vec<HealthCheckSpec>,
+    /// `readinessChecks`.
+    pub readiness_checks: Vec<ReadinessCheckSpec>,
+    /// `unreachableStrategy`.
+    pub unreachable_strategy: Option<UnreachableSpec>,
+    /// Fields of Marathon's schema that this version does not carry out (`volumes`, `fetch`,
     /// `container.docker`, ...), by path. Each is refused with a sentence: silence would be a promise.
     pub unsupported: Vec<String>,
 }
@@ -233,6 +242,12 @@ pub struct App {
     pub kill_youngest_first: bool,
     /// Kept and shown.
     pub upgrade_strategy: UpgradeStrategy,
+    /// Run on every instance.
+    pub health_checks: Vec<AppHealthCheck>,
+    /// Run on new instances until each was ready once.
+    pub readiness_checks: Vec<AppReadinessCheck>,
+    /// What becomes of instances on a lost agent.
+    pub unreachable: UnreachableStrategy,
     /// Time of the last change; Marathon's `version`.
     pub version: Timestamp,
     /// Time of the last change other than of `instances`.

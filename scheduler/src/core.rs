@@ -19,6 +19,7 @@ mod deploy;
 mod groups;
 mod launch;
 mod life;
+mod loss;
 mod message;
 mod node;
 mod order;
@@ -105,6 +106,12 @@ pub struct Scheduler {
     decisions: Decisions,
     /// Apps to look at before the input's handling ends.
     dirty: BTreeSet<AppId>,
+    /// Registered agents that have been silent for a little.
+    suspects: BTreeSet<AgentId>,
+    /// Ready instances of suspects that the stream tells as unhealthy.
+    hidden: BTreeSet<InstanceId>,
+    /// When an agent was given up last.
+    last_loss: Option<Timestamp>,
     timers: Timers,
     effects: VecDeque<Effect>,
     last_version: Timestamp,
@@ -128,12 +135,19 @@ impl Scheduler {
     /// Carries out what has become due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let now = self.enter(now);
+        self.forgive_standstill(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::AgentSilent(agent) => self.agent_lost(&agent, "the agent has been silent for too long"),
+                Timer::AgentSilent(agent) => self.give_up(&agent),
+                Timer::AgentSuspect(agent) => self.suspect(&agent),
                 Timer::ForgetAgent(agent) => self.forget_agent(&agent),
                 Timer::Repeat(instance) => self.repeat(&instance),
                 Timer::RepeatStray(agent, task) => self.kill_stray(&agent, &task),
+                Timer::Inactive(id) => {
+                    self.dirty
+                        .extend(self.instances.get(&id).map(|instance| instance.app.clone()));
+                }
+                Timer::Expunge(id) => self.expunge(&id),
                 Timer::Delay(app) => {
                     self.dirty.insert(app);
                 }
@@ -152,6 +166,10 @@ impl Scheduler {
                 if node.link == Link::Recovered {
                     self.timers.set(Timer::AgentSilent(id.clone()), limit);
                 }
+            }
+            let away = self.instances.values().filter(|one| one.unreachable_since.is_some());
+            for id in away.map(|one| one.id.clone()).collect::<Vec<_>>() {
+                self.time_unreachable(&id);
             }
             self.dirty.extend(self.apps.keys().cloned());
             self.dirty.extend(self.deploying.keys().cloned());

@@ -34,6 +34,8 @@ pub enum ClusterEvent {
     Status(Box<InstanceFacts>, TaskStatus),
     /// An instance's health became known or changed.
     Health(Box<InstanceFacts>, bool),
+    /// An instance is ended because a health check failed as often as it may.
+    UnhealthyEnds(Box<InstanceFacts>),
     /// A task that no instance stands for has ended.
     StrayEnded(TaskId, AgentId, TaskStatus),
     /// The last instance of a removed app is over.

@@ -63,4 +63,6 @@ pub struct InstanceRecord {
     pub started_at: Option<Timestamp>,
     /// Whether it is to end and not be replaced by itself.
     pub unwanted: bool,
+    /// Since when its agent counts as unreachable, if it does and the instance is still waited for.
+    pub unreachable_since: Option<Timestamp>,
 }

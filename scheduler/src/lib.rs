@@ -11,6 +11,7 @@ mod deployment;
 mod effect;
 mod event;
 mod group;
+mod health;
 mod instance;
 #[cfg(test)]
 mod sim;
@@ -29,5 +30,9 @@ pub use deployment::{Action, ActionKind, DeploymentRecord};
 pub use effect::{Effect, Record};
 pub use event::{ClusterEvent, InstanceFacts};
 pub use group::{GroupId, GroupRecord, GroupSpec, GroupVersion};
+pub use health::{
+    AppHealthCheck, AppReadinessCheck, CheckPort, CheckProtocol, CheckTarget, HealthCheckSpec, IpFamily,
+    ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,
+};
 pub use instance::{InstanceId, InstanceRecord};
 pub use time::Timestamp;

@@ -7,6 +7,7 @@ use model::{Command, Resources};
 use crate::{App, AppId, AppSpec, Backoff, Fault, ServicePorts, Timestamp, UpgradeStrategy};
 
 pub(crate) mod constraint;
+mod health;
 mod id;
 mod port;
 
@@ -77,6 +78,9 @@ impl App {
             .and_then(|seconds| duration("/taskKillGracePeriodSeconds", seconds, &mut faults));
         let kill_youngest_first = kill_youngest_first(spec, &mut faults);
         let upgrade_strategy = upgrade_strategy(spec, &mut faults);
+        let health_checks = health::health_checks(spec, &ports, &mut faults);
+        let readiness_checks = health::readiness_checks(spec, &ports, &mut faults);
+        let unreachable = health::unreachable_strategy(spec, &mut faults);
         let (Ok(id), Some(command), Ok(instances)) = (id, command, instances) else {
             return Err(faults.0);
         };
@@ -101,6 +105,9 @@ impl App {
             kill_grace,
             kill_youngest_first,
             upgrade_strategy,
+            health_checks,
+            readiness_checks,
+            unreachable,
             version: now,
             last_config_change: now,
         })

@@ -7,6 +7,7 @@ mod interop;
 mod leak;
 mod marathon;
 mod paths;
+mod standby;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -116,7 +116,7 @@ fn a_remote_backend_gets_it_through_the_tunnel() {
     assert_eq!(usize::from(port(&out, 38)), out.len() - 34);
     assert_eq!(out[40..42], [0, 0], "no UDP checksum");
     assert_eq!(out[42..50], [8, 0, 0, 0, 0xff, 0xff, 0xfe, 2]);
-    assert_eq!(out[50..56], NOBODY);
+    assert_eq!(out[50..56], out[56..62], "who opens a flow is sure");
     assert_eq!(out[56..60], REMOTE.0.octets());
     assert_eq!(port(&out, 60), REMOTE.1);
     assert_eq!(out[INNER_IP..], frame[IP..], "the client's packet is whole inside");

@@ -4,6 +4,7 @@ mod asker;
 mod dns;
 mod forward;
 mod packets;
+mod restart;
 mod scheduler;
 mod spoof;
 mod stale;
@@ -20,6 +21,7 @@ use crate::{dist, ebpf};
 
 pub use dns::DnsArgs;
 pub use packets::PacketArgs;
+pub use restart::RestartArgs;
 pub use scheduler::SchedulerArgs;
 pub use stale::StaleArgs;
 
@@ -30,6 +32,8 @@ pub enum BenchCommand {
     Dns(DnsArgs),
     /// From a task's death or birth to the answer of every node's name server.
     DnsStale(StaleArgs),
+    /// D10: names while a node's daemon is killed or restarts.
+    DnsRestart(RestartArgs),
     /// D8 and D9: forged replies, and upstream servers that are dead, slow or lie.
     DnsForward(ForwardArgs),
     /// One master with thousands of simulated agents and a hundred thousand tasks (S20-S24).
@@ -53,6 +57,7 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Dns(args) => dns::run(workspace, args),
         BenchCommand::DnsStale(args) => stale::run(workspace, args),
+        BenchCommand::DnsRestart(args) => restart::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
         BenchCommand::Scheduler(args) => scheduler::run(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),

@@ -7,6 +7,7 @@ mod cluster;
 mod janitor;
 pub mod net;
 mod place;
+pub mod prober;
 pub mod upstream;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ pub mod ebpf;
 pub mod fault;
 pub mod figures;
 pub mod fuzz;
+pub mod fuzz_bytes;
 pub mod lab;
 pub mod setup;
 pub mod shell;

@@ -39,6 +39,8 @@ enum Command {
     FuzzPackets(xtask::fuzz::FuzzArgs),
     /// Many seeds of the simulated cluster, many cases of the matcher.
     Sim(xtask::sim::SimArgs),
+    /// Any bytes to every parser, by libFuzzer (D3); ten minutes for each target.
+    FuzzBytes(xtask::fuzz_bytes::FuzzBytesArgs),
     /// Write completions and man pages into target/dist.
     Dist,
 }
@@ -78,6 +80,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(command) => return xtask::bench::run(&workspace, &command),
         Command::FuzzPackets(args) => xtask::fuzz::run(&workspace, &args)?,
         Command::Sim(args) => return xtask::sim::run(&workspace, &args),
+        Command::FuzzBytes(args) => return xtask::fuzz_bytes::run(&workspace, &args),
         Command::Dist => xtask::dist::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -92,6 +92,7 @@ pub(crate) fn spec(id: &str, script: &str) -> LaunchSpec {
         host_ports: Vec::new(),
         labels: [].into(),
         ready: ReadyRule::AtStart,
+        checks: Default::default(),
         kill: KillPolicy {
             drain: Duration::ZERO,
             grace: Duration::from_millis(200),
@@ -108,7 +109,7 @@ fn config(state: &Path, cgroup: &str) -> Config {
         Ipv4Addr::new(192, 0, 2, 1),
     );
     cgroup.clone_into(&mut config.cgroup_name);
-    config.nameserver = Some(Ipv4Addr::new(198, 51, 100, 1));
+    config.resolv_conf = Some("nameserver 198.51.100.1\n".to_owned());
     config
 }
 

@@ -1,14 +1,14 @@
-//! Sections 2.4 and 5.5: what an answer holds.
+//! Sections 2.4, 5.4 and 5.5: what an answer holds, and the settings that shape it.
 
 use std::net::Ipv4Addr;
 
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::{Row, better, same};
-use crate::Config;
 use crate::answer::{Answer, answer};
 use crate::counters::Kind;
 use crate::fixture::{cluster, view, web};
+use crate::{Config, IpSource};
 
 fn ask(name: &str, rtype: RecordType, turn: usize) -> Option<Answer> {
     let config = Config {
@@ -100,6 +100,59 @@ pub(super) const ROWS: &[Row] = &[
             };
             assert_eq!((srv.priority, srv.weight, srv.port), (0, 1, 8080));
             assert_eq!((answer.answers.len(), answer.additionals.len()), (3, 3));
+        },
+    ),
+    same(
+        "5.4",
+        "without settings the zone is `mesos`, and tasks' names come from netinfo, then host",
+        || {
+            let config = Config::default();
+            assert_eq!((config.domain.as_str(), config.mesos_ttl), ("mesos", 60));
+            assert_eq!(config.ip_sources, [IpSource::Netinfo, IpSource::Host]);
+            assert!(
+                config.upstreams.is_empty(),
+                "8.8.8.8 is not asked unless somebody says so"
+            );
+        },
+    ),
+    same("5.4", "another domain moves the whole zone", || {
+        let config = Config {
+            domain: "cluster".to_owned(),
+            ..Config::default()
+        };
+        let zones = crate::desired(
+            &cluster(vec![web("t", 0, Ipv4Addr::new(9, 0, 1, 2), 31000)]),
+            &view(),
+            &config,
+        );
+        let asked = |name: &str| answer(&zones, &Name::from_ascii(name).expect("a name"), RecordType::A, 0);
+        assert_eq!(asked("my-service.marathon.cluster.").expect("ours").answers.len(), 1);
+        assert!(asked(TASK).is_none(), "mesos is not ours then");
+    }),
+    better(
+        "5.4",
+        "SOA: SOAMname, SOARname, SOARefresh, SOARetry, SOAExpire, SOAMinttl",
+        "the zone's own name, with a serial that counts changes",
+        || {
+            let answer = ask("mesos.", RecordType::SOA, 0).expect("ours");
+            let RData::SOA(soa) = &answer.answers[0].data else {
+                panic!("{answer:?}")
+            };
+            // Nobody transfers the zone: refresh, retry and expire shape nothing. The minimum is how long "no" is kept.
+            assert_eq!((soa.refresh, soa.retry, soa.expire, soa.minimum), (60, 180, 86_400, 5));
+        },
+    ),
+    better(
+        "5.4",
+        "enforceRFC952",
+        "`enforceRFC952` makes names of 24 characters",
+        || {
+            let long = "a-name-of-more-than-24-characters";
+            let mut task = web("t", 0, Ipv4Addr::new(9, 0, 1, 2), 31000);
+            task.name = long.to_owned();
+            let zones = crate::desired(&cluster(vec![task]), &view(), &Config::default());
+            let name = Name::from_ascii(format!("{long}.marathon.mesos.")).expect("a name");
+            assert_eq!(answer(&zones, &name, RecordType::A, 0).expect("ours").answers.len(), 1);
         },
     ),
     same("5.5", "TTL 60 in the zone of tasks", || {

@@ -96,7 +96,9 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
     });
     let key = F::key(packet.client(), packet.source, entry.id as u16);
     let last = names.dst == names.src;
-    let alternate = if last || names.dst == [0; 6] {
+    let alternate = if last {
+        wanted.index
+    } else if names.dst == [0; 6] {
         NOBODY
     } else {
         Owner::of_tag(named(names.dst)).map_or(NOBODY, |owner| owner.index)
@@ -109,10 +111,12 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
         decision.backend = owner.index;
         decision.generation = owner.backend.generation;
     });
+    if owner.is(backend_flags::LOCAL) {
+        return deliver::<M, F>(ctx, &packet, owner.backend);
+    }
     // Two nodes must not send a packet to and fro.
-    if last || owner.is(backend_flags::LOCAL) {
-        let here = if owner.is(backend_flags::LOCAL) { owner } else { wanted };
-        return deliver::<M, F>(ctx, &packet, here.backend);
+    if last {
+        return Reason::TunnelNotLocal;
     }
     second_chance::<M, F>(ctx, &packet, &entry, &owner)
 }

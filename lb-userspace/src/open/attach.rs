@@ -224,6 +224,7 @@ pub(crate) fn attach_one(lb: &mut Lb, hook: &str) -> Result<(), OpenError> {
         return remove_pin(&pin).map_err(&failed);
     }
     // A pin of a link whose interface is gone is of no use.
+    lb.pins.release(&pin);
     remove_pin(&pin).map_err(&failed)?;
     let link = match place(hook) {
         Place::Xdp(uplink) => attach_xdp(program, uplink, config.mode),
@@ -232,6 +233,7 @@ pub(crate) fn attach_one(lb: &mut Lb, hook: &str) -> Result<(), OpenError> {
         Place::Cgroup => attach_cgroup(program, &config),
     };
     link.map_err(&failed)?.pin(&pin).map_err(|error| failed(error.into()))?;
+    lb.pins.hold(pin);
     if let Place::Egress(uplink) = place(hook) {
         clsact::remove(uplink).map_err(|error| failed(error.into()))?;
     }

@@ -1,4 +1,4 @@
-//! Whole maps in few calls: the batch commands of bpf(2).
+//! Whole maps in few calls, by the batch commands of bpf(2), and single elements that must not have changed.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,7 +8,10 @@ use aya::Pod;
 use super::{Attr, bpf, number, pair};
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
-const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+const BPF_NOEXIST: u64 = 1;
 
 /// Elements per call: a few hundred kilobytes at most, and far more than any bucket of a hash map holds.
 const BATCH: usize = 4096;
@@ -60,27 +63,54 @@ pub(crate) fn walk<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize, mut each: i
     }
 }
 
-/// Deletes these keys of a hash map; tells how many were there.
-pub(crate) fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<usize> {
-    let mut gone = 0;
-    let mut rest = keys;
-    while !rest.is_empty() {
-        let count = u32::try_from(rest.len()).map_err(io::Error::other)?;
-        let mut attr: Attr = [0, 0, address(rest.as_ptr())?, 0, pair(count, number(map)?), 0, 0, 0];
-        let done = bpf(BPF_MAP_DELETE_BATCH, &mut attr);
-        let [a, b, c, d, ..] = std::hint::black_box(&attr)[4].to_ne_bytes();
-        let deleted = usize::try_from(u32::from_ne_bytes([a, b, c, d])).map_err(io::Error::other)?;
-        gone += deleted;
-        match done {
-            Ok(_) => return Ok(gone),
-            // Somebody was faster with one: the walk ends there, and goes on behind it.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                rest = rest.get(deleted + 1..).unwrap_or_default();
-            }
-            Err(error) => return Err(error),
-        }
+/// Takes an element out of a hash map if it still is as it was last read; tells whether it did. One that changes in the very
+/// moment is put back, unless somebody made it anew meanwhile.
+pub(crate) fn take_unchanged<K: Pod, V: Pod + PartialEq>(map: BorrowedFd<'_>, key: &K, last: &V) -> io::Result<bool> {
+    let same = |value: Option<V>| value.filter(|value| value == last).is_some();
+    if !same(element(map, BPF_MAP_LOOKUP_ELEM, key)?) {
+        return Ok(false);
     }
-    Ok(gone)
+    let Some(taken) = element::<K, V>(map, BPF_MAP_LOOKUP_AND_DELETE_ELEM, key)? else {
+        return Ok(false);
+    };
+    if taken == *last {
+        return Ok(true);
+    }
+    let mut attr: Attr = [
+        pair(number(map)?, 0),
+        address(std::ptr::from_ref(key))?,
+        address(&raw const taken)?,
+        BPF_NOEXIST,
+        0,
+        0,
+        0,
+        0,
+    ];
+    match bpf(BPF_MAP_UPDATE_ELEM, &mut attr) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+        _ => Ok(false),
+    }
+}
+
+/// The value of a key, by one of the commands that tell it.
+fn element<K: Pod, V: Pod>(map: BorrowedFd<'_>, command: libc::c_long, key: &K) -> io::Result<Option<V>> {
+    let mut bytes = vec![0_u8; size_of::<V>()];
+    let to = address(bytes.as_mut_ptr())?;
+    let mut attr: Attr = [
+        pair(number(map)?, 0),
+        address(std::ptr::from_ref(key))?,
+        to,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    match bpf(command, &mut attr) {
+        Ok(_) => read(std::hint::black_box(&bytes), 0).map(Some),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn address<T>(of: *const T) -> io::Result<u64> {

@@ -32,6 +32,7 @@ fn status(state: TaskState, healthy: Option<bool>) -> TaskStatus {
         healthy,
         addresses: Vec::new(),
         message: None,
+        checks: Default::default(),
         timestamp_ms: 1,
     }
 }

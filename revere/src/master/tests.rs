@@ -21,7 +21,6 @@ use crate::recordio;
 use crate::wire::{self, AgentMessage, AgentStream, MasterMessage};
 
 const NAMED_VIP: &str = include_str!("../../../examples/named-vip.json");
-const BLUE: &str = include_str!("../../../examples/blue.json");
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn config() -> Config {
@@ -182,6 +181,7 @@ fn status(state: TaskState) -> TaskStatus {
         healthy: None,
         addresses: vec![Ipv4Addr::new(10, 9, 8, 7).into()],
         message: None,
+        checks: Default::default(),
         timestamp_ms: u64::try_from(now.as_millis()).expect("fits"),
     }
 }
@@ -320,10 +320,10 @@ async fn bad_input_gets_marathons_refusals() {
         body["details"].to_string().contains("/instances") && body["details"].to_string().contains("/id"),
         "{body}"
     );
-    let (code, _, body) = post(BLUE).await;
+    let (code, _, body) = post(r#"{"id": "/g", "cmd": "x", "gpus": 1}"#).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(
-        body["details"].to_string().contains("healthChecks is not carried out"),
+        body["details"].to_string().contains("gpus is not carried out"),
         "{body}"
     );
 

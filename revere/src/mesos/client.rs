@@ -236,7 +236,11 @@ impl Client {
             ..self.clone()
         };
         let response = json.post(&target, kind).await?;
-        let authority = target.authority;
+        Self::whole(target.authority, response).await
+    }
+
+    /// The JSON in an answer.
+    async fn whole(authority: String, response: Response<Incoming>) -> Result<Value, ApiError> {
         if response.status() != StatusCode::OK {
             return Err(refusal(authority, response.status()));
         }
@@ -247,6 +251,32 @@ impl Client {
             .map_err(|error| ApiError::Body(authority.clone(), error.to_string()))?
             .to_bytes();
         serde_json::from_slice(&bytes).map_err(|error| ApiError::Body(authority, error.to_string()))
+    }
+
+    /// The same without its token, for others than masters.
+    pub fn without_token(&self) -> Self {
+        Self {
+            token: PathBuf::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Posts a JSON document to any URL, or gets it; its answer in JSON.
+    pub async fn json(&self, url: &str, document: Option<&Value>) -> Result<Value, ApiError> {
+        let target = Target::parse(url)?;
+        let request = match document {
+            Some(_) => Request::post(target.path.as_str()),
+            None => Request::get(target.path.as_str()),
+        };
+        let body = document.map(Value::to_string).unwrap_or_default();
+        let request = request
+            .header(HOST, &target.authority)
+            .header(CONTENT_TYPE, Encoding::Json.content_type())
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|_| ApiError::Address(target.authority.clone()))?;
+        let exchange = timeout(ANSWER_TIMEOUT, self.exchange(&target, request)).await;
+        let response = exchange.map_err(|_| ApiError::Timeout(target.authority.clone()))??;
+        Self::whole(target.authority, response).await
     }
 
     async fn post(&self, target: &Target, kind: &str) -> Result<Response<Incoming>, ApiError> {

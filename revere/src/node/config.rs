@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeError;
 use super::facts;
-use super::forwarding::{DnsForward, upstreams_of};
+use super::forwarding::DnsForward;
 use super::masters::{Source, SourceKind};
 use super::naming::DnsNames;
+use super::resolver::{ResolverFile, Resolving};
 use crate::mesos::client::{Access, Client, TokenScheme};
 use crate::mesos::decode::Encoding;
 
@@ -91,6 +92,12 @@ pub struct Config {
     pub dns_forward: DnsForward,
     /// What the zones are called, and own records.
     pub dns_names: DnsNames,
+    /// How long names are still answered, from the last picture, by a second process when the daemon is gone; 0: not at all.
+    pub dns_standby_seconds: u64,
+    /// Resolver file of this machine to write, usually /etc/resolv.conf; empty: none is touched.
+    pub resolv_conf: PathBuf,
+    /// Search domains of that file and of the containers'; by default those of the machine's own file.
+    pub resolv_search: Vec<String>,
     /// Address of the node's own API.
     pub api_listen: String,
     /// Address of Mesos-DNS's HTTP API; empty for none.
@@ -193,6 +200,9 @@ impl Default for Config {
             dns_workers: 0,
             dns_forward: DnsForward::default(),
             dns_names: DnsNames::default(),
+            dns_standby_seconds: 900,
+            resolv_conf: PathBuf::new(),
+            resolv_search: Vec::new(),
             api_listen: "0.0.0.0:5051".to_owned(),
             mesos_dns_listen: "127.0.0.1:8123".to_owned(),
             dcos_net_listen: "127.0.0.1:62080".to_owned(),
@@ -255,6 +265,10 @@ pub(super) struct Settings {
     pub(super) dns_https_listen: Vec<SocketAddr>,
     pub(super) dns_access: NameAccess,
     pub(super) dns_forward: dns::Forwarding,
+    /// The machine's resolver file, if it shall be this node's.
+    pub(super) resolver: Option<ResolverFile>,
+    /// Search domains of resolver files.
+    pub(super) search: Vec<String>,
     pub(super) api_listen: SocketAddr,
     pub(super) mesos_dns_listen: Option<SocketAddr>,
     pub(super) dcos_net_listen: Option<SocketAddr>,
@@ -300,10 +314,7 @@ impl Settings {
         } else {
             config.hostname.clone()
         };
-        let listen_default = vec![SocketAddr::from(([198, 51, 100, 1], 53)), SocketAddr::from((ip, 53))];
-        let dns_listen = addresses("dns_listen", &config.dns_listen)?.unwrap_or(listen_default);
-        let system = || upstreams_of(facts::system_nameservers(), &dns_listen);
-        let dns_upstreams = addresses("dns_upstreams", &config.dns_upstreams)?.unwrap_or_else(system);
+        let names = Resolving::new(&config, ip)?;
         let ports: Vec<(u16, u16)> = config
             .ports
             .iter()
@@ -312,14 +323,16 @@ impl Settings {
         Ok(Self {
             source,
             client,
+            resolver: names.file,
+            search: names.search,
             max_record: checked_max_record(config.max_record_mb)?,
             ip,
             hostname,
             resources: facts::resources(&config)?,
             dns_forward: config.dns_forward.checked(&ports)?,
             ports,
-            dns_upstreams,
-            dns_listen,
+            dns_upstreams: names.upstreams,
+            dns_listen: names.listen,
             dns_tls_listen: ported("dns_tls_listen", &config.dns_tls_listen, 853)?,
             dns_https_listen: ported("dns_https_listen", &config.dns_https_listen, 443)?,
             dns_access: NameAccess {
@@ -458,7 +471,7 @@ mod tests {
     #[tokio::test]
     async fn faults_name_their_key() {
         type Change = fn(&mut Config);
-        let set: [(&str, Change); 15] = [
+        let set: [(&str, Change); 19] = [
             ("master", |c| c.master = vec!["https://10.0.0.1:5050".into()]),
             ("master", |c| c.master = vec!["zk://10.0.0.1:2181".into()]),
             ("master", |c| c.master.clear()),
@@ -476,6 +489,16 @@ mod tests {
             ("vip_range", |c| c.vip_range = "11.0.0.1/8".into()),
             ("api_listen", |c| c.api_listen = "5051".into()),
             ("dns_listen", |c| c.dns_listen = vec!["x".into()]),
+            ("resolv_conf", |c| c.resolv_conf = "resolv.conf".into()),
+            ("resolv_conf", |c| {
+                c.resolv_conf = "/etc/resolv.conf".into();
+                c.dns = false;
+            }),
+            ("resolv_conf", |c| {
+                c.resolv_conf = "/etc/resolv.conf".into();
+                c.dns_listen = vec!["127.0.0.1:5353".into()];
+            }),
+            ("resolv_search", |c| c.resolv_search = vec!["two words".into()]),
             ("dns_deny", |c| c.dns_deny = vec!["10.0.0.0/33".into()]),
         ];
         for (key, change) in set {

@@ -2,11 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use model::{AgentId, AgentInfo, Snapshot, StateSnapshot};
 
 use crate::wire;
+
+/// File of the id in the state directory.
+pub(super) const AGENT_ID: &str = "agent-id";
+
+/// File of the leading master's address in the state directory.
+pub(super) const LEADER: &str = "leader";
 
 /// Marks the file; its last byte is the version of everything before the wire codec's own version byte.
 const MAGIC: &[u8; 8] = b"RVRSNAP\x02";
@@ -107,7 +114,7 @@ fn read(bytes: &[u8]) -> Result<(StateSnapshot, u64), String> {
     if u64::from_le_bytes(*sum) != checksum(as_of, body) {
         return Err("the checksum is wrong".to_owned());
     }
-    let state = wire::decode(body).map_err(|error| error.to_string())?;
+    let state = wire::decode_kept(body).map_err(|error| error.to_string())?;
     Ok((state, u64::from_le_bytes(*as_of)))
 }
 
@@ -126,6 +133,16 @@ pub(super) fn load_agent_id(path: &Path) -> Result<Option<AgentId>, DiskError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(io_error("read", path)(source)),
     }
+}
+
+/// The master that led when the picture was last written, if any is known.
+pub(super) fn load_leader(path: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Keeps the leading master's address, for `leader.mesos`.
+pub(super) fn save_leader(path: &Path, leader: SocketAddr) -> Result<(), DiskError> {
+    replace(path, format!("{leader}\n").as_bytes())
 }
 
 /// Keeps the agent id.
@@ -184,6 +201,10 @@ mod tests {
         assert_eq!(load_agent_id(&id).expect("absent is fine"), None);
         save_agent_id(&id, &AgentId::new("A-S0")).expect("saved");
         assert_eq!(load_agent_id(&id).expect("loaded"), Some(AgentId::new("A-S0")));
+        let leader = dir.path().join("leader");
+        assert_eq!(load_leader(&leader), None);
+        save_leader(&leader, ([10, 0, 0, 1], 5050).into()).expect("saved");
+        assert_eq!(load_leader(&leader), Some(([10, 0, 0, 1], 5050).into()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What a node finds out about its machine: address, size, name servers, cgroup mount.
+//! What a node finds out about its machine: address, size, cgroup mount.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use hyper::Uri;
@@ -86,18 +86,6 @@ fn detected_mem_mb() -> u64 {
     }
 }
 
-/// The name servers of /etc/resolv.conf.
-pub(super) fn system_nameservers() -> Vec<SocketAddr> {
-    nameservers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
-}
-
-fn nameservers(text: &str) -> Vec<SocketAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| Some(SocketAddr::new(rest.trim().parse().ok()?, 53)))
-        .collect()
-}
-
 /// What running tasks takes, with its bit: other users' processes, their cgroups, namespaces and links.
 const FOR_TASKS: [(&str, u32); 7] = [
     ("CAP_CHOWN", 0),
@@ -140,13 +128,6 @@ pub(super) fn cgroup_v2_root() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn resolv_conf_is_read() {
-        let text = "# comment\nsearch x\nnameserver 10.0.0.2\nnameserver\t::1\nnameserver bad\n";
-        let all: Vec<String> = nameservers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(all, ["10.0.0.2:53", "[::1]:53"]);
-    }
 
     #[test]
     fn missing_capabilities_are_named() {

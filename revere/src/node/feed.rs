@@ -25,7 +25,7 @@ impl Feed {
             return Err(wrong("source", "agent", "only a master's stream can be recorded"));
         }
         let client = Client::new(&config.access()).map_err(NodeError::Tls)?;
-        let (masters, watcher) = source.masters(config.scheme());
+        let (masters, watcher) = source.masters(config.scheme(), &client);
         Ok(Self {
             client,
             masters,

@@ -24,7 +24,7 @@ pub(super) mod dcos_net;
 mod lb;
 pub(super) mod mesos_dns;
 #[cfg(test)]
-mod shapes;
+pub(crate) mod shapes;
 mod table;
 mod view;
 

@@ -285,6 +285,7 @@ fn lost() -> TaskStatus {
         healthy: None,
         addresses: Vec::new(),
         message: Some("this node does not have the task".to_owned()),
+        checks: Default::default(),
         timestamp_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     }
 }
@@ -308,6 +309,7 @@ mod tests {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: 1,
         }
     }

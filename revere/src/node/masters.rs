@@ -1,5 +1,6 @@
-//! Where the task stream comes from: masters in a list, the master that ZooKeeper tells, or this machine's Mesos agent.
+//! Where the task stream comes from: masters in a list, the master that ZooKeeper or etcd tells, or this machine's Mesos agent.
 
+mod etcd;
 pub(super) mod zk;
 
 use serde::{Deserialize, Serialize};
@@ -7,10 +8,15 @@ use tokio::sync::watch;
 
 use super::NodeError;
 use super::config::{Config, wrong};
+use crate::mesos::client::Client;
+use etcd::EtcdAddress;
 use zk::ZkAddress;
 
 /// URLs of masters, the likeliest leader first; empty while none is known.
 pub(super) type Masters = watch::Receiver<Vec<String>>;
+
+/// What keeps [`Masters`] true.
+pub(super) type Watcher = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// `node.source`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +36,8 @@ pub(super) enum Source {
     Listed(Vec<String>),
     /// The leader is told.
     ZooKeeper(ZkAddress),
+    /// The leader is told.
+    Etcd(EtcdAddress),
     /// No master at all.
     Agent(String),
 }
@@ -58,7 +66,12 @@ impl Source {
             let address = ZkAddress::parse(&given).ok_or_else(|| wrong("master", "zk://...", want))?;
             return Ok(Self::ZooKeeper(address));
         }
-        let want = "write http://host:port, https://host:port, or zk://host:port,host:port/path";
+        if EtcdAddress::is_meant(&given) {
+            let want = "write etcd://host:port,host:port/path (etcds:// over TLS), without user and password";
+            let address = EtcdAddress::parse(&given).ok_or_else(|| wrong("master", "etcd://...", want))?;
+            return Ok(Self::Etcd(address));
+        }
+        let want = "write http://host:port, https://host:port, zk://host:port,host:port/path or etcd://host:port,host:port/path";
         let urls = config.master.iter();
         let urls: Vec<String> = urls
             .map(|url| plain(url).ok_or_else(|| wrong("master", url, want)))
@@ -76,6 +89,7 @@ impl Source {
         match self {
             Self::Listed(urls) => urls.iter().any(|url| url.starts_with("https://")),
             Self::ZooKeeper(_) => false,
+            Self::Etcd(address) => address.is_secure(),
             Self::Agent(url) => url.starts_with("https://"),
         }
     }
@@ -84,7 +98,7 @@ impl Source {
     pub(super) fn listed(&self) -> &[String] {
         match self {
             Self::Listed(urls) => urls,
-            Self::ZooKeeper(_) | Self::Agent(_) => &[],
+            Self::ZooKeeper(_) | Self::Etcd(_) | Self::Agent(_) => &[],
         }
     }
 
@@ -93,6 +107,7 @@ impl Source {
         match self {
             Self::Listed(urls) => urls.clone(),
             Self::ZooKeeper(address) => vec![format!("zk://{}", address.servers)],
+            Self::Etcd(address) => address.servers.clone(),
             Self::Agent(url) => vec![url.clone()],
         }
     }
@@ -106,12 +121,17 @@ impl Source {
     }
 
     /// The masters as they are known, and what keeps that true.
-    pub(super) fn masters(&self, scheme: &'static str) -> (Masters, Option<impl Future<Output = ()> + Send + use<>>) {
+    pub(super) fn masters(&self, scheme: &'static str, client: &Client) -> (Masters, Option<Watcher>) {
         match self {
             Self::Listed(urls) => (watch::channel(urls.clone()).1, None),
             Self::ZooKeeper(address) => {
                 let (sender, masters) = watch::channel(Vec::new());
-                (masters, Some(zk::watch(address.clone(), scheme, sender)))
+                (masters, Some(Box::pin(zk::watch(address.clone(), scheme, sender))))
+            }
+            Self::Etcd(address) => {
+                let (sender, masters) = watch::channel(Vec::new());
+                let watcher = etcd::watch(address.clone(), client.clone(), scheme, sender);
+                (masters, Some(Box::pin(watcher)))
             }
             Self::Agent(_) => (watch::channel(Vec::new()).1, None),
         }

@@ -1,7 +1,7 @@
 //! The three planes of a node behind the steps of a pass.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use model::{NodeView, Snapshot};
@@ -30,14 +30,28 @@ pub(super) struct NamePlane {
 }
 
 impl NamePlane {
-    pub(super) fn new(server: dns::Server, config: dns::Config) -> Self {
-        Self {
-            server: Arc::new(server),
-            config: Arc::new(config.clone()),
-            zones: dns::Names::new(config),
-            published: watch::Sender::default(),
-            told: BTreeSet::new(),
+    /// Opens the name server on sockets that an earlier daemon left, as far as there are any, and answers from the
+    /// picture it left at once.
+    pub(super) async fn open(
+        config: dns::Config,
+        sockets: dns::Inherited,
+        picture: Option<(Arc<Snapshot>, NodeView)>,
+        leader: Option<SocketAddr>,
+    ) -> Result<Self, dns::BindError> {
+        let mut names = dns::Names::new(config.clone());
+        names.set_leader(leader);
+        let first = picture.map(|(snapshot, view)| names.update(&snapshot, &view));
+        let published = watch::Sender::default();
+        if let Some(zones) = &first {
+            published.send_replace(Arc::new(zones.clone()));
         }
+        Ok(Self {
+            server: Arc::new(dns::Server::bind_with(config.clone(), sockets, first).await?),
+            config: Arc::new(config),
+            zones: names,
+            published,
+            told: BTreeSet::new(),
+        })
     }
 
     /// Serves what differs from the picture before; the rest of the zones is shared with the version served until now.
@@ -90,6 +104,7 @@ impl NodePlanes {
                 agent: None,
             },
             full: true,
+            disturbed: false,
         };
         Self {
             overlay,

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use super::foreign::Foreign;
 use super::planes::NodePlanes;
 use super::table::Picture;
 
@@ -61,6 +62,8 @@ pub(super) struct Target {
     pub(super) view: NodeView,
     /// Whether to look at what is there, instead of trusting what was done.
     pub(super) full: bool,
+    /// Whether somebody may have changed the kernel's network.
+    pub(super) disturbed: bool,
 }
 
 /// Keeps the planes true until told to stop. Until the first picture it leaves everything as it was found.
@@ -68,6 +71,7 @@ pub(super) async fn run(
     mut planes: NodePlanes,
     mut pictures: watch::Receiver<Picture>,
     mut views: watch::Receiver<NodeView>,
+    mut foreign: Foreign,
     shutdown: CancellationToken,
 ) {
     let now = Instant::now();
@@ -75,14 +79,19 @@ pub(super) async fn run(
     let mut warm = interval_at(now + WARM, WARM);
     full_pass.set_missed_tick_behavior(MissedTickBehavior::Delay);
     warm.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut full = true;
+    let (mut full, mut disturbed) = (true, false);
     loop {
         let picture = pictures.borrow_and_update().clone();
         let view = views.borrow_and_update().clone();
         if let Some(snapshot) = picture {
-            planes.aim(Target { snapshot, view, full });
+            planes.aim(Target {
+                snapshot,
+                view,
+                full,
+                disturbed,
+            });
             pass(&mut planes).await;
-            full = false;
+            (full, disturbed) = (false, false);
         }
         loop {
             tokio::select! {
@@ -98,6 +107,10 @@ pub(super) async fn run(
                 },
                 _ = full_pass.tick() => {
                     full = true;
+                    break;
+                }
+                () = foreign.hint() => {
+                    disturbed = true;
                     break;
                 }
                 _ = warm.tick() => planes.warm().await,

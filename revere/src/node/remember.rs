@@ -36,6 +36,13 @@ pub(super) async fn run(path: PathBuf, mut pictures: watch::Receiver<Picture>, s
 
 /// Writes a picture that a master has confirmed; until one has, the file holds all there is to know.
 pub(super) fn save(path: &Path, picture: Picture, facts: &Facts) {
+    let leader = facts.master.as_deref().and_then(super::master_address);
+    let beside = path.with_file_name(disk::LEADER);
+    if let Some(leader) = leader.filter(|leader| disk::load_leader(&beside) != Some(*leader))
+        && let Err(error) = disk::save_leader(&beside, leader)
+    {
+        tracing::warn!("{error}; a restart without a master would not know who leads");
+    }
     let (Some(snapshot), Some(as_of_ms), false) = (picture, facts.as_of_ms, facts.from_disk) else {
         return;
     };
@@ -65,5 +72,10 @@ mod tests {
         assert!(!path.exists(), "nothing is known");
         save(&path, picture(), &facts);
         assert_eq!(disk::load(&path).expect("readable").map(|(_, as_of)| as_of), Some(7));
+        let leader = dir.path().join(disk::LEADER);
+        assert_eq!(disk::load_leader(&leader), None);
+        facts.master = Some("http://10.0.0.1:5050".to_owned());
+        save(&path, picture(), &facts);
+        assert_eq!(disk::load_leader(&leader), Some(([10, 0, 0, 1], 5050).into()));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::ReadableTable;
 
 use super::{RECORDS, Store, StoreError, decode};
-use crate::wire::VERSION;
+use crate::wire::{OLDEST_KEPT, VERSION};
 
 /// First bytes of every backup.
 const MAGIC: &[u8; 14] = b"revere backup\n";
@@ -26,7 +26,7 @@ pub(crate) enum BackupError {
     },
     /// Of an earlier release.
     #[error(
-        "the backup was written by an older release (records of version {found}); this one reads version {VERSION}: restore it with that release"
+        "the backup was written by an older release (records of version {found}); this one reads from version {OLDEST_KEPT} on: restore it with that release"
     )]
     Older {
         /// Its version.
@@ -90,10 +90,10 @@ impl Backup {
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, BackupError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(BackupError::Foreign)?;
         let (found, _) = rest.split_first().ok_or(BackupError::Foreign)?;
-        match found.cmp(&VERSION) {
-            std::cmp::Ordering::Greater => return Err(BackupError::Newer { found: *found }),
-            std::cmp::Ordering::Less => return Err(BackupError::Older { found: *found }),
-            std::cmp::Ordering::Equal => {}
+        match *found {
+            found if found > VERSION => return Err(BackupError::Newer { found }),
+            found if found < OLDEST_KEPT => return Err(BackupError::Older { found }),
+            _ => {}
         }
         let damaged = |what: &str| BackupError::Damaged(what.to_owned());
         let (body, sum) = bytes
@@ -246,7 +246,7 @@ mod tests {
         let mut other = good.clone();
         other[MAGIC.len()] = VERSION + 1;
         assert!(matches!(Backup::read(&other), Err(BackupError::Newer { .. })));
-        other[MAGIC.len()] = VERSION - 1;
+        other[MAGIC.len()] = OLDEST_KEPT - 1;
         assert!(matches!(Backup::read(&other), Err(BackupError::Older { .. })));
         assert!(matches!(Backup::read(b"PK"), Err(BackupError::Foreign)));
     }

@@ -1,6 +1,7 @@
 //! The mirrors: plain data in the exact order of the wire, and the copies to and from the domain types.
 
 mod change;
+mod health;
 mod message;
 mod model;
 mod record;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use model::{
-    AgentId, Command, FrameworkId, KillPolicy, LaunchSpec, PortMapping, PortScope, Protocol, ReadyRule, Resources,
-    TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
+    AgentId, CheckAddress, CheckResponse, CheckResult, CheckResults, Command, FrameworkId, HealthCheck, KillPolicy,
+    LaunchSpec, PortMapping, PortScope, Probe, Protocol, ReadinessCheck, ReadinessResult, ReadyRule, Resources, Scheme,
+    TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
 };
 use proptest::prelude::*;
 use scheduler::{Registered, Registration, ReportedTask};
@@ -17,6 +18,86 @@ use super::*;
 
 type Codec = FrameCodec<AgentMessage, AgentMessage>;
 
+fn results() -> impl Strategy<Value = CheckResults> {
+    let health = (
+        any::<Option<bool>>(),
+        any::<u32>(),
+        any::<[Option<u64>; 3]>(),
+        any::<Option<String>>(),
+    )
+        .prop_map(|(alive, failures, times, cause)| CheckResult {
+            alive,
+            failures,
+            first_success_ms: times[0],
+            last_success_ms: times[1],
+            last_failure_ms: times[2],
+            cause,
+        });
+    let response = any::<Option<(u16, String, String)>>().prop_map(|response| {
+        response.map(|(status, content_type, body)| CheckResponse {
+            status,
+            content_type,
+            body,
+        })
+    });
+    let readiness = (any::<bool>(), response).prop_map(|(ready, response)| ReadinessResult { ready, response });
+    (
+        proptest::collection::vec(health, 0..3),
+        proptest::collection::vec(readiness, 0..2),
+    )
+        .prop_map(|(health, readiness)| CheckResults { health, readiness })
+}
+
+fn checks() -> impl Strategy<Value = TaskChecks> {
+    let at = proptest::sample::select(vec![
+        CheckAddress::Task,
+        CheckAddress::LoopbackV4,
+        CheckAddress::LoopbackV6,
+    ]);
+    let probe = (at, any::<u16>(), any::<String>(), any::<bool>(), 0..3).prop_map(|(at, port, path, flag, kind)| {
+        let scheme = if flag { Scheme::Https } else { Scheme::Http };
+        match kind {
+            0 => Probe::Command(Command::Shell(path)),
+            1 => Probe::Tcp { at, port },
+            _ => Probe::Http {
+                scheme,
+                at,
+                port,
+                path,
+                ignore_1xx: flag,
+            },
+        }
+    });
+    let times = any::<[u32; 4]>().prop_map(|ms| ms.map(|ms| Duration::from_millis(ms.into())));
+    let health = (probe, times, any::<u32>()).prop_map(|(probe, times, max_failures)| HealthCheck {
+        probe,
+        delay: times[0],
+        interval: times[1],
+        timeout: times[2],
+        grace: times[3],
+        max_failures,
+    });
+    let codes = proptest::collection::btree_set(any::<u16>(), 0..3);
+    let readiness =
+        (any::<String>(), any::<bool>(), any::<u16>(), codes).prop_map(|(text, flag, port, ready_codes)| {
+            ReadinessCheck {
+                name: text.clone(),
+                scheme: if flag { Scheme::Https } else { Scheme::Http },
+                port,
+                path: text,
+                interval: Duration::from_secs(3),
+                timeout: Duration::from_secs(2),
+                ready_codes,
+                keep_response: flag,
+            }
+        });
+    (
+        proptest::collection::vec(health, 0..3),
+        proptest::collection::vec(readiness, 0..2),
+    )
+        .prop_map(|(health, readiness)| TaskChecks { health, readiness })
+}
+
 fn status() -> impl Strategy<Value = TaskStatus> {
     let state = proptest::sample::select(TaskState::ALL.to_vec());
     let addresses = proptest::collection::vec(any::<IpAddr>(), 0..3);
@@ -25,15 +106,19 @@ fn status() -> impl Strategy<Value = TaskStatus> {
         any::<Option<bool>>(),
         addresses,
         any::<Option<String>>(),
+        results(),
         any::<u64>(),
     )
-        .prop_map(|(state, healthy, addresses, message, timestamp_ms)| TaskStatus {
-            state,
-            healthy,
-            addresses,
-            message,
-            timestamp_ms,
-        })
+        .prop_map(
+            |(state, healthy, addresses, message, checks, timestamp_ms)| TaskStatus {
+                state,
+                healthy,
+                addresses,
+                message,
+                checks: Box::new(checks),
+                timestamp_ms,
+            },
+        )
 }
 
 fn map() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -82,8 +167,9 @@ fn spec() -> impl Strategy<Value = LaunchSpec> {
         proptest::collection::vec(port(), 0..3),
         proptest::collection::vec(any::<u16>(), 0..3),
     );
-    (text, command, map(), map(), network, ready, lists, any::<[u64; 3]>()).prop_map(
-        |((task, name, user), command, env, labels, network, ready, (ports, host_ports), sizes)| LaunchSpec {
+    let maps = (map(), map());
+    (text, command, maps, network, ready, lists, checks(), any::<[u64; 3]>()).prop_map(
+        |((task, name, user), command, (env, labels), network, ready, (ports, host_ports), checks, sizes)| LaunchSpec {
             task: TaskId::new(task),
             name,
             framework: FrameworkId::new("f"),
@@ -108,6 +194,7 @@ fn spec() -> impl Strategy<Value = LaunchSpec> {
             host_ports,
             labels,
             ready,
+            checks,
             kill: KillPolicy {
                 drain: Duration::from_nanos(sizes[0]),
                 grace: Duration::from_millis(3),
@@ -190,7 +277,7 @@ fn other_versions_are_named() {
     let mut bytes = encode(&AgentMessage::Heartbeat).expect("encoded");
     bytes[0] = 7;
     let error = decode::<AgentMessage>(&bytes).expect_err("refused").to_string();
-    assert!(error.contains("version 7") && error.contains("version 2"), "{error}");
+    assert!(error.contains("version 7") && error.contains("version 3"), "{error}");
 }
 
 #[test]

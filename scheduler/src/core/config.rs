@@ -20,6 +20,14 @@ pub struct Config {
     pub overlay_prefix: u8,
     /// Silence after which an agent counts as unreachable (Mesos: 15 s x 5).
     pub agent_timeout: Duration,
+    /// Silence after which an agent's tasks take no new connections where others can; zero is never.
+    pub suspect_after: Duration,
+    /// Share of the agents in percent that may be given up at the usual pace within `reregister_timeout`; one always may.
+    pub loss_share_percent: u8,
+    /// Shortest time between two agents that are given up (DC/OS: 100 a minute).
+    pub loss_pause: Duration,
+    /// The same beyond that share: then it is more likely the master that is cut off.
+    pub loss_pause_beyond: Duration,
     /// How long agents may take to come back after a restart of the master (Mesos `agent_reregister_timeout`).
     pub reregister_timeout: Duration,
     /// How long an unreachable agent's id and subnet are remembered (Mesos `registry_max_agent_age`).
@@ -45,6 +53,10 @@ impl Default for Config {
             overlay: Ipv4Net::new(Ipv4Addr::new(9, 0, 0, 0), 8).ok(),
             overlay_prefix: 24,
             agent_timeout: Duration::from_secs(75),
+            suspect_after: Duration::from_secs(3),
+            loss_share_percent: 50,
+            loss_pause: Duration::from_millis(600),
+            loss_pause_beyond: Duration::from_secs(60),
             reregister_timeout: Duration::from_secs(600),
             forget_agent: Duration::from_secs(14 * 24 * 3600),
             retry: Duration::from_secs(10),

@@ -13,6 +13,8 @@ use crate::{App, AppPort, InstanceId, NetworkMode};
 use super::Config;
 use super::placement::host_port_wishes;
 
+mod checks;
+
 /// Marathon leaves labels out of the environment whose key or value is this long.
 const MAX_ENV_LABEL: usize = 512;
 
@@ -58,6 +60,7 @@ pub(super) fn spec(
         host_ports: host_ports.to_vec(),
         labels: app.labels.clone(),
         ready: ready_rule(&ports, config.ready_within),
+        checks: checks::of_task(app, &ports),
         kill: KillPolicy {
             drain: if has_vip { config.drain } else { Duration::ZERO },
             grace: app.kill_grace.unwrap_or(config.grace),

@@ -53,9 +53,14 @@ impl Scheduler {
         }
         let health_before = instance.status.healthy;
         instance.status = status.clone();
-        let (task, unwanted) = (instance.spec.task.clone(), instance.unwanted);
-        if self.deploying.contains_key(&instance.app) || self.rolling.contains(&instance.app) {
-            self.dirty.insert(instance.app.clone());
+        let back = instance.unreachable_since.take().is_some();
+        let failed = !instance.unwanted && instance.spec.exhausted(&status.checks).is_some();
+        // Kept with the status that decides it: a core restored from here ends it too.
+        instance.unwanted |= failed;
+        let (task, unwanted, app) = (instance.spec.task.clone(), instance.unwanted, instance.app.clone());
+        let moves = self.deploying.contains_key(&instance.app) || self.rolling.contains(&instance.app);
+        if moves || failed || !self.suspects.is_empty() {
+            self.dirty.insert(app.clone());
         }
         let after = instance.clone();
         let record = Record::PutInstance(Box::new(after.clone()));
@@ -64,7 +69,17 @@ impl Scheduler {
         }
         self.persist(record);
         self.tell_status(&after, &status, health_before);
-        self.tell(task, status);
+        if back {
+            self.instance_back(id);
+        } else {
+            self.tell(task, status);
+        }
+        if failed {
+            // A health check failed as often as it may; another instance takes its place after the app's delay.
+            self.delay_launch(&app);
+            self.tell_event(ClusterEvent::UnhealthyEnds(Box::new(self.facts(&after))));
+            self.repeat(id);
+        }
     }
 
     /// Ends an instance's record; its app is looked at again.
@@ -81,7 +96,14 @@ impl Scheduler {
         if let Some(node) = self.nodes.get_mut(&instance.agent) {
             node.drop_instance(id, &instance.spec);
         }
-        self.timers.cancel(&Timer::Repeat(id.clone()));
+        for timer in [
+            Timer::Repeat(id.clone()),
+            Timer::Inactive(id.clone()),
+            Timer::Expunge(id.clone()),
+        ] {
+            self.timers.cancel(&timer);
+        }
+        self.hidden.remove(id);
         if !instance.unwanted && delays_launch(status.state) {
             self.delay_launch(&instance.app);
         }
@@ -132,13 +154,18 @@ impl Scheduler {
         }
     }
 
-    /// Marks an instance as one to end, and asks its agent if it can be reached now; if not, its registration will.
+    /// Marks an instance as one to end, and asks its agent if it can be reached now; if not, its registration will. One
+    /// whose agent was given up is over: should the agent come back, it ends the task as one that nobody wants.
     pub(super) fn end(&mut self, id: &InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
         if instance.unwanted {
             return;
+        }
+        if self.nodes.get(&instance.agent).is_some_and(|node| !node.link.is_told()) {
+            let status = self.own_status(TaskState::Unreachable, "to be ended, its agent is unreachable");
+            return self.instance_over(id, status);
         }
         instance.unwanted = true;
         let record = Record::PutInstance(Box::new(instance.clone()));
@@ -210,6 +237,7 @@ impl Scheduler {
             healthy: None,
             addresses: Vec::new(),
             message: Some(message.to_owned()),
+            checks: Default::default(),
             timestamp_ms: self.now.0,
         }
     }
@@ -250,6 +278,7 @@ mod tests {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms,
         }
     }
@@ -277,3 +306,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "life/unhealthy.rs"]
+mod unhealthy;

@@ -30,6 +30,7 @@ impl Scheduler {
             .or_insert_with(|| Node::new(record.clone(), Link::Connected));
         node.record = record;
         node.link = Link::Connected;
+        node.lost_at = None;
         let info = node.info();
         self.timers.cancel(&Timer::ForgetAgent(agent.clone()));
         self.heard_from(&agent);
@@ -116,7 +117,7 @@ impl Scheduler {
         }
     }
 
-    fn new_agent_id(&self) -> AgentId {
+    pub(super) fn new_agent_id(&self) -> AgentId {
         let prefix = format!("{}-S", self.config.cluster);
         let number = |id: &AgentId| id.as_str().strip_prefix(&prefix)?.parse::<u64>().ok();
         let next = self
@@ -234,60 +235,6 @@ impl Scheduler {
                 policy,
             };
             self.effects.push_back(kill);
-        }
-    }
-
-    /// Starts an agent's time anew. `false` if it is not registered.
-    fn heard_from(&mut self, agent: &AgentId) -> bool {
-        let registered = self
-            .nodes
-            .get(agent)
-            .is_some_and(|node| matches!(node.link, Link::Connected | Link::Broken));
-        if registered {
-            let limit = self.now.after(self.config.agent_timeout);
-            self.timers.set(Timer::AgentSilent(agent.clone()), limit);
-        }
-        registered
-    }
-
-    /// Gives an agent up: its tasks are unreachable and replaced. Should it come back, they are surplus there.
-    pub(super) fn agent_lost(&mut self, agent: &AgentId, why: &str) {
-        let Some(node) = self.nodes.get_mut(agent) else { return };
-        if node.link == Link::Unreachable {
-            return;
-        }
-        node.link = Link::Unreachable;
-        let strays: Vec<TaskId> = node.strays.keys().cloned().collect();
-        for task in &strays {
-            node.drop_stray(task);
-            self.timers.cancel(&Timer::RepeatStray(agent.clone(), task.clone()));
-        }
-        let instances: Vec<InstanceId> = self
-            .nodes
-            .get(agent)
-            .map(|node| node.instances.iter().cloned().collect())
-            .unwrap_or_default();
-        for id in instances {
-            self.instance_over(&id, self.own_status(TaskState::Unreachable, why));
-        }
-        self.timers.cancel(&Timer::AgentSilent(agent.clone()));
-        let forget = self.now.after(self.config.forget_agent);
-        self.timers.set(Timer::ForgetAgent(agent.clone()), forget);
-        self.emit(TaskEvent::AgentRemoved(agent.clone()));
-    }
-
-    /// The highest id stays known, so that no later agent gets it again.
-    pub(super) fn forget_agent(&mut self, agent: &AgentId) {
-        let next = self.new_agent_id();
-        if self.nodes.get(agent).is_some_and(|node| node.link == Link::Unreachable) {
-            let node = self.nodes.remove(agent);
-            if self.new_agent_id() == next {
-                self.persist(Record::DeleteAgent(agent.clone()));
-            } else {
-                self.nodes.extend(node.map(|node| (agent.clone(), node)));
-                let again = self.now.after(self.config.forget_agent);
-                self.timers.set(Timer::ForgetAgent(agent.clone()), again);
-            }
         }
     }
 }

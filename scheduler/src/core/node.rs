@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId};
 
-use crate::{AgentRecord, InstanceId};
+use crate::{AgentRecord, InstanceId, Timestamp};
 
 /// How an agent is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,18 @@ pub(crate) enum Link {
     Recovered,
     /// Given up; its tasks were replaced. Its id and subnet are kept for its return.
     Unreachable,
+}
+
+impl Link {
+    /// Whether the stream tells its tasks.
+    pub(crate) fn is_told(self) -> bool {
+        self != Self::Unreachable
+    }
+
+    /// Whether the agent counts as there.
+    pub(crate) fn is_registered(self) -> bool {
+        matches!(self, Self::Connected | Self::Broken)
+    }
 }
 
 /// A task on an agent that no instance stands for: told at registration and on its way out.
@@ -32,6 +44,8 @@ pub(crate) struct Stray {
 pub(crate) struct Node {
     pub(crate) record: AgentRecord,
     pub(crate) link: Link,
+    /// When it was given up last.
+    pub(crate) lost_at: Option<Timestamp>,
     pub(crate) instances: BTreeSet<InstanceId>,
     pub(crate) strays: BTreeMap<TaskId, Stray>,
     pub(crate) used: Resources,
@@ -43,6 +57,7 @@ impl Node {
         Self {
             record,
             link,
+            lost_at: None,
             instances: BTreeSet::new(),
             strays: BTreeMap::new(),
             used: Resources::default(),

@@ -134,6 +134,9 @@ impl Scheduler {
             failures: BTreeMap::new(),
             decisions: Decisions::default(),
             dirty: BTreeSet::new(),
+            suspects: BTreeSet::new(),
+            hidden: BTreeSet::new(),
+            last_loss: None,
             timers: Timers::default(),
             effects: VecDeque::new(),
             last_version: Timestamp::default(),
@@ -171,6 +174,11 @@ impl Scheduler {
             return;
         };
         node.add_instance(instance.id.clone(), &instance.spec);
+        if instance.config == Timestamp::default() {
+            // A record of an earlier release: there age decided.
+            let present = self.apps.get(&instance.app).map(|app| app.last_config_change);
+            instance.config = present.map_or(instance.version, |config| config.min(instance.version));
+        }
         if !instance.unwanted && !self.apps.contains_key(&instance.app) {
             instance.unwanted = true;
             self.persist(Record::PutInstance(Box::new(instance.clone())));

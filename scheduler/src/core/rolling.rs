@@ -4,8 +4,6 @@
 //! far as ending them is ours to decide; never more at once than `maximumOverCapacity` allows, those still on their way
 //! out included, which Marathon does not count.
 
-use model::TaskState;
-
 use crate::{App, InstanceId, InstanceRecord, UpgradeStrategy};
 
 /// The two borders within which an update stays.
@@ -63,9 +61,9 @@ pub(super) fn is_old(app: &App, instance: &InstanceRecord) -> bool {
     instance.config != app.last_config_change
 }
 
-/// Whether it counts as able to serve.
+/// Whether it counts as able to serve: running, healthy where that is checked, and ready once where that is asked.
 pub(super) fn is_ready(instance: &InstanceRecord) -> bool {
-    instance.status.state == TaskState::Running && instance.status.healthy != Some(false)
+    instance.spec.serves(&instance.status) && instance.spec.was_ready(&instance.status)
 }
 
 /// The next step of an update. `instances` are all of the app that are not over yet.

@@ -23,6 +23,7 @@ impl Scheduler {
             if let Some(deployment) = self.deploying.get(&id).cloned() {
                 self.advance(&deployment);
             }
+            self.tell_hidden(&id);
         }
     }
 
@@ -52,7 +53,8 @@ impl Scheduler {
             }
         }
         let missing = if rolls {
-            let step = rolling::step(app, self.instances_of(&app.id));
+            let there = self.instances_of(&app.id).filter(|one| !self.is_inactive(one));
+            let step = rolling::step(app, there);
             for id in &step.end {
                 self.end(id);
             }
@@ -160,13 +162,14 @@ impl Scheduler {
             staged_at: self.now,
             started_at: None,
             unwanted: false,
+            unreachable_since: None,
         };
         if let Some(node) = self.nodes.get_mut(&placement.agent) {
             node.add_instance(id.clone(), &instance.spec);
         }
         self.by_app.entry(app.id.clone()).or_default().insert(id.clone());
         self.persist(Record::PutInstance(Box::new(instance.clone())));
-        self.emit(TaskEvent::TaskAdded(task_of(&instance)));
+        self.emit(TaskEvent::TaskAdded(task_of(&instance, instance.status.clone())));
         self.tell_event(ClusterEvent::Placed(Box::new(self.facts(&instance))));
         self.instances.insert(id.clone(), instance);
         self.repeat(&id);

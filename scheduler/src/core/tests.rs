@@ -23,11 +23,22 @@ impl Bench {
     }
 
     pub(super) fn restored(stored: Vec<Record>) -> Self {
-        let core = Scheduler::new(Config::default(), 7, stored.clone());
+        // Agents of most tests say nothing for long times.
+        let config = Config {
+            suspect_after: Duration::ZERO,
+            ..Config::default()
+        };
+        Self::with(config, stored)
+    }
+
+    pub(super) fn with(config: Config, stored: Vec<Record>) -> Self {
+        // Another seed at each start.
+        let seed = 7 + u64::try_from(stored.len()).expect("few");
+        let core = Scheduler::new(config, seed, stored.clone());
         Self { core, now: T0, stored }
     }
 
-    fn at(&self) -> Timestamp {
+    pub(super) fn at(&self) -> Timestamp {
         Timestamp(self.now)
     }
 
@@ -60,10 +71,15 @@ impl Bench {
     }
 
     pub(super) fn register(&mut self, agent: Option<&AgentId>, tasks: Vec<ReportedTask>) -> Registered {
+        self.register_at(1, agent, tasks)
+    }
+
+    /// Registers the machine 10.0.0.`last`.
+    pub(super) fn register_at(&mut self, last: u8, agent: Option<&AgentId>, tasks: Vec<ReportedTask>) -> Registered {
         let registration = Registration {
             agent: agent.cloned(),
-            hostname: "10.0.0.1".to_owned(),
-            ip: Ipv4Addr::new(10, 0, 0, 1),
+            hostname: format!("10.0.0.{last}"),
+            ip: Ipv4Addr::new(10, 0, 0, last),
             http_port: 5051,
             resources: Resources {
                 cpus_milli: 1_000,
@@ -110,12 +126,13 @@ impl Bench {
     }
 }
 
-fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
+pub(super) fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
     TaskStatus {
         state,
         healthy: None,
         addresses: Vec::new(),
         message: None,
+        checks: Default::default(),
         timestamp_ms,
     }
 }

@@ -11,12 +11,18 @@ use crate::{AppId, InstanceId, Timestamp};
 pub(crate) enum Timer {
     /// The agent has been silent for too long.
     AgentSilent(AgentId),
+    /// The agent has been silent for a little.
+    AgentSuspect(AgentId),
     /// An unreachable agent is forgotten for good.
     ForgetAgent(AgentId),
     /// A Launch or Kill of the instance has had no answer.
     Repeat(InstanceId),
     /// A Kill of a task that no instance stands for has had no answer.
     RepeatStray(AgentId, TaskId),
+    /// An unreachable instance is replaced.
+    Inactive(InstanceId),
+    /// An unreachable instance is forgotten.
+    Expunge(InstanceId),
     /// The app's launch delay is over.
     Delay(AppId),
 }

@@ -77,6 +77,7 @@ impl Scheduler {
             self.versions.entry(id.clone()).or_default().remove(&oldest);
             self.persist(Record::DeleteVersion(id.clone(), oldest));
         }
+        self.time_unreachable_of(&id);
     }
 
     fn surplus_version(&self, app: &AppId) -> Option<Timestamp> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
+use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState, TaskStatus};
 
 use crate::{AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
 
@@ -111,7 +111,7 @@ impl Scheduler {
     pub fn agents(&self) -> impl Iterator<Item = AgentView<'_>> {
         self.nodes
             .values()
-            .filter(|node| matches!(node.link, Link::Connected | Link::Broken))
+            .filter(|node| node.link.is_registered())
             .map(|node| AgentView {
                 record: &node.record,
                 connected: node.link == Link::Connected,
@@ -165,18 +165,28 @@ impl Scheduler {
 
     /// All that a new subscriber of the task stream is told first.
     pub fn state(&self) -> StateSnapshot {
-        let registered = |link| matches!(link, Link::Connected | Link::Broken);
         StateSnapshot {
             agents: self
                 .nodes
                 .values()
-                .filter(|node| registered(node.link))
+                .filter(|node| node.link.is_registered())
                 .map(super::Node::info)
                 .collect(),
             recovered_agents: self.recovered_agents().map(|record| record.id.clone()).collect(),
             frameworks: vec![self.framework.clone()],
-            tasks: self.instances.values().map(task_of).collect(),
+            tasks: self.tasks(Link::is_told),
         }
+    }
+
+    /// Tasks whose agent is unreachable and that are waited for.
+    pub fn unreachable_tasks(&self) -> Vec<Task> {
+        self.tasks(|link| !link.is_told())
+    }
+
+    fn tasks(&self, of: impl Fn(Link) -> bool) -> Vec<Task> {
+        let there = |one: &&InstanceRecord| self.nodes.get(&one.agent).is_some_and(|node| of(node.link));
+        let instances = self.instances.values().filter(there);
+        instances.map(|one| task_of(one, self.told_status(one))).collect()
     }
 
     pub(super) fn is_deployed(&self, id: &AppId) -> bool {
@@ -190,22 +200,23 @@ impl Scheduler {
             && self.instances_of(id).all(|instance| !instance.unwanted)
     }
 
-    /// Instances that are to stay.
+    /// Instances that are to stay and in whose place there is no other.
     pub(super) fn wanted_instances(&self, app: &AppId) -> impl Iterator<Item = &InstanceRecord> {
-        self.instances_of(app).filter(|instance| !instance.unwanted)
+        self.instances_of(app)
+            .filter(|instance| !instance.unwanted && !self.is_inactive(instance))
     }
 }
 
-/// The task of an instance, as the stream tells it.
-pub(super) fn task_of(instance: &InstanceRecord) -> Task {
+/// The task of an instance in that status, as the stream tells it.
+pub(super) fn task_of(instance: &InstanceRecord, status: TaskStatus) -> Task {
     let spec = &instance.spec;
     Task {
         id: spec.task.clone(),
         name: spec.name.clone(),
         framework: spec.framework.clone(),
         agent: instance.agent.clone(),
-        status: instance.status.clone(),
-        has_health_check: false,
+        status,
+        has_health_check: !spec.checks.health.is_empty(),
         has_discovery: true,
         ports: spec.ports.clone(),
         mappings: spec.mappings.clone(),

@@ -197,6 +197,7 @@ impl World {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: 0,
         };
         self.agents[number].tasks.insert(
@@ -267,6 +268,7 @@ impl World {
             healthy: None,
             addresses: Vec::new(),
             message: None,
+            checks: Default::default(),
             timestamp_ms: agent.last_status,
         }
     }

@@ -242,3 +242,40 @@ fn a_connection_outlives_new_daemons_under_either_hook() {
         run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
 }
+
+/// Names of everything that is pinned.
+fn pinned(lab: &Lab) -> Vec<String> {
+    let folders = ["maps", "links"].map(|folder| lab.folder.path().join("bpf").join(folder));
+    let entries = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).expect("pins"));
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("a pin").path().display().to_string())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn whoever_removes_the_pins_takes_nothing_off_and_they_come_back() {
+    let mut lab = Lab::hooked(EgressHook::Auto);
+    lab.set(&[(LOCAL, 1)]);
+    let before = pinned(&lab);
+    assert!(before.len() > 20, "{before:?}");
+    for pin in &before {
+        std::fs::remove_file(pin).expect("removed");
+    }
+    assert_eq!(pinned(&lab), Vec::<String>::new());
+    let shown = Command::new("ip").args(["-d", "link", "show", "up0"]).output();
+    let shown = String::from_utf8(shown.expect("iproute2 is installed").stdout).expect("plain text");
+    assert!(shown.contains("prog/xdp"), "still attached: {shown}");
+    assert_eq!(lab.lb.restore_pins().len(), before.len());
+    assert_eq!(pinned(&lab), before);
+    assert_eq!(lab.lb.unattached(), std::collections::BTreeSet::new());
+    assert_eq!(lab.lb.restore_pins(), Vec::<std::path::PathBuf>::new());
+    let uplink = lab.uplink;
+    lab.lb.detach().expect("taken off");
+    let shown = Command::new("ip").args(["-d", "link", "show", "up0"]).output();
+    let shown = String::from_utf8(shown.expect("iproute2 is installed").stdout).expect("plain text");
+    assert!(!shown.contains("prog/xdp"), "{uplink}: taken off for good: {shown}");
+}

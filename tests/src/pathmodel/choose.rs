@@ -35,7 +35,11 @@ impl Model {
         };
         if packet.is_syn() {
             // The ports of a flow that is over, or whose backend takes no more: a new flow.
-            return (!ending(&flow) && owner.is(backend_flags::OPEN)).then_some(owner);
+            if !ending(&flow) && !owner.is(backend_flags::OPEN) {
+                self.flows.close(key);
+                return None;
+            }
+            return (!ending(&flow)).then_some(owner);
         }
         if ending(&flow)
             && let Some(newer) = self.promoted(packet, key)
@@ -64,7 +68,7 @@ impl Model {
         Some(owner)
     }
 
-    /// The owner of a packet of no known flow, and the tag of who else may know it.
+    /// The owner of a packet of no known flow, and the tag of who else may know it: its own where there is no doubt.
     pub(super) fn choose(&mut self, packet: &Packet, entry: &VipEntry, key: &Key) -> Result<(Owner, Tag), Reason> {
         let hash = Self::hash(packet, entry);
         if packet.is_syn() || !packet.is_tcp() {
@@ -73,7 +77,8 @@ impl Model {
             if owner.is(backend_flags::SHARED) {
                 owner = self.free(entry, key, owner, slot)?;
             }
-            return Ok((self.opened(packet, key, owner, 0), Tag(0)));
+            let owner = self.opened(packet, key, owner, 0);
+            return Ok((owner, owner.tag()));
         }
         if entry.flags & vip_flags::OBITUARY != 0 {
             return Err(Reason::LatePacket);
@@ -106,6 +111,7 @@ impl Model {
         if let Some(before) = self.flows.half.get(key)
             && let Some(same) = self.tables.owner(before)
             && same.is(backend_flags::OPEN)
+            && (flags & flow_flags::TUNNELLED == 0 || same.is(backend_flags::LOCAL))
         {
             return same;
         }

@@ -63,6 +63,14 @@ impl Flows {
         self.half.remove(key);
     }
 
+    /// A flow counts as over from now on.
+    pub(super) fn close(&mut self, key: &Key) {
+        if let Some(mut flow) = self.flows.get(key).copied() {
+            flow.state = FlowState::Closed as u8;
+            self.put(Store::Flows, *key, flow);
+        }
+    }
+
     /// A packet of a flow went by, with these TCP flags, sent by the side whose FIN bit this is.
     pub(super) fn follow(&mut self, store: Store, key: &Key, tcp: u8, fin: u8) {
         if let Some(before) = self.get(store, key).copied() {

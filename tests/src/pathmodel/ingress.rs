@@ -1,6 +1,6 @@
 //! A frame that comes in by the uplink.
 
-use lb_common::{Reason, TUNNEL_VNI, Tag, backend_flags};
+use lb_common::{Reason, TUNNEL_VNI, backend_flags};
 
 use super::flows::Key;
 use super::parse::{ETHERNET, NoPacket, Packet, UDP, ipv4, ipv6, word};
@@ -56,7 +56,7 @@ impl Model {
         };
         let key = key(&packet, id);
         let (owner, alternate) = match self.known(&packet, &key) {
-            Some(owner) => (owner, Tag(0)),
+            Some(owner) => (owner, owner.tag()),
             None => match self.choose(&packet, &entry, &key) {
                 Ok(chosen) => chosen,
                 Err(reason) => return reason,

@@ -113,11 +113,17 @@ impl Model {
         let Some(wanted) = named(6).filter(|owner| owner.is(backend_flags::LOCAL)) else {
             return Reason::TunnelNotLocal;
         };
-        // Both names the same: the sender was the second choice's predecessor, nobody else is to be asked.
+        // Both names the same: the sender is sure, nobody else is to be asked.
         let last = names[..6] == names[6..];
         let alternate = if last || names[..6] == [0; 6] { None } else { named(0) };
         let key = key(&packet, id);
-        let owner = if let Some(owner) = self.known(&packet, &key) {
+        let known = self.known(&packet, &key);
+        let is_here = |owner: &Owner| owner.is(backend_flags::LOCAL);
+        let elsewhere = known.as_ref().is_some_and(|owner| !is_here(owner));
+        if elsewhere && (last || packet.is_syn()) {
+            self.flows.close(&key);
+        }
+        let owner = if let Some(owner) = known.filter(|owner| is_here(owner) || !(last || packet.is_syn())) {
             owner
         } else if packet.is_syn() || !packet.is_tcp() {
             if wanted.is(backend_flags::SHARED) && self.conflict(&key, wanted.index) {
@@ -132,9 +138,8 @@ impl Model {
         };
         let outer = frame[..12].to_vec();
         frame.drain(..ENCAP_LEN);
-        if owner.is(backend_flags::LOCAL) || last {
-            let here = if owner.is(backend_flags::LOCAL) { owner } else { wanted };
-            return unwrapped(frame, &outer, &packet, &here);
+        if is_here(&owner) {
+            return unwrapped(frame, &outer, &packet, &owner);
         }
         let tag = owner.tag();
         let wrapping = Wrapping {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::lab::Place;
 use crate::lab::net::in_network;
+use crate::lab::prober::question;
 
 /// Longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -104,16 +105,4 @@ fn one(socket: &UdpSocket, name: &str, id: u16) -> Result<Option<Answer>> {
         }
     }
     Ok(None)
-}
-
-fn question(name: &str, id: u16) -> Vec<u8> {
-    let mut out = id.to_be_bytes().to_vec();
-    // RD, one question.
-    out.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.') {
-        out.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
-        out.extend_from_slice(label.as_bytes());
-    }
-    out.extend_from_slice(&[0, 0, 1, 0, 1]);
-    out
 }

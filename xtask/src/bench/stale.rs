@@ -223,7 +223,7 @@ fn ms(us: u64) -> f64 {
 }
 
 /// The value that this part of all do not exceed.
-fn quantile(all: &[f64], part: f64) -> f64 {
+pub(super) fn quantile(all: &[f64], part: f64) -> f64 {
     let mut sorted = all.to_vec();
     sorted.sort_by(f64::total_cmp);
     // Ranks of a few hundred trials are exact in a double.

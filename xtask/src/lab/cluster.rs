@@ -107,6 +107,11 @@ impl Cluster {
 
     /// The same with another `revere`.
     pub fn start_node_of(&mut self, number: u8, revere: &Path) -> Result<()> {
+        self.start_node_with(number, revere, &[])
+    }
+
+    /// The same with more settings for this node.
+    pub fn start_node_with(&mut self, number: u8, revere: &Path, more: &[String]) -> Result<()> {
         let place = self.node(number);
         let cgroup = place.cgroup.as_ref().context("a node has a cgroup")?;
         let name = cgroup
@@ -129,7 +134,7 @@ impl Cluster {
             "--master",
             "http://10.99.0.1:5050",
         ];
-        for set in sets.iter().chain(&self.settings) {
+        for set in sets.iter().chain(&self.settings).chain(more) {
             program.extend(["--set", set]);
         }
         self.nodes[usize::from(number) - 1] = Some(place.spawn("node", &program, &self.environment())?);
@@ -142,6 +147,22 @@ impl Cluster {
             .take()
             .with_context(|| format!("no daemon runs on node{number}"))?
             .kill()
+    }
+
+    /// SIGTERM to a node's daemon; waits for its end.
+    pub fn stop_node(&mut self, number: u8) -> Result<()> {
+        let daemon = self.nodes[usize::from(number) - 1].take();
+        let mut daemon = daemon.with_context(|| format!("no daemon runs on node{number}"))?;
+        daemon.signal(rustix::process::Signal::TERM)?;
+        daemon.wait().map(drop)
+    }
+
+    /// The process that answers names in the place of a node's daemon, as seen inside the lab.
+    #[must_use]
+    pub fn standby(&self, number: u8) -> Option<u32> {
+        // Places share one PID namespace; the network tells whose it is.
+        let line = "for p in $(pgrep -f ' names-standby$'); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done; true";
+        self.node(number).sh(line).ok()?.split_whitespace().last()?.parse().ok()
     }
 
     /// The daemon of a node, while it runs.

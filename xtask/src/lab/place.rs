@@ -234,7 +234,16 @@ impl Daemon {
             .and_then(|pid| i32::try_from(pid).ok())
             .and_then(rustix::process::Pid::from_raw)
             .with_context(|| format!("the program ended at once; it said: {}", self.output()))?;
-        rustix::process::kill_process(pid, signal).context("cannot send the program a signal")
+        rustix::process::kill_process(pid, signal).context("cannot send the program a signal")?;
+        // nsenter stops itself when its program is stopped, and nobody else wakes it.
+        if signal == rustix::process::Signal::CONT
+            && let Some(parent) = i32::try_from(self.child.id())
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+        {
+            rustix::process::kill_process(parent, signal).context("cannot wake the program's parent")?;
+        }
+        Ok(())
     }
 
     /// The program's process, as seen from here.

@@ -83,7 +83,28 @@ pub(crate) fn of(event: &ClusterEvent) -> Vec<(&'static str, Value)> {
                 "runSpecVersion": facts.version.to_string(),
                 "healthy": healthy,
             });
-            vec![("instance_health_changed_event", body)]
+            let alive = json!({
+                "appId": facts.app.as_str(),
+                "instanceId": facts.instance.0,
+                "version": facts.version.to_string(),
+                "alive": healthy,
+            });
+            vec![
+                ("instance_health_changed_event", body),
+                ("health_status_changed_event", alive),
+            ]
+        }
+        ClusterEvent::UnhealthyEnds(facts) => {
+            let body = json!({
+                "appId": facts.app.as_str(),
+                "taskId": facts.task.as_str(),
+                "instanceId": facts.instance.0,
+                "version": facts.version.to_string(),
+                "reason": "a health check failed as often as it may",
+                "host": facts.host,
+                "slaveId": facts.agent.as_str(),
+            });
+            vec![("unhealthy_instance_kill_event", body)]
         }
         ClusterEvent::StrayEnded(task, agent, news) => {
             let instance = task.as_str().rsplit_once("._app.").map_or(task.as_str(), |(id, _)| id);

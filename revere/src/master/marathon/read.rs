@@ -2,6 +2,7 @@
 
 mod field;
 pub(crate) mod group;
+mod health;
 
 #[cfg(test)]
 mod tests;
@@ -23,15 +24,13 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 15] = [
+const UNSUPPORTED: [(&str, Kind); 13] = [
     ("check", Kind::Object),
     ("executorResources", Kind::Object),
     ("executor", Kind::Text),
     ("fetch", Kind::List),
     ("gpus", Kind::Number),
-    ("healthChecks", Kind::List),
     ("ipAddress", Kind::Object),
-    ("readinessChecks", Kind::List),
     ("residency", Kind::Object),
     ("resourceLimits", Kind::Object),
     ("role", Kind::Text),
@@ -123,6 +122,7 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     networks(&mut spec, object, &mut faults);
     upgrade_strategy(&mut spec, object, &mut faults);
     ports(&mut spec, object, &mut faults);
+    health::read(&mut spec, object, &mut faults);
     container(&mut spec, object, &mut faults);
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
@@ -160,13 +160,6 @@ fn unsupported(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<Stri
         } else if !is_empty(value) && !default {
             found.push(key.to_owned());
         }
-    }
-    let default = serde_json::json!({"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0});
-    if object
-        .get("unreachableStrategy")
-        .is_some_and(|value| !is_empty(value) && *value != default)
-    {
-        found.push("unreachableStrategy".to_owned());
     }
     found
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod group;
+mod health;
 pub(crate) mod task;
 
 use model::{Command, Resources, TaskState};
@@ -30,8 +31,7 @@ pub(crate) fn definition(app: &App) -> Value {
             "minimumHealthCapacity": app.upgrade_strategy.minimum_health_capacity,
             "maximumOverCapacity": app.upgrade_strategy.maximum_over_capacity,
         },
-        "unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0},
-        "dependencies": app.dependencies, "fetch": [], "healthChecks": [], "readinessChecks": [], "secrets": {}, "executor": "",
+        "dependencies": app.dependencies, "fetch": [], "secrets": {}, "executor": "",
         "version": app.version.to_string(),
         "versionInfo": {
             "lastScalingAt": app.version.to_string(),
@@ -52,6 +52,7 @@ pub(crate) fn definition(app: &App) -> Value {
         out["taskKillGracePeriodSeconds"] = seconds(grace);
     }
     network(app, &mut out);
+    health::definition(app, &mut out);
     out
 }
 
@@ -167,7 +168,16 @@ pub(crate) fn app(scheduler: &Scheduler, app: &App, embeds: Embeds, now: Timesta
     }
     let open = scheduler.deployment_of(&app.id).into_iter();
     out["deployments"] = open.map(|deployment| json!({"id": deployment.id})).collect();
-    put_counts(&mut out, staged, running);
+    put_counts(
+        &mut out,
+        staged,
+        running,
+        health::counts(scheduler.instances_of(&app.id)),
+    );
+    let readiness = health::readiness(scheduler, app);
+    if !readiness.is_empty() {
+        out["readinessCheckResults"] = Value::Array(readiness);
+    }
     if embeds.tasks {
         out["tasks"] = Value::Array(task::tasks_of(scheduler, app));
     }
@@ -182,18 +192,17 @@ pub(crate) fn app(scheduler: &Scheduler, app: &App, embeds: Embeds, now: Timesta
     out
 }
 
-fn put_counts(out: &mut Value, staged: u32, running: u32) {
+fn put_counts(out: &mut Value, staged: u32, running: u32, (healthy, unhealthy): (u32, u32)) {
     out["tasksStaged"] = json!(staged);
     out["tasksRunning"] = json!(running);
-    // Counts of health checks, which no app has yet.
-    out["tasksHealthy"] = json!(0);
-    out["tasksUnhealthy"] = json!(0);
+    out["tasksHealthy"] = json!(healthy);
+    out["tasksUnhealthy"] = json!(unhealthy);
 }
 
 /// The answer to a POST: nothing runs yet.
 pub(crate) fn created(app: &App, deployment: Option<&str>) -> Value {
     let mut out = definition(app);
-    put_counts(&mut out, 0, 0);
+    put_counts(&mut out, 0, 0, (0, 0));
     out["tasks"] = json!([]);
     out["deployments"] = deployment.into_iter().map(|id| json!({"id": id})).collect();
     out

@@ -116,7 +116,10 @@ async fn wrong_updates_are_refused_at_their_paths() {
     );
     for (sent, wanted) in [
         (r#"{"cpus": -1}"#, "/cpus"),
-        (r#"{"healthChecks": [{"protocol": "TCP"}]}"#, "/healthChecks"),
+        (
+            r#"{"healthChecks": [{"protocol": "UDP"}]}"#,
+            "/healthChecks(0)/protocol",
+        ),
         ("{}", "/"),
         (r#"{"version": 7}"#, "/version"),
         (r#"{"instances": "two"}"#, "/instances"),

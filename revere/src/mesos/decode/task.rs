@@ -82,6 +82,7 @@ pub(super) fn decode_status(
         healthy: flag(status, "healthy"),
         addresses,
         message: text(status, "message").map(str::to_owned),
+        checks: Default::default(),
         timestamp_ms: timestamp
             .and_then(|time| u64::try_from(time.as_millis()).ok())
             .unwrap_or(0),

@@ -31,6 +31,7 @@ fn container_task() -> Task {
             healthy: Some(true),
             addresses: vec![Ipv4Addr::new(9, 0, 1, 2).into()],
             message: Some("listens".to_owned()),
+            checks: Default::default(),
             timestamp_ms: 1_700_000_000_250,
         },
         has_health_check: true,

@@ -18,7 +18,7 @@ use crate::node::status::Status;
 use crate::node::table::Picture;
 
 /// A cluster with one service of two tasks, made from a stream so that only the stream's shape is assumed.
-struct Cluster {
+pub(crate) struct Cluster {
     table: ServiceTable,
     names: dns::Names,
     zones: watch::Sender<Arc<dns::Zones>>,
@@ -51,7 +51,7 @@ fn updated(number: u8, state: &str) -> Value {
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let config = dns::Config {
             upstreams: vec!["192.0.2.53:53".parse().expect("an address")],
             ..dns::Config::default()
@@ -81,6 +81,16 @@ impl Cluster {
         cluster
     }
 
+    /// Mesos-DNS's API of this cluster, on a port of its own.
+    pub(crate) async fn mesos_dns(&self) -> std::net::SocketAddr {
+        serve(mesos_dns::routes(self.view.clone())).await
+    }
+
+    /// dcos-net's.
+    pub(crate) async fn dcos_net(&self) -> std::net::SocketAddr {
+        serve(dcos_net::routes(self.view.clone())).await
+    }
+
     fn hear(&mut self, record: &Value) {
         let event = match decode(record.to_string().as_bytes()).expect("a record").message {
             Message::Subscribed(state, _) => model::TaskEvent::Snapshot(state),
@@ -106,7 +116,7 @@ async fn serve(router: axum::Router) -> std::net::SocketAddr {
     address
 }
 
-async fn ask(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn ask(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.expect("listening");
     let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("open");

@@ -26,7 +26,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ABSENT: Duration = Duration::from_secs(1);
 
 /// Masters looked at; more than any cluster has, few enough that a forged directory costs little.
-const MAX_MASTERS: usize = 16;
+pub(super) const MAX_MASTERS: usize = 16;
 
 /// A `zk://` address, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ async fn follow(
             other => other?,
         };
         *backoff = Backoff::default();
-        tell(urls(&client, address, scheme, children).await?, masters);
+        tell("ZooKeeper", urls(&client, address, scheme, children).await?, masters);
         let event = watcher.changed().await;
         if event.session_state.is_terminated() {
             return Err(Error::SessionExpired);
@@ -138,16 +138,19 @@ fn in_order(children: Vec<String>) -> Vec<String> {
     nodes.into_iter().map(|(_, name)| name).collect()
 }
 
-fn tell(urls: Vec<String>, masters: &watch::Sender<Vec<String>>) {
+/// Tells the masters found by `teller`, the leader first.
+pub(super) fn tell(teller: &str, urls: Vec<String>, masters: &watch::Sender<Vec<String>>) {
     // No master at all is the gap of an election: the old one's stream ends by itself if it is really gone.
     if urls.is_empty() {
-        tracing::warn!("ZooKeeper: no master leads at the moment");
+        if !masters.borrow().is_empty() {
+            tracing::debug!("{teller}: no master leads at the moment");
+        }
         return;
     }
     masters.send_if_modified(|known| {
         let changed = *known != urls;
         if known.first() != urls.first() {
-            tracing::info!(leader = urls[0], "ZooKeeper: a master leads");
+            tracing::info!(leader = urls[0], "{teller}: a master leads");
         }
         *known = urls;
         changed
@@ -155,7 +158,7 @@ fn tell(urls: Vec<String>, masters: &watch::Sender<Vec<String>>) {
 }
 
 /// `host:port` of a MasterInfo: its address, else its pid, else the packed address of old releases.
-fn location(info: &[u8]) -> Option<String> {
+pub(super) fn location(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     let address = &info["address"];
     let port = |value: &Value| u16::try_from(value.as_u64()?).ok();

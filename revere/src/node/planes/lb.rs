@@ -72,6 +72,7 @@ impl LbPlane {
             self.want(&before.services, &changed);
             if before.nodes != self.snapshot.nodes {
                 self.wanted.set_nodes(&self.snapshot, &target.view);
+                self.scope.get_or_insert_default().nodes = true;
             }
         }
         self.failures
@@ -108,6 +109,11 @@ impl LbPlane {
         if let Err(error) = self.lb.expire(now) {
             tracing::warn!("could not end a previous table: {error}");
         }
+        let repairs = self.status.metrics.repairs.get_or_create_owned(&PlaneName::Lb.label());
+        for pin in self.lb.restore_pins() {
+            tracing::warn!(pin = %pin.display(), "somebody unpinned this; it is pinned again");
+            repairs.inc();
+        }
         let lost = self.lb.unattached();
         if lost.is_empty() || self.known.is_none() {
             return;
@@ -119,7 +125,6 @@ impl LbPlane {
             removes: Vec::new(),
         };
         let report = apply(&mut self.lb, &repair);
-        let repairs = self.status.metrics.repairs.get_or_create_owned(&PlaneName::Lb.label());
         repairs.inc_by(u64::try_from(report.done).unwrap_or_default());
         for op in &repair.adds {
             match report.failed.iter().find(|(failed, _)| failed == op) {
@@ -266,13 +271,14 @@ impl LbPlane {
                 Op::PutBackend(key, _) | Op::RemoveBackend(key) => {
                     self.unsettled.backends.insert(*key);
                 }
-                _ => {}
+                Op::PutPeer(_) | Op::RemovePeer(_) => self.unsettled.nodes = true,
+                Op::Attach(_) | Op::SetOwn(_) => {}
             }
         }
         let done = |op: &Op| !report.failed.iter().any(|(failed, _)| failed == op);
         steps.adds.retain(&done);
         steps.removes.retain(&done);
-        note(known, &steps);
+        known.note(&steps);
     }
 }
 
@@ -343,36 +349,6 @@ fn without(snapshot: &Snapshot, dead: &BTreeSet<TaskId>) -> Snapshot {
     Snapshot {
         services,
         ..snapshot.clone()
-    }
-}
-
-/// What the maps hold after these steps. Indices are the load balancer's own affair and are not kept here.
-fn note(known: &mut Actual, steps: &Plan) {
-    for op in steps.adds.iter().chain(&steps.removes) {
-        match op {
-            Op::Attach(hook) => {
-                known.unattached.remove(hook);
-            }
-            Op::SetOwn(own) => known.own = Some(*own),
-            Op::PutPeer(peer) => {
-                known.peers.insert(*peer);
-            }
-            Op::PutBackend(key, state) => {
-                known.backends.insert(*key, state.clone());
-            }
-            Op::PutVip(vip, wanted) => {
-                known.vips.insert(*vip, Some(wanted.fingerprint()));
-            }
-            Op::RemoveVip(vip) => {
-                known.vips.remove(vip);
-            }
-            Op::RemoveBackend(key) => {
-                known.backends.remove(key);
-            }
-            Op::RemovePeer(peer) => {
-                known.peers.remove(peer);
-            }
-        }
     }
 }
 

@@ -51,7 +51,7 @@ impl OverlayPlane {
         self.removes.clear();
         self.failures.clear();
         let unchanged = self.settled.as_ref() == Some(&wanted);
-        if unchanged && !target.full {
+        if unchanged && !target.full && !target.disturbed {
             self.wanted = Some(wanted);
             return;
         }

@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use scheduler::{Action, ActionKind, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, Timestamp};
 
+use super::super::since::Version;
 use super::super::{Wire, WireError};
 use super::record::app_id;
 use super::{list, unlist};
@@ -15,6 +16,7 @@ fn group_id(text: &str) -> Result<GroupId, WireError> {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub enum ActionKindMirror {
     Start,
     Stop,
@@ -50,6 +52,7 @@ impl Wire for Action {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct GroupMirror {
     id: String,
     dependencies: Vec<String>,
@@ -77,6 +80,7 @@ impl Wire for GroupRecord {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct DeploymentMirror {
     id: String,
     version: u64,
@@ -125,6 +129,7 @@ impl Wire for DeploymentRecord {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct GroupVersionMirror {
     id: String,
     version: u64,

@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
 use scheduler::{Domain, Registered, Registration, ReportedTask};
 
+use super::super::since::Version;
 use super::super::{AgentMessage, MasterMessage, Wire, WireError};
 use super::{list, unlist};
 
@@ -38,6 +39,7 @@ impl Wire for Domain {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct RegistrationMirror {
     agent: Option<String>,
     hostname: String,
@@ -110,6 +112,7 @@ impl Wire for Registered {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub enum AgentMessageMirror {
     Register(Box<RegistrationMirror>),
     Status {
@@ -151,6 +154,7 @@ impl Wire for AgentMessage {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub enum MasterMessageMirror {
     Registered(RegisteredMirror),
     Launch(Box<<LaunchSpec as Wire>::Mirror>),

@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use model::{
-    AgentId, AgentInfo, Command, FrameworkId, FrameworkInfo, Ipv4Net, KillPolicy, LaunchSpec, PortMapping, PortScope,
-    Protocol, ReadyRule, Resources, StateSnapshot, Task, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
+    AgentId, AgentInfo, CheckResults, Command, FrameworkId, FrameworkInfo, Ipv4Net, KillPolicy, LaunchSpec,
+    PortMapping, PortScope, Protocol, ReadyRule, Resources, StateSnapshot, Task, TaskChecks, TaskId, TaskNetwork,
+    TaskPort, TaskState, TaskStatus,
 };
 
+use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
 use super::{list, unlist};
 
 type Map = BTreeMap<String, String>;
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct StatusMirror {
     state: String,
     healthy: Option<bool>,
     addresses: Vec<IpAddr>,
     message: Option<String>,
     timestamp_ms: u64,
+    checks: Since<2, <CheckResults as Wire>::Mirror>,
 }
 
 impl Wire for TaskStatus {
@@ -34,6 +38,7 @@ impl Wire for TaskStatus {
             addresses: self.addresses.clone(),
             message: self.message.clone(),
             timestamp_ms: self.timestamp_ms,
+            checks: Since(self.checks.to_mirror()),
         }
     }
 
@@ -48,6 +53,7 @@ impl Wire for TaskStatus {
             healthy: mirror.healthy,
             addresses: mirror.addresses,
             message: mirror.message,
+            checks: Box::new(CheckResults::from_mirror(mirror.checks.0)?),
             timestamp_ms: mirror.timestamp_ms,
         })
     }
@@ -192,6 +198,7 @@ impl Wire for Command {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct LaunchMirror {
     task: String,
     name: String,
@@ -209,6 +216,7 @@ pub struct LaunchMirror {
     /// Ports and time of [`ReadyRule::WhenListening`].
     listening: Option<(Vec<u16>, Duration)>,
     kill: (Duration, Duration),
+    checks: Since<2, <TaskChecks as Wire>::Mirror>,
 }
 
 impl Wire for LaunchSpec {
@@ -236,6 +244,7 @@ impl Wire for LaunchSpec {
                 ReadyRule::WhenListening { ports, within } => Some((ports.clone(), *within)),
             },
             kill: self.kill.to_mirror(),
+            checks: Since(self.checks.to_mirror()),
         }
     }
 
@@ -260,12 +269,14 @@ impl Wire for LaunchSpec {
                 None => ReadyRule::AtStart,
                 Some((ports, within)) => ReadyRule::WhenListening { ports, within },
             },
+            checks: TaskChecks::from_mirror(mirror.checks.0)?,
             kill: KillPolicy::from_mirror(mirror.kill)?,
         })
     }
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct TaskMirror {
     id: String,
     name: String,
@@ -384,6 +395,7 @@ impl Wire for FrameworkInfo {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct StateMirror {
     agents: Vec<AgentMirror>,
     recovered_agents: Vec<String>,

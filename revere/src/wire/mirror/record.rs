@@ -6,10 +6,11 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{AgentId, Command, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
-    AgentRecord, App, AppId, AppPort, Backoff, Constraint, Domain, InstanceId, InstanceRecord, NetworkMode, Operator,
-    Timestamp, UpgradeStrategy,
+    AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, Domain, InstanceId,
+    InstanceRecord, NetworkMode, Operator, Timestamp, UnreachableStrategy, UpgradeStrategy,
 };
 
+use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
 use super::{list, unlist};
 
@@ -134,6 +135,7 @@ pub(super) enum NetworkMirror {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct AppMirror {
     id: String,
     command: <Command as Wire>::Mirror,
@@ -146,8 +148,8 @@ pub struct AppMirror {
     ports: Vec<PortMirror>,
     require_ports: bool,
     constraints: Vec<ConstraintMirror>,
-    dependencies: Vec<String>,
-    accepted_roles: Vec<String>,
+    dependencies: Since<3, Vec<String>>,
+    accepted_roles: Since<3, Vec<String>>,
     backoff: (Duration, f64, Duration),
     kill_grace: Option<Duration>,
     kill_youngest_first: bool,
@@ -155,6 +157,9 @@ pub struct AppMirror {
     upgrade_strategy: (f64, f64),
     version: u64,
     last_config_change: u64,
+    health_checks: Since<2, Vec<<AppHealthCheck as Wire>::Mirror>>,
+    readiness_checks: Since<2, Vec<<AppReadinessCheck as Wire>::Mirror>>,
+    unreachable: Since<2, <UnreachableStrategy as Wire>::Mirror>,
 }
 
 impl Wire for App {
@@ -177,8 +182,8 @@ impl Wire for App {
             ports: list(&self.ports),
             require_ports: self.require_ports,
             constraints: list(&self.constraints),
-            dependencies: self.dependencies.clone(),
-            accepted_roles: self.accepted_roles.clone(),
+            dependencies: Since(self.dependencies.clone()),
+            accepted_roles: Since(self.accepted_roles.clone()),
             backoff: (self.backoff.initial, self.backoff.factor, self.backoff.max),
             kill_grace: self.kill_grace,
             kill_youngest_first: self.kill_youngest_first,
@@ -188,6 +193,9 @@ impl Wire for App {
             ),
             version: self.version.0,
             last_config_change: self.last_config_change.0,
+            health_checks: Since(list(&self.health_checks)),
+            readiness_checks: Since(list(&self.readiness_checks)),
+            unreachable: Since(self.unreachable.to_mirror()),
         }
     }
 
@@ -208,8 +216,12 @@ impl Wire for App {
             ports: unlist(mirror.ports)?,
             require_ports: mirror.require_ports,
             constraints: unlist(mirror.constraints)?,
-            dependencies: mirror.dependencies,
-            accepted_roles: mirror.accepted_roles,
+            dependencies: mirror.dependencies.0,
+            // None is what an app of an earlier version has.
+            accepted_roles: match mirror.accepted_roles.0 {
+                roles if roles.is_empty() => vec!["*".to_owned()],
+                roles => roles,
+            },
             backoff: Backoff {
                 initial: mirror.backoff.0,
                 factor: mirror.backoff.1,
@@ -221,6 +233,9 @@ impl Wire for App {
                 minimum_health_capacity: mirror.upgrade_strategy.0,
                 maximum_over_capacity: mirror.upgrade_strategy.1,
             },
+            health_checks: unlist(mirror.health_checks.0)?,
+            readiness_checks: unlist(mirror.readiness_checks.0)?,
+            unreachable: UnreachableStrategy::from_mirror(mirror.unreachable.0)?,
             version: Timestamp(mirror.version),
             last_config_change: Timestamp(mirror.last_config_change),
         })
@@ -228,6 +243,7 @@ impl Wire for App {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct AgentMirror {
     id: String,
     hostname: String,
@@ -236,7 +252,7 @@ pub struct AgentMirror {
     resources: (u64, u64, u64),
     ports: Vec<(u16, u16)>,
     attributes: Map,
-    domain: <Domain as Wire>::Mirror,
+    domain: Since<3, Option<<Domain as Wire>::Mirror>>,
     subnet: Option<(u32, u8)>,
 }
 
@@ -252,7 +268,7 @@ impl Wire for AgentRecord {
             resources: self.resources.to_mirror(),
             ports: self.ports.clone(),
             attributes: self.attributes.clone(),
-            domain: self.domain.to_mirror(),
+            domain: Since(Some(self.domain.to_mirror())),
             subnet: self.subnet.map(|net| net.to_mirror()),
         }
     }
@@ -266,18 +282,24 @@ impl Wire for AgentRecord {
             resources: Resources::from_mirror(mirror.resources)?,
             ports: mirror.ports,
             attributes: mirror.attributes,
-            domain: Domain::from_mirror(mirror.domain)?,
+            domain: mirror
+                .domain
+                .0
+                .map(Domain::from_mirror)
+                .transpose()?
+                .unwrap_or_default(),
             subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
         })
     }
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct InstanceMirror {
     id: String,
     app: String,
     version: u64,
-    config: u64,
+    config: Since<3, u64>,
     agent: String,
     spec: <LaunchSpec as Wire>::Mirror,
     service_ports: Vec<u16>,
@@ -285,6 +307,7 @@ pub struct InstanceMirror {
     staged_at: u64,
     started_at: Option<u64>,
     unwanted: bool,
+    unreachable_since: Since<2, Option<u64>>,
 }
 
 impl Wire for InstanceRecord {
@@ -295,7 +318,7 @@ impl Wire for InstanceRecord {
             id: self.id.0.clone(),
             app: self.app.as_str().to_owned(),
             version: self.version.0,
-            config: self.config.0,
+            config: Since(self.config.0),
             agent: self.agent.as_str().to_owned(),
             spec: self.spec.to_mirror(),
             service_ports: self.service_ports.clone(),
@@ -303,6 +326,7 @@ impl Wire for InstanceRecord {
             staged_at: self.staged_at.0,
             started_at: self.started_at.map(|time| time.0),
             unwanted: self.unwanted,
+            unreachable_since: Since(self.unreachable_since.map(|time| time.0)),
         }
     }
 
@@ -311,7 +335,7 @@ impl Wire for InstanceRecord {
             id: InstanceId(mirror.id),
             app: app_id(&mirror.app)?,
             version: Timestamp(mirror.version),
-            config: Timestamp(mirror.config),
+            config: Timestamp(mirror.config.0),
             agent: AgentId::new(mirror.agent),
             spec: LaunchSpec::from_mirror(mirror.spec)?,
             service_ports: mirror.service_ports,
@@ -319,6 +343,7 @@ impl Wire for InstanceRecord {
             staged_at: Timestamp(mirror.staged_at),
             started_at: mirror.started_at.map(Timestamp),
             unwanted: mirror.unwanted,
+            unreachable_since: mirror.unreachable_since.0.map(Timestamp),
         })
     }
 }

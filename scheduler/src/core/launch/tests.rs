@@ -1,6 +1,8 @@
 //! Launch orders by network mode.
 
-use crate::{AppSpec, PortSpec, ServicePorts, Timestamp};
+use model::{CheckAddress, Probe, Scheme};
+
+use crate::{AppSpec, HealthCheckSpec, PortSpec, ReadinessCheckSpec, ServicePorts, Timestamp};
 
 use super::*;
 
@@ -157,4 +159,75 @@ fn a_task_without_vip_is_ready_at_start_and_ends_at_once() {
     assert_eq!(order.ready, ReadyRule::AtStart);
     assert_eq!(order.kill.drain, Duration::ZERO);
     assert!(!order.env.contains_key("PORT"));
+}
+
+fn checked(protocol: &str) -> HealthCheckSpec {
+    HealthCheckSpec {
+        protocol: Some(protocol.to_owned()),
+        port_index: (protocol != "COMMAND").then_some(0),
+        command: (protocol == "COMMAND").then(|| "test -f up".to_owned()),
+        interval_seconds: Some(3),
+        delay_seconds: Some(40),
+        ..HealthCheckSpec::default()
+    }
+}
+
+#[test]
+fn checks_ask_the_port_that_the_task_got() {
+    let mut spec = AppSpec {
+        port_definitions: Some(vec![vip_port(0)]),
+        health_checks: vec![
+            HealthCheckSpec {
+                path: Some("/up".to_owned()),
+                ..checked("HTTPS")
+            },
+            checked("MESOS_TCP"),
+            HealthCheckSpec {
+                port: Some(99),
+                port_index: None,
+                ..checked("TCP")
+            },
+        ],
+        readiness_checks: vec![ReadinessCheckSpec {
+            port_name: Some("my-vip".to_owned()),
+            ..ReadinessCheckSpec::default()
+        }],
+        ..base("/a")
+    };
+    let host = order(spec.clone(), &[31_007]).checks;
+    let wanted = Probe::Http {
+        scheme: Scheme::Https,
+        at: CheckAddress::Task,
+        port: 31_007,
+        path: "/up".to_owned(),
+        ignore_1xx: false,
+    };
+    assert_eq!(host.health[0].probe, wanted);
+    let tcp = |at, port| Probe::Tcp { at, port };
+    assert_eq!(host.health[1].probe, tcp(CheckAddress::LoopbackV4, 31_007));
+    assert_eq!(host.health[2].probe, tcp(CheckAddress::Task, 99));
+    let delays: Vec<u64> = host.health.iter().map(|check| check.delay.as_secs()).collect();
+    assert_eq!(delays, [3, 40, 3], "only Mesos' kinds have a delay of their own");
+    assert_eq!(host.readiness[0].port, 31_007);
+
+    spec.port_definitions = None;
+    spec.networks = vec![("container/bridge".to_owned(), None)];
+    spec.port_mappings = Some(vec![vip_port(8_080)]);
+    let inside = order(spec, &[31_007]).checks;
+    assert_eq!(inside.health[1].probe, tcp(CheckAddress::LoopbackV4, 8_080));
+    assert_eq!(inside.readiness[0].port, 8_080);
+}
+
+#[test]
+fn a_command_check_is_a_shell_command() {
+    let spec = AppSpec {
+        health_checks: vec![checked("COMMAND")],
+        ..base("/a")
+    };
+    let checks = order(spec, &[31_007]).checks;
+    let wanted = Probe::Command(model::Command::Shell("test -f up".to_owned()));
+    assert_eq!(
+        (&checks.health[0].probe, checks.health[0].delay.as_secs()),
+        (&wanted, 40)
+    );
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{AgentId, Command, FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetwork, TaskStatus};
+use model::{
+    AgentId, Command, FrameworkId, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetwork, TaskState, TaskStatus,
+};
 use proptest::prelude::*;
 
 use crate::{AppId, AppSpec, ServicePorts, Timestamp};
@@ -55,11 +57,13 @@ fn records(app: &App, ones: &[One]) -> Vec<InstanceRecord> {
                 healthy: None,
                 addresses: Vec::new(),
                 message: None,
+                checks: Default::default(),
                 timestamp_ms: 0,
             },
             staged_at: Timestamp(number),
             started_at: None,
             unwanted: one.unwanted,
+            unreachable_since: None,
         })
         .collect()
 }
@@ -79,6 +83,7 @@ fn launch_spec() -> LaunchSpec {
         host_ports: Vec::new(),
         labels: BTreeMap::new(),
         ready: ReadyRule::AtStart,
+        checks: Default::default(),
         kill: KillPolicy {
             drain: Duration::ZERO,
             grace: Duration::ZERO,

@@ -128,6 +128,29 @@ fn flows_of_a_backend_that_is_gone_choose_anew() {
     }
 }
 
+/// This node did not see the end of a flow (its packets came by another way); its backend takes no more connections.
+#[test]
+fn a_new_flow_with_the_ports_of_one_to_a_draining_backend_is_all_its_own() {
+    let mut node = two_backends(TCP);
+    let [first, second] = backends();
+    for flags in [SYN, ACK] {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), first, flags).build());
+    }
+    node.tables.backends[0].flags &= !backend_flags::OPEN;
+    let tables = node.tables.clone();
+    node.kernel.set_backend(&tables, 0);
+    let run = node.enters(&Frame::tcp(client(), vip(), ACK).build(), Reason::LocalBackend);
+    assert_eq!(run.frame, Frame::tcp(client(), first, ACK).build());
+    turn(&mut node);
+    for flags in [SYN, ACK] {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), second, flags).build());
+    }
+    let run = node.leaves(&Frame::tcp(second, client(), SYN | ACK).build(), Reason::Restored);
+    assert_eq!(run.frame, Frame::tcp(vip(), client(), SYN | ACK).build());
+}
+
 #[test]
 fn a_dead_backends_own_address_takes_late_openings_only() {
     let mut node = Node::new();
@@ -191,4 +214,55 @@ fn a_vip_without_backends_drops_and_explaining_leaves_nothing() {
     node.entry(vip(), TCP).table = TableRange::default();
     node.load();
     assert_eq!(node.enters(&syn, Reason::NoBackend).action, 1);
+}
+
+/// A sweep looks at a table first and takes out afterwards; packets do not wait for it.
+#[test]
+fn a_sweep_leaves_a_flow_alone_that_comes_again_while_it_looks() {
+    let mut node = two_backends(TCP);
+    let [first, _] = backends();
+    let enter = |node: &mut Node, flags: u8| {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), first, flags).build());
+    };
+    let tables = node.kernel.lb.flow_tables().expect("flow tables");
+    let later = || u32::try_from(lb_userspace::monotonic_seconds()).expect("not so old") + 100;
+    for again in [true, false] {
+        for flags in [SYN, ACK, RST] {
+            enter(&mut node, flags);
+        }
+        assert_eq!(state(&node, Store::Flows), Some(FlowState::Closed as u8));
+        let mut meanwhile = || {
+            if again {
+                enter(&mut node, SYN);
+                enter(&mut node, ACK);
+            }
+        };
+        // The same packets come once for each table.
+        let swept = tables.sweep_around(later(), &mut meanwhile).expect("a sweep");
+        let left = again.then_some(FlowState::Established as u8);
+        assert_eq!(state(&node, Store::Flows), left);
+        assert_eq!(swept.ended, u64::from(!again), "{swept:?}");
+    }
+}
+
+#[test]
+fn a_sweep_leaves_flows_to_a_backend_alone_that_came_while_it_looked() {
+    let mut node = two_backends(TCP);
+    node.tables.backends[0].flags = 0;
+    let gone = node.tables.clone();
+    node.tables.backends[0].flags = backend_flags::LIVE | backend_flags::OPEN | LOCAL;
+    node.tables.backends[0].generation += 1;
+    let back = node.tables.clone();
+    node.kernel.set_backend(&back, 0);
+    node.enters(&Frame::tcp(client(), vip(), SYN).build(), Reason::LocalBackend);
+    node.kernel.set_backend(&gone, 0);
+    let tables = node.kernel.lb.flow_tables().expect("flow tables");
+    let now = u32::try_from(lb_userspace::monotonic_seconds()).expect("not so old");
+    let mut come = || node.kernel.set_backend(&back, 0);
+    let swept = tables.sweep_around(now, &mut come).expect("a sweep");
+    assert_eq!(
+        (swept.orphaned, state(&node, Store::Half)),
+        (0, Some(FlowState::Opening as u8))
+    );
 }

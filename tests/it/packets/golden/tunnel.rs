@@ -71,7 +71,7 @@ fn a_packet_for_elsewhere_names_its_backend_and_keeps_its_bytes() {
         node.load();
         let frame = Frame::tcp(client, vip, SYN).build();
         let run = node.enters(&frame, Reason::TunnelRedirected);
-        assert_wrapped(&run.frame, [0; 6], remote, &frame);
+        assert_wrapped(&run.frame, tag(remote), remote, &frame);
     }
 }
 
@@ -100,9 +100,10 @@ fn a_stray_of_a_table_that_changed_finds_the_backend_it_had() {
         node.backend(remote, TCP, 0);
         node.vip(vip, TCP, &[0], &[1]);
         node.load();
-        for _ in 0..2 {
+        // First it may be wrong, then it knows the flow.
+        for alternate in [[0; 6], tag(remote)] {
             let run = node.enters(&stray, Reason::TunnelRedirected);
-            assert_wrapped(&run.frame, [0; 6], remote, &stray);
+            assert_wrapped(&run.frame, alternate, remote, &stray);
         }
         // The table says elsewhere: that node hears who had it before.
         let mut node = Node::new();
@@ -134,5 +135,55 @@ fn who_does_not_know_a_flow_sends_it_to_the_second_choice_once() {
         let last = wrapped(50_000, tag(here), here, &inner);
         let run = node.enters(&last, Reason::TunnelDelivered);
         assert_eq!(run.frame, Frame::tcp(client, here, ACK).build());
+    }
+}
+
+/// A client's ports come again by another node, which chose a backend here; this node once sent their last flow elsewhere.
+#[test]
+fn what_was_known_of_a_flow_to_elsewhere_does_not_hold_up_a_new_one() {
+    for [client, vip, here, remote] in parties() {
+        for opened in [false, true] {
+            let mut node = Node::new();
+            node.backend(here, TCP, LOCAL);
+            node.backend(remote, TCP, 0);
+            node.vip(vip, TCP, &[1], &[]);
+            node.tables.backends[0].vip = 1;
+            node.load();
+            let frame = |flags| Frame::tcp(client, vip, flags).build();
+            node.enters(&frame(SYN), Reason::TunnelRedirected);
+            if opened {
+                node.enters(&frame(ACK), Reason::TunnelRedirected);
+            }
+            for sure in [[0; 6], tag(here)] {
+                let run = node.enters(&wrapped(50_000, sure, here, &frame(SYN)), Reason::TunnelDelivered);
+                assert_eq!(run.frame, Frame::tcp(client, here, SYN).build());
+                let run = node.leaves(&Frame::tcp(here, client, SYN | ACK).build(), Reason::Restored);
+                assert_eq!(run.frame, Frame::tcp(vip, client, SYN | ACK).build());
+            }
+            let run = node.enters(&wrapped(50_000, tag(here), here, &frame(ACK)), Reason::TunnelDelivered);
+            assert_eq!(run.frame, Frame::tcp(client, here, ACK).build());
+            let run = node.leaves(&Frame::tcp(here, client, ACK).build(), Reason::Restored);
+            assert_eq!(run.frame, Frame::tcp(vip, client, ACK).build());
+        }
+    }
+}
+
+/// A sender that is sure knows better than this node, which has the flow from the time when it was asked first.
+#[test]
+fn who_is_sure_is_believed_in_the_middle_of_a_flow() {
+    for [client, vip, here, remote] in parties() {
+        let mut node = Node::new();
+        node.backend(here, TCP, LOCAL);
+        node.backend(remote, TCP, 0);
+        node.vip(vip, TCP, &[1], &[]);
+        node.tables.backends[0].vip = 1;
+        node.load();
+        let frame = |flags| Frame::tcp(client, vip, flags).build();
+        node.enters(&frame(SYN), Reason::TunnelRedirected);
+        node.enters(&frame(ACK), Reason::TunnelRedirected);
+        node.enters(&wrapped(50_000, [0; 6], here, &frame(ACK)), Reason::SecondChance);
+        node.enters(&wrapped(50_000, tag(here), here, &frame(ACK)), Reason::TunnelDelivered);
+        let run = node.leaves(&Frame::tcp(here, client, ACK).build(), Reason::Restored);
+        assert_eq!(run.frame, Frame::tcp(vip, client, ACK).build());
     }
 }

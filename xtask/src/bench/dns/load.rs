@@ -17,6 +17,8 @@ struct Run {
     lost: u64,
     per_cpu_second: f64,
     per_second: f64,
+    /// The kernel's share of the CPU.
+    kernel: f64,
 }
 
 /// Ratios to each peer, once with dnsperf's eight sockets and once with one, as a forwarder has.
@@ -58,17 +60,22 @@ pub(super) fn answers_per_cpu_second(servers: &[Peer], dir: &Path, args: &DnsArg
             n,
             count(lost),
         ));
+        // What no server that reads sockets can do without: were its own work nothing, this ratio would be left.
+        let kernel = middle(ours, |run| run.kernel);
+        figures.push(Figure::new(&format!("D0.kernel{suffix}"), kernel, "of the CPU", n, 0.0));
         for (peer, runs) in servers.iter().zip(&runs).skip(1) {
             let theirs = middle(runs, |run| run.per_cpu_second);
             let id = format!("D0.{}{suffix}", peer.name);
             figures.push(Figure::new(&id, own / theirs, "ratio", n, 1.0).beside(peer.name, theirs));
+            let bound = own / theirs / kernel;
+            figures.push(Figure::new(&format!("{id}.bound"), bound, "ratio", n, 1.0).beside(peer.name, theirs));
         }
     }
     Ok(figures)
 }
 
 fn load(peer: &Peer, dir: &Path, seconds: u32, clients: u32) -> Result<Run> {
-    let before = peer.cpu_ns()?;
+    let (before, kernel) = (peer.cpu_ns()?, peer.kernel_ms()?);
     let said = shell::capture(
         Command::new("dnsperf")
             .args([
@@ -82,7 +89,7 @@ fn load(peer: &Peer, dir: &Path, seconds: u32, clients: u32) -> Result<Run> {
             .args(["-l", &seconds.to_string(), "-c", &clients.to_string(), "-d"])
             .arg(dir.join("questions")),
     )?;
-    let used = peer.cpu_ns()? - before;
+    let (used, kernel) = (peer.cpu_ns()? - before, peer.kernel_ms()? - kernel);
     let number = |label: &str| {
         let line = said.lines().find_map(|line| line.trim().strip_prefix(label));
         line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
@@ -96,6 +103,7 @@ fn load(peer: &Peer, dir: &Path, seconds: u32, clients: u32) -> Result<Run> {
         lost: number("Queries lost:").unwrap_or(0),
         per_cpu_second: count(answers) * 1e9 / count_ns(used),
         per_second: count(answers) / f64::from(seconds),
+        kernel: count(kernel) * 1e6 / count_ns(used),
     })
 }
 

@@ -4,7 +4,7 @@ use scheduler::{Action, DeploymentRecord, QueueView, Refusal, Refusals, Schedule
 use serde_json::{Value, json};
 
 use super::super::event::steps;
-use super::{definition, milli};
+use super::{definition, health, milli};
 
 /// Marathon's reasons in funnel order, and the rule here, where there is one.
 const FUNNEL: [(&str, Option<Refusal>); 10] = [
@@ -20,8 +20,12 @@ const FUNNEL: [(&str, Option<Refusal>); 10] = [
     ("DeclinedScarceResources", None),
 ];
 
-fn deployment(record: &DeploymentRecord) -> Value {
-    let current = |action: &Action| json!({"action": action.kind.as_str(), "app": action.app.as_str(), "readinessCheckResults": []});
+fn deployment(scheduler: &Scheduler, record: &DeploymentRecord) -> Value {
+    let current = |action: &Action| {
+        let app = scheduler.app(action.app.as_str());
+        let readiness = app.map(|app| health::readiness(scheduler, app)).unwrap_or_default();
+        json!({"action": action.kind.as_str(), "app": action.app.as_str(), "readinessCheckResults": readiness})
+    };
     let apps: Vec<&str> = record.apps().into_iter().map(|app| app.as_str()).collect();
     json!({
         "id": record.id,
@@ -37,7 +41,11 @@ fn deployment(record: &DeploymentRecord) -> Value {
 
 /// `GET /v2/deployments`.
 pub(crate) fn deployments(scheduler: &Scheduler) -> Value {
-    scheduler.deployments().into_iter().map(deployment).collect()
+    scheduler
+        .deployments()
+        .into_iter()
+        .map(|record| deployment(scheduler, record))
+        .collect()
 }
 
 /// `GET /v2/queue`.

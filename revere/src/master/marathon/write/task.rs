@@ -29,7 +29,7 @@ pub(crate) fn task(scheduler: &Scheduler, instance: &InstanceRecord) -> Value {
         "ipAddresses": instance.status.addresses.iter().map(address).collect::<Vec<_>>(),
         "stagedAt": instance.staged_at.to_string(),
         "version": instance.version.to_string(),
-        "healthCheckResults": [],
+        "healthCheckResults": super::health::results(instance),
         "localVolumes": [],
         "role": "*",
     });

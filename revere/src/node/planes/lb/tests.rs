@@ -58,7 +58,7 @@ fn noted_steps_leave_nothing_to_do() {
     for wanted in [&before, &after] {
         let steps = plan(wanted, &known);
         assert!(!steps.is_empty());
-        note(&mut known, &steps);
+        known.note(&steps);
         assert!(plan(wanted, &known).is_empty(), "{:?}", plan(wanted, &known));
     }
 }
