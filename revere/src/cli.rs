@@ -1,10 +1,14 @@
 //! The command line: what can be asked of `revere`.
 
 pub mod app;
+pub mod backup;
 mod client;
+pub mod event;
+pub mod group;
 pub mod list;
 pub mod node;
 mod table;
+pub mod task;
 
 pub use client::ClientError;
 
@@ -43,6 +47,21 @@ pub enum Command {
     /// Add, list, show, scale and remove apps.
     #[command(subcommand)]
     App(AppCommand),
+    /// Groups of apps, changed as a whole.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Changes that are being carried out.
+    #[command(subcommand)]
+    Deployment(group::DeploymentCommand),
+    /// List and end tasks, and tell why one is where it is.
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Follow what happens in the cluster.
+    Event(event::EventArgs),
+    /// Write the master's memory into a file.
+    Backup(backup::BackupArgs),
+    /// Make a master's memory from such a file.
+    Restore(backup::RestoreArgs),
     /// Virtual addresses.
     #[command(subcommand)]
     Vip(VipCommand),
@@ -83,6 +102,9 @@ pub enum Command {
     /// The load generator of the demo.
     #[command(hide = true)]
     DemoLoad(crate::demo::load::LoadArgs),
+    /// Thousands of agents that run nothing, for figures.
+    #[command(hide = true)]
+    DemoCluster(crate::demo::cluster::ClusterArgs),
     /// Watches a service's name, for figures.
     #[command(hide = true)]
     DemoNames(crate::demo::names::NamesArgs),

@@ -1,6 +1,7 @@
 //! The programs that demos, tests and figures are made with: a small HTTP server, a load generator that counts honestly,
 //! and one that watches a name.
 
+pub mod cluster;
 pub mod load;
 pub mod names;
 pub mod server;

@@ -50,6 +50,12 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Node(args) => run_node(&args).await?,
         Command::Up(args) => run_both(&args).await?,
         Command::App(command) => cli::app::run(command).await?,
+        Command::Group(command) => cli::group::run(command).await?,
+        Command::Deployment(command) => cli::group::deployment(command).await?,
+        Command::Task(command) => cli::task::run(command).await?,
+        Command::Event(args) => cli::event::run(&args).await?,
+        Command::Backup(args) => cli::backup::backup(&args).await?,
+        Command::Restore(args) => cli::backup::restore(&args)?,
         Command::Vip(VipCommand::List(client)) => cli::list::vips(&client).await?,
         Command::Vip(VipCommand::Show { name, client }) => cli::node::vip(&name, &client).await?,
         Command::Explain(args) => cli::node::explain(&args).await?,
@@ -80,6 +86,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Man { dir } => man(&dir)?,
         Command::DemoServer(args) => demo::server::run(args).await?,
         Command::DemoLoad(args) => demo::load::run(args).await?,
+        Command::DemoCluster(args) => demo::cluster::run(args).await?,
         Command::DemoNames(args) => demo::names::run(args).await?,
         Command::NamesStandby => {
             process::start_logs();

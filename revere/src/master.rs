@@ -3,6 +3,7 @@
 mod config;
 mod core;
 mod driver;
+mod events;
 mod handle;
 mod http;
 mod link;
@@ -15,6 +16,7 @@ pub use config::{Config, StoreKind};
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -84,9 +86,10 @@ pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Maste
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .collect();
-    let (driver, handle) = Driver::new(core, store, records, shutdown.clone());
+    let store = Arc::new(store);
+    let (driver, handle) = Driver::new(core, Arc::clone(&store), records, shutdown.clone());
     let driver = tokio::spawn(driver.run());
-    let state = http::App::new(handle, &addresses, shutdown.clone());
+    let state = http::App::new(handle, store, &addresses, shutdown.clone());
     let servers = listeners
         .into_iter()
         .map(|listener| tokio::spawn(serve(listener, state.clone(), shutdown.clone())))
@@ -136,7 +139,7 @@ async fn serve(listener: TcpListener, state: http::App, shutdown: CancellationTo
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let router = http::router(state);
+    let router = http::router(state).into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

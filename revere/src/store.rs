@@ -1,7 +1,10 @@
 //! The master's memory: one record per object, in a redb file or nowhere.
 
+mod backup;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use backup::Backup;
 
 use std::path::{Path, PathBuf};
 
@@ -38,8 +41,19 @@ pub enum StoreError {
         /// redb's error.
         cause: String,
     },
+    /// There is none to read.
+    #[error("there is no store at {0}; name the master's state directory with --state-dir")]
+    Missing(PathBuf),
+    /// There is one where none should be.
+    #[error(
+        "there is a store at {0} already; it was left as it is: move it away, or name another directory with --state-dir"
+    )]
+    There(PathBuf),
+    /// The master keeps nothing.
+    #[error("this master keeps its state in memory only (master.store = \"memory\"): there is nothing to back up")]
+    NoFile,
     /// Another master has it open.
-    #[error("the store {0} is in use: another revere master runs with the same --state-dir")]
+    #[error("the store {0} is in use: a revere master runs with the same --state-dir")]
     InUse(PathBuf),
     /// A record is damaged or of another release.
     #[error("record `{key}` of the store {path} cannot be read ({source}); the store was left as it is")]
@@ -194,6 +208,12 @@ fn key(record: &Record) -> String {
         Record::DeleteAgent(id) => format!("agent/{id}"),
         Record::PutInstance(instance) => format!("instance/{}", instance.id),
         Record::DeleteInstance(id) => format!("instance/{id}"),
+        Record::PutDeployment(deployment) => format!("deployment/{}", deployment.id),
+        Record::DeleteDeployment(id) => format!("deployment/{id}"),
+        Record::PutGroup(group) => format!("group{}", group.id),
+        Record::DeleteGroup(id) => format!("group{id}"),
+        Record::PutGroupVersion(kept) => format!("groupversion/{}{}", kept.version.0, kept.id),
+        Record::DeleteGroupVersion(id, version) => format!("groupversion/{}{id}", version.0),
     }
 }
 
@@ -204,9 +224,16 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutApp(app) | Record::PutVersion(app) => wire::encode(app.as_ref()).map(Some),
         Record::PutAgent(agent) => wire::encode(agent.as_ref()).map(Some),
         Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
-        Record::DeleteApp(_) | Record::DeleteVersion(..) | Record::DeleteAgent(_) | Record::DeleteInstance(_) => {
-            Ok(None)
-        }
+        Record::PutDeployment(deployment) => wire::encode(deployment.as_ref()).map(Some),
+        Record::PutGroup(group) => wire::encode(group).map(Some),
+        Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
+        Record::DeleteApp(_)
+        | Record::DeleteVersion(..)
+        | Record::DeleteAgent(_)
+        | Record::DeleteInstance(_)
+        | Record::DeleteDeployment(_)
+        | Record::DeleteGroup(_)
+        | Record::DeleteGroupVersion(..) => Ok(None),
     }
 }
 
@@ -217,6 +244,9 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("version") => wire::decode_kept(bytes).map(|app| Record::PutVersion(Box::new(app))),
         Some("agent") => wire::decode_kept(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
         Some("instance") => wire::decode_kept(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
+        Some("deployment") => wire::decode_kept(bytes).map(|one| Record::PutDeployment(Box::new(one))),
+        Some("group") => wire::decode_kept(bytes).map(Record::PutGroup),
+        Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),
         _ => Err(WireError::Field {
             field: "key",
             reason: "its kind is unknown".to_owned(),

@@ -21,11 +21,12 @@ use since::Version;
 
 /// The version of every message and stored object. One number for all: a mixed cluster is refused with a sentence.
 ///
-/// 2: health checks, readiness checks, the unreachable strategy. 3: containers, what is fetched, reasons.
+/// 2: health checks, readiness checks, the unreachable strategy. 3: containers, what is fetched, reasons; dependencies, roles and
+/// domains, deployments, groups.
 pub const VERSION: u8 = 3;
 
 /// The oldest version of a stored object that is still read; fields it does not have are [`since::Since`] a later one.
-const OLDEST_KEPT: u8 = 1;
+pub(crate) const OLDEST_KEPT: u8 = 1;
 
 /// Most bytes that one message may have: a registration with thousands of tasks fits, a forged length does not.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -38,7 +39,7 @@ const FORMAT: Configuration<LittleEndian, Fixint, Limit<MAX_MESSAGE>> =
 pub enum WireError {
     /// The other side, or an earlier release, speaks another version.
     #[error(
-        "message of wire version {found}, but this program speaks version {VERSION}: run the same release of revere everywhere"
+        "message of wire version {found}, but this program speaks version {VERSION}: run the same release of revere everywhere, and a store with the release that wrote it or a newer one"
     )]
     Version {
         /// The byte that was found.

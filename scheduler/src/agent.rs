@@ -5,6 +5,27 @@ use std::net::Ipv4Addr;
 
 use model::{AgentId, Ipv4Net, LaunchSpec, Resources, TaskId, TaskStatus};
 
+/// Where an agent is and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Fault domain, `@region` in constraints.
+    pub region: Option<String>,
+    /// Fault domain within it, `@zone`.
+    pub zone: Option<String>,
+    /// Role of all it offers: `*`, or `slave_public` on DC/OS's public agents.
+    pub role: String,
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Self {
+            region: None,
+            zone: None,
+            role: "*".to_owned(),
+        }
+    }
+}
+
 /// A task that an agent has, told at registration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportedTask {
@@ -31,6 +52,8 @@ pub struct Registration {
     pub ports: Vec<(u16, u16)>,
     /// Text attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Place and role.
+    pub domain: Domain,
     /// Every task it has, ended ones not yet acknowledged included.
     pub tasks: Vec<ReportedTask>,
 }
@@ -63,6 +86,8 @@ pub struct AgentRecord {
     pub ports: Vec<(u16, u16)>,
     /// Text attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Place and role.
+    pub domain: Domain,
     /// Overlay block.
     pub subnet: Option<Ipv4Net>,
 }

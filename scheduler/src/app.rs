@@ -168,6 +168,10 @@ pub struct AppSpec {
     pub kill_selection: Option<String>,
     /// `upgradeStrategy`: (minimumHealthCapacity, maximumOverCapacity).
     pub upgrade_strategy: Option<(f64, f64)>,
+    /// `dependencies`, relative ones as written.
+    pub dependencies: Vec<String>,
+    /// `acceptedResourceRoles`, default `*`.
+    pub accepted_roles: Option<Vec<String>>,
     /// `healthChecks`.
     pub health_checks: Vec<HealthCheckSpec>,
     /// `readinessChecks`.
@@ -221,12 +225,16 @@ pub enum Operator {
     MaxPer,
     /// Literal equality.
     Is,
+    /// The whole value matches a regular expression.
+    Like,
+    /// It does not, or the agent has no such value.
+    Unlike,
 }
 
 /// A checked constraint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constraint {
-    /// `hostname` or an attribute's name.
+    /// `hostname`, `@hostname`, `@region`, `@zone` or an attribute's name.
     pub field: String,
     /// The operator.
     pub operator: Operator,
@@ -283,6 +291,10 @@ pub struct App {
     pub require_ports: bool,
     /// Placement constraints.
     pub constraints: Vec<Constraint>,
+    /// Absolute ids of apps and groups that must run before this app changes.
+    pub dependencies: Vec<String>,
+    /// Roles of agents it may run on; never empty.
+    pub accepted_roles: Vec<String>,
     /// Relaunch delay.
     pub backoff: Backoff,
     /// `taskKillGracePeriodSeconds`, if given.

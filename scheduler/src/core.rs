@@ -4,18 +4,25 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::{AgentId, FrameworkInfo, TaskEvent};
 
-use crate::{App, AppId, Effect, InstanceId, InstanceRecord, Record, Timestamp};
+use crate::{
+    App, AppId, ClusterEvent, DeploymentRecord, Effect, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord,
+    Record, Timestamp,
+};
 
 mod backoff;
+mod change;
 #[cfg(test)]
 mod check;
 mod command;
 mod config;
+mod deploy;
+mod groups;
 mod launch;
 mod life;
 mod loss;
 mod message;
 mod node;
+mod order;
 mod placement;
 pub(crate) mod random;
 mod restore;
@@ -31,24 +38,16 @@ mod view;
 mod tests;
 
 pub use config::Config;
-pub use placement::Refusal;
+pub use placement::{Decision, Refusal};
 pub use service_port::ServicePorts;
 pub use update::Force;
-pub use view::{AgentView, DeploymentView, QueueView, Refusals};
+pub use view::{AgentView, QueueView, Refusals, TaskFailure};
 
 use backoff::Delay;
 use node::{Link, Node};
+use placement::Decisions;
 use random::Random;
 use timers::{Timer, Timers};
-
-/// An app's newest change.
-#[derive(Clone, Debug)]
-struct Deployment {
-    id: String,
-    version: Timestamp,
-    /// It was seen whole once; what fails afterwards is no part of it.
-    done: bool,
-}
 
 /// An app that wants more instances than it has.
 #[derive(Clone, Debug)]
@@ -93,7 +92,18 @@ pub struct Scheduler {
     service_ports: ServicePorts,
     delays: BTreeMap<AppId, Delay>,
     waiting: BTreeMap<AppId, Waiting>,
-    deployments: BTreeMap<AppId, Deployment>,
+    groups: BTreeMap<GroupId, GroupRecord>,
+    group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
+    /// Those under way.
+    deployments: BTreeMap<String, DeploymentRecord>,
+    /// Which of them concerns an app.
+    deploying: BTreeMap<AppId, String>,
+    /// Apps with instances that are to be replaced: each status of one may let the next step be taken.
+    rolling: BTreeSet<AppId>,
+    /// The newest failure of each app, in memory only.
+    failures: BTreeMap<AppId, TaskFailure>,
+    /// How the newest placements were decided.
+    decisions: Decisions,
     /// Apps to look at before the input's handling ends.
     dirty: BTreeSet<AppId>,
     /// Registered agents that have been silent for a little.
@@ -162,12 +172,17 @@ impl Scheduler {
                 self.time_unreachable(&id);
             }
             self.dirty.extend(self.apps.keys().cloned());
+            self.dirty.extend(self.deploying.keys().cloned());
         }
         self.now
     }
 
     fn persist(&mut self, record: Record) {
         self.effects.push_back(Effect::Persist(record));
+    }
+
+    fn tell_event(&mut self, event: ClusterEvent) {
+        self.effects.push_back(Effect::Tell(event));
     }
 
     fn emit(&mut self, event: TaskEvent) {

@@ -2,7 +2,10 @@
 
 use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskEvent, TaskId};
 
-use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Timestamp};
+use crate::{
+    AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId,
+    InstanceRecord, Timestamp,
+};
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
 /// stream may run ahead of it: its readers begin anew with a snapshot.
@@ -26,6 +29,18 @@ pub enum Record {
     PutInstance(Box<InstanceRecord>),
     /// An instance is over.
     DeleteInstance(InstanceId),
+    /// A deployment has begun or gone on.
+    PutDeployment(Box<DeploymentRecord>),
+    /// A deployment is done or was given up.
+    DeleteDeployment(String),
+    /// A group with something of its own is new or changed.
+    PutGroup(GroupRecord),
+    /// A group has nothing of its own any more.
+    DeleteGroup(GroupId),
+    /// A group's content, to return to.
+    PutGroupVersion(Box<GroupVersion>),
+    /// That content is forgotten.
+    DeleteGroupVersion(GroupId, Timestamp),
 }
 
 /// One thing to do.
@@ -51,4 +66,6 @@ pub enum Effect {
     },
     /// Tell every subscriber of the task stream.
     Emit(TaskEvent),
+    /// Tell everyone who follows what happens in the cluster.
+    Tell(ClusterEvent),
 }

@@ -47,6 +47,8 @@ pub struct InstanceRecord {
     pub app: AppId,
     /// Version of the app it was launched from.
     pub version: Timestamp,
+    /// The definition it counts as: equal to its app's `last_config_change` unless it is to be replaced.
+    pub config: Timestamp,
     /// Where.
     pub agent: AgentId,
     /// What was sent to the agent.

@@ -7,7 +7,10 @@ mod agent;
 mod app;
 mod command;
 mod core;
+mod deployment;
 mod effect;
+mod event;
+mod group;
 mod health;
 mod instance;
 #[cfg(test)]
@@ -15,14 +18,19 @@ mod sim;
 mod spec;
 mod time;
 
-pub use self::core::{AgentView, Config, DeploymentView, Force, QueueView, Refusal, Refusals, Scheduler, ServicePorts};
-pub use agent::{AgentRecord, Registered, Registration, ReportedTask};
+pub use self::core::{
+    AgentView, Config, Decision, Force, QueueView, Refusal, Refusals, Scheduler, ServicePorts, TaskFailure,
+};
+pub use agent::{AgentRecord, Domain, Registered, Registration, ReportedTask};
 pub use app::{
     App, AppId, AppPort, AppSpec, Backoff, Constraint, ContainerSpec, Fault, FetchSpec, NetworkMode, Operator,
     PortSpec, UpgradeStrategy, VolumeSpec,
 };
-pub use command::{Command, CommandError, Reply};
+pub use command::{AfterKill, Cancel, Command, CommandError, GroupChange, Reply, Run};
+pub use deployment::{Action, ActionKind, DeploymentRecord};
 pub use effect::{Effect, Record};
+pub use event::{ClusterEvent, InstanceFacts};
+pub use group::{GroupId, GroupRecord, GroupSpec, GroupVersion};
 pub use health::{
     AppHealthCheck, AppReadinessCheck, CheckPort, CheckProtocol, CheckTarget, HealthCheckSpec, IpFamily,
     ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,

@@ -8,7 +8,7 @@ mod fault;
 mod master;
 mod world;
 
-use world::World;
+use world::{Bug, World};
 
 /// Seeds in each of the tests below; together 1,000, in parallel as far as the test runner goes.
 const SEEDS: u64 = 250;
@@ -26,6 +26,46 @@ fn run(seed: u64) -> u64 {
             std::panic::resume_unwind(panic)
         }
     }
+}
+
+/// Whether a world with that bug fails with those words within so many seeds.
+fn finds(bug: Bug, words: &str, seeds: u64) -> bool {
+    (0..seeds).any(|seed| {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            world.plant(bug);
+            world.run();
+        });
+        let said = run.err().and_then(|panic| panic.downcast_ref::<String>().cloned());
+        said.is_some_and(|said| said.contains(words))
+    })
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for (bug, words) in [
+        (Bug::LostAcknowledgement, "not settled in time"),
+        (Bug::DoubleLaunch, "lives twice"),
+        (Bug::CapacityOffByOne, "over-committed"),
+    ] {
+        assert!(finds(bug, words, 100), "{bug:?} goes unnoticed");
+    }
+}
+
+/// As many as `REVERE_SIM_SEEDS` says, on two threads: `cargo xtask sim`.
+#[test]
+fn as_many_as_asked() {
+    let asked = std::env::var("REVERE_SIM_SEEDS").ok();
+    let seeds: u64 = asked.map_or(0, |text| text.parse().expect("REVERE_SIM_SEEDS is a number"));
+    std::thread::scope(|scope| {
+        for first in [0, 1] {
+            scope.spawn(move || {
+                for seed in (1_000_000 + first..1_000_000 + seeds).step_by(2) {
+                    run(seed);
+                }
+            });
+        }
+    });
 }
 
 fn run_block(block: u64) {

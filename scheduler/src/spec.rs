@@ -6,11 +6,13 @@ use model::{Command, Resources};
 
 use crate::{App, AppId, AppSpec, Backoff, Fault, ServicePorts, Timestamp, UpgradeStrategy};
 
-mod constraint;
+pub(crate) mod constraint;
 mod container;
 mod health;
 mod id;
 mod port;
+
+pub(crate) use id::resolve;
 
 #[cfg(test)]
 #[path = "spec/tests.rs"]
@@ -70,6 +72,9 @@ impl App {
         let network = port::network(spec, default_network, &mut faults);
         let ports = port::ports(spec, &network, framework, service_ports, &mut faults);
         let constraints = constraint::check(&spec.constraints, &mut faults);
+        let accepted_roles = accepted_roles(spec, &mut faults);
+        let within = id.as_ref().map_or("/", AppId::as_str);
+        let dependencies = dependencies(spec, within, &mut faults);
         let backoff = backoff(spec, &mut faults);
         let kill_grace = spec
             .task_kill_grace_period_seconds
@@ -99,6 +104,8 @@ impl App {
             ports,
             require_ports: spec.require_ports,
             constraints,
+            dependencies,
+            accepted_roles,
             backoff,
             kill_grace,
             kill_youngest_first,
@@ -110,6 +117,38 @@ impl App {
             last_config_change: now,
         })
     }
+}
+
+/// Absolute ids; relative ones are followed from the app's own id, as Marathon does: `../db` is its neighbour.
+fn dependencies(spec: &AppSpec, within: &str, faults: &mut Faults) -> Vec<String> {
+    let mut absolute = Vec::new();
+    for (index, text) in spec.dependencies.iter().enumerate() {
+        match resolve(within, text) {
+            Ok(id) if !absolute.contains(&id) => absolute.push(id),
+            Ok(_) => {}
+            Err(errors) => errors
+                .into_iter()
+                .for_each(|error| faults.add(format!("/dependencies({index})"), error)),
+        }
+    }
+    absolute
+}
+
+/// `*` where nothing is written, as DC/OS sets Marathon up.
+fn accepted_roles(spec: &AppSpec, faults: &mut Faults) -> Vec<String> {
+    let Some(roles) = &spec.accepted_roles else {
+        return vec!["*".to_owned()];
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if roles.is_empty()
+        || !roles
+            .iter()
+            .all(|role| role == "*" || role.chars().all(plain) && !role.is_empty())
+    {
+        let error = "must name at least one role: `*`, or that of reserved nodes, such as slave_public";
+        faults.add("/acceptedResourceRoles", error);
+    }
+    roles.clone()
 }
 
 /// Checks a wanted number of instances.

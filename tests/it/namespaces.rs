@@ -7,6 +7,7 @@ mod health;
 mod images;
 mod interop;
 mod leak;
+mod marathon;
 mod paths;
 mod standby;
 

@@ -5,6 +5,7 @@ mod dns;
 mod forward;
 mod packets;
 mod restart;
+mod scheduler;
 mod spoof;
 mod stale;
 
@@ -21,6 +22,7 @@ use crate::{dist, ebpf};
 pub use dns::DnsArgs;
 pub use packets::PacketArgs;
 pub use restart::RestartArgs;
+pub use scheduler::SchedulerArgs;
 pub use stale::StaleArgs;
 
 /// What is measured.
@@ -34,6 +36,8 @@ pub enum BenchCommand {
     DnsRestart(RestartArgs),
     /// D8 and D9: forged replies, and upstream servers that are dead, slow or lie.
     DnsForward(ForwardArgs),
+    /// One master with thousands of simulated agents and a hundred thousand tasks (S20-S24).
+    Scheduler(SchedulerArgs),
     /// Packets through the programs by test runs (P1-P4).
     Prog(PacketArgs),
     /// Packets and requests of a client through a node, beside nftables and haproxy (P5).
@@ -55,6 +59,7 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::DnsStale(args) => stale::run(workspace, args),
         BenchCommand::DnsRestart(args) => restart::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
+        BenchCommand::Scheduler(args) => scheduler::run(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),
         BenchCommand::Path(args) => packets::run(workspace, packets::Which::Path, args),
     }

@@ -12,6 +12,7 @@ pub mod fuzz_bytes;
 pub mod lab;
 pub mod setup;
 pub mod shell;
+pub mod sim;
 pub mod test;
 pub mod tidy;
 pub mod vm;

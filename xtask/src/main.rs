@@ -37,6 +37,8 @@ enum Command {
     Bench(xtask::bench::BenchCommand),
     /// Many packets through the programs and the model of the packet path.
     FuzzPackets(xtask::fuzz::FuzzArgs),
+    /// Many seeds of the simulated cluster, many cases of the matcher.
+    Sim(xtask::sim::SimArgs),
     /// Any bytes to every parser, by libFuzzer (D3); ten minutes for each target.
     FuzzBytes(xtask::fuzz_bytes::FuzzBytesArgs),
     /// Write completions and man pages into target/dist.
@@ -77,6 +79,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fault(args) => return xtask::fault::run(&workspace, &args),
         Command::Bench(command) => return xtask::bench::run(&workspace, &command),
         Command::FuzzPackets(args) => xtask::fuzz::run(&workspace, &args)?,
+        Command::Sim(args) => return xtask::sim::run(&workspace, &args),
         Command::FuzzBytes(args) => return xtask::fuzz_bytes::run(&workspace, &args),
         Command::Dist => xtask::dist::run(&workspace)?,
     }

@@ -78,6 +78,16 @@ pub const CONTAINER_PROGRAMS: &[(&str, &str, &str)] = &[
     ("busybox", "busybox-static", "is the content of the tests' images"),
 ];
 
+/// Programs that follow Marathon's API, for `cargo xtask test`. They come with services that are not to start.
+pub const API_FOLLOWERS: &[(&str, &str, &str)] =
+    &[("prometheus", "prometheus", "finds tasks by Marathon's API in the tests")];
+
+/// Debian packages of the libraries that Marathon's clients are made of, for `cargo xtask test`.
+pub const API_CLIENTS: &[(&str, &str)] = &[(
+    "python3-marathon",
+    "is Marathon's own client in the test of its whole life cycle",
+)];
+
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[
     (
@@ -139,6 +149,22 @@ pub fn programs(wanted: &[(&str, &str, &str)], install: Install) -> Result<()> {
         .iter()
         .filter(|(program, _, _)| shell::find(program).is_none())
         .map(|(program, package, why)| ((*package).to_owned(), format!("`{program}` {why}")))
+        .collect();
+    if install == Install::Nothing && !missing.is_empty() {
+        for (name, why) in &missing {
+            eprintln!("setup: missing package {name}: {why}");
+        }
+        bail!("something is missing and --no-install was given; run once without it, as root");
+    }
+    apt(&missing)
+}
+
+/// Installs Debian packages without a program of their own: `(package, what it is for)`.
+pub fn libraries(wanted: &[(&str, &str)], install: Install) -> Result<()> {
+    let missing: Vec<(String, String)> = wanted
+        .iter()
+        .filter(|(package, _)| !installed(package))
+        .map(|(package, why)| ((*package).to_owned(), (*why).to_owned()))
         .collect();
     if install == Install::Nothing && !missing.is_empty() {
         for (name, why) in &missing {

@@ -40,7 +40,9 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     let mut sum = Tally::default();
     let ready = setup::run(workspace, install)?;
     setup::programs(setup::NAME_CLIENTS, install)?;
+    setup::libraries(setup::API_CLIENTS, install)?;
     setup::without_services(setup::CONTAINER_PROGRAMS, install)?;
+    setup::without_services(setup::API_FOLLOWERS, install)?;
     setup::resolved::fetch(workspace, install)?;
     let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| step(&mut sum, name, work);
     step("house rules", &mut || {

@@ -101,8 +101,13 @@ async fn before_present(id: &str, args: &ClientArgs) -> Result<String, ClientErr
 
 /// The API path of an app.
 pub(super) fn path(id: &str) -> String {
-    let mut out = "/v2/apps/".to_owned();
-    for byte in id.trim_matches('/').bytes() {
+    format!("/v2/apps/{}", segment(id.trim_matches('/')))
+}
+
+/// Text as a part of a path; slashes stay.
+pub(super) fn segment(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'/' => out.push(char::from(byte)),
             other => out.push_str(&format!("%{other:02X}")),
@@ -111,7 +116,7 @@ pub(super) fn path(id: &str) -> String {
     out
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, ClientError> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, ClientError> {
     let error = |source| ClientError::File {
         path: file.display().to_string(),
         source,
@@ -133,7 +138,7 @@ async fn add(file: &Path, wait: &WaitArgs, args: &ClientArgs) -> Result<(), Clie
 }
 
 /// Waits for the deployment and says what came of it.
-async fn changed(id: &str, reply: Value, wait: &WaitArgs, args: &ClientArgs) -> Result<(), ClientError> {
+pub(super) async fn changed(id: &str, reply: Value, wait: &WaitArgs, args: &ClientArgs) -> Result<(), ClientError> {
     let client = Client::new(&args.master)?;
     if !wait.no_wait {
         let deployment = reply["deploymentId"].as_str().unwrap_or_default();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -46,6 +46,14 @@ pub enum ClientError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Which.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// Waiting took too long.
     #[error("{id} is not deployed after {seconds} s: {why}; it goes on, see `revere app show {id}`")]
     Waiting {
@@ -63,6 +71,9 @@ pub enum ClientError {
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
 }
+
+/// A large answer takes its time.
+const LONG: Duration = Duration::from_secs(300);
 
 /// A master's address.
 #[derive(Clone, Debug)]
@@ -106,6 +117,19 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let response = self.open(method, path, &[], body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+    }
+
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, String> {
         let tcp = TcpStream::connect(&self.authority)
             .await
             .map_err(|error| error.to_string())?;
@@ -113,26 +137,57 @@ impl Client {
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, &self.authority)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
+            .header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        sender.send_request(request).await.map_err(|error| error.to_string())
+    }
+
+    /// An answer that is no JSON, whole.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes, ClientError> {
+        let body = self.stream(path, &[]).await?;
+        let whole = tokio::time::timeout(LONG, body.collect()).await;
+        let unreachable = |cause: String| ClientError::Unreachable {
+            url: self.url.clone(),
+            cause,
+        };
+        let whole = whole.map_err(|_| unreachable(format!("no whole answer within {} s", LONG.as_secs())))?;
+        Ok(whole.map_err(|error| unreachable(error.to_string()))?.to_bytes())
+    }
+
+    /// An answer as it comes.
+    pub(crate) async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Incoming, ClientError> {
+        let opening = self.open(Method::GET, path, headers, Bytes::new());
+        let response = tokio::time::timeout(TIMEOUT, opening)
             .await
-            .map_err(|error| error.to_string())?;
-        Ok((status, body.to_bytes()))
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
+        let response = response.map_err(|cause| ClientError::Unreachable {
+            url: self.url.clone(),
+            cause,
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into_body());
+        }
+        let body = response.into_body().collect().await;
+        let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        match self.judge(status, &bytes) {
+            Err(error) => Err(error),
+            Ok(_) => Err(ClientError::Foreign(self.url.clone())),
+        }
     }
 
     fn judge(&self, status: StatusCode, bytes: &[u8]) -> Result<Value, ClientError> {
         let body: Result<Value, _> = serde_json::from_slice(bytes);
         match body {
+            // Marathon answers some changes with nothing at all.
+            Err(_) if status.is_success() && bytes.is_empty() => Ok(Value::Null),
             Ok(body) if status.is_success() => Ok(body),
             Ok(body) if body["message"].is_string() => Err(ClientError::Refused {
                 status,

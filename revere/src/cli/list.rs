@@ -11,7 +11,7 @@ use super::app::path;
 use super::client::{Client, ClientError};
 use super::table;
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
@@ -19,12 +19,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// The answer of a path; `None` when it was printed as JSON.
-async fn ask(path: &str, args: &ClientArgs) -> Result<Option<Value>, ClientError> {
+pub(super) async fn ask(path: &str, args: &ClientArgs) -> Result<Option<Value>, ClientError> {
     let answer = Client::new(&args.master)?.get(path).await?;
     if args.json {
         writeln!(std::io::stdout().lock(), "{answer:#}")?;

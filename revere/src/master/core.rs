@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use model::{AgentId, LaunchSpec, Resources, ServiceTable, TaskEvent, TaskId};
-use scheduler::{Effect, Record, Scheduler, Timestamp};
+use scheduler::{ClusterEvent, Effect, Record, Scheduler, Timestamp};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use super::events::Events;
 use crate::mesos::decode::Encoding;
 use crate::mesos::encode::{self, Sizes};
 use crate::mesos::protobuf;
@@ -29,6 +30,8 @@ pub(super) struct Core {
     pub(super) now: Timestamp,
     sizes: BTreeMap<TaskId, Sizes>,
     events: broadcast::Sender<Arc<Emitted>>,
+    /// Marathon's event stream.
+    pub(super) told: Events,
 }
 
 fn sizes_of(spec: &LaunchSpec) -> Sizes {
@@ -54,6 +57,7 @@ impl Core {
             now,
             sizes,
             events: broadcast::Sender::new(EVENT_BUFFER),
+            told: Events::new(now),
         }
     }
 
@@ -61,6 +65,13 @@ impl Core {
     pub(super) fn note(&mut self, effect: &Effect) {
         if let Effect::Persist(Record::PutInstance(instance)) = effect {
             self.sizes.insert(instance.spec.task.clone(), sizes_of(&instance.spec));
+        }
+    }
+
+    /// Tells every reader of Marathon's events.
+    pub(super) fn tell(&mut self, event: &ClusterEvent) {
+        for (kind, data) in super::marathon::event::of(event) {
+            self.told.tell(kind, self.now, data);
         }
     }
 

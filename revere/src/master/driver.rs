@@ -60,7 +60,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         config: scheduler::Config,
-        store: Store,
+        store: Arc<Store>,
         records: Vec<Record>,
         shutdown: CancellationToken,
     ) -> (Self, Handle) {
@@ -74,7 +74,7 @@ impl Driver {
         let core = Core::new(scheduler, now);
         let driver = Self {
             core,
-            store: Arc::new(store),
+            store,
             links: BTreeMap::new(),
             inputs,
             clock,
@@ -122,6 +122,7 @@ impl Driver {
                 let reply = self.core.scheduler.handle_command(now, command);
                 after.push(After::Reply(answer, reply));
             }
+            Input::Tell { kind, data } => self.core.told.tell(kind, now, data),
             Input::Look(look) => after.push(After::Look(look)),
             Input::Register {
                 link,
@@ -198,6 +199,7 @@ impl Driver {
                 match effect {
                     Effect::Persist(record) => records.push(record),
                     Effect::Emit(event) => self.core.emit(event),
+                    Effect::Tell(event) => self.core.tell(&event),
                     Effect::Launch { agent, spec } => orders.push((agent, MasterMessage::Launch(spec))),
                     Effect::Kill { agent, task, policy } => orders.push((agent, MasterMessage::Kill { task, policy })),
                 }

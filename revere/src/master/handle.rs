@@ -2,6 +2,7 @@
 
 use model::{AgentId, TaskId, TaskStatus};
 use scheduler::{Command, CommandError, Registration, Reply};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::Core;
@@ -24,6 +25,11 @@ pub(super) enum Input {
         answer: oneshot::Sender<Result<Reply, CommandError>>,
     },
     Look(Look),
+    /// An event that the core knows nothing of.
+    Tell {
+        kind: &'static str,
+        data: Value,
+    },
     Register {
         link: LinkId,
         registration: Box<Registration>,
@@ -66,6 +72,11 @@ impl Handle {
 
     pub(super) async fn send(&self, input: Input) -> Result<(), Gone> {
         self.inputs.send(input).await.map_err(|_| Gone)
+    }
+
+    /// Tells readers of Marathon's events, unless the driver is overburdened: no event is worth a wait.
+    pub(super) fn tell(&self, kind: &'static str, data: Value) {
+        let _ = self.inputs.try_send(Input::Tell { kind, data });
     }
 
     /// Answers once the change is durable.

@@ -126,6 +126,7 @@ impl Agent {
             },
             ports: vec![(31000, 32000)],
             attributes: [("rack".to_owned(), "r1".to_owned())].into(),
+            domain: scheduler::Domain::default(),
             tasks,
         };
         stream
@@ -217,6 +218,8 @@ async fn deploy(master: &Running, agent: &mut Agent) -> Vec<LaunchSpec> {
     specs
 }
 
+mod events;
+mod groups;
 mod health;
 mod update;
 
@@ -376,8 +379,18 @@ async fn refusals_of_any_kind_are_json() {
         (Method::POST, "/v2/apps", "", StatusCode::BAD_REQUEST),
         (Method::POST, "/v2/apps", "[]", StatusCode::UNPROCESSABLE_ENTITY),
         (Method::GET, "/v2/apps/%ff", "", StatusCode::BAD_REQUEST),
-        (Method::PATCH, "/v2/apps", "", StatusCode::METHOD_NOT_ALLOWED),
-        (Method::GET, "/v2/groups", "", StatusCode::NOT_FOUND),
+        (Method::DELETE, "/v2/apps", "", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::PUT, "/v2/apps", "{}", StatusCode::UNPROCESSABLE_ENTITY),
+        (Method::GET, "/v2/apps?label=a%20b", "", StatusCode::BAD_REQUEST),
+        (Method::GET, "/v2/events", "", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::GET, "/v2/groups/none", "", StatusCode::NOT_FOUND),
+        (Method::GET, "/v2/groups/%ff", "", StatusCode::BAD_REQUEST),
+        (Method::POST, "/v2/groups", "{}", StatusCode::UNPROCESSABLE_ENTITY),
+        (Method::DELETE, "/v2/deployments/none", "", StatusCode::NOT_FOUND),
+        (Method::DELETE, "/v2/queue/none/delay", "", StatusCode::NOT_FOUND),
+        (Method::POST, "/v2/tasks/delete", "{}", StatusCode::UNPROCESSABLE_ENTITY),
+        (Method::GET, "/revere/v1/backup", "", StatusCode::SERVICE_UNAVAILABLE),
+        (Method::GET, "/revere/v1/tasks/none/why", "", StatusCode::NOT_FOUND),
         (Method::GET, "/", "", StatusCode::NOT_FOUND),
     ] {
         let (code, headers, body) = master.call(method.clone(), path, sent).await;

@@ -40,6 +40,13 @@ pub struct Config {
     pub ports: Vec<String>,
     /// Text attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Fault domain, `@region` in constraints; may be empty.
+    pub region: String,
+    /// Fault domain within the region, `@zone`; may be empty.
+    pub zone: String,
+    /// Role of all it offers: `*` for every app, or a name (DC/OS's public agents: `slave_public`) for those apps only
+    /// whose `acceptedResourceRoles` have it.
+    pub role: String,
     /// Interfaces that packets from outside come in by; by default the one that bears `ip`.
     pub uplinks: Vec<String>,
     /// Interfaces with clients that the socket hooks do not reach, such as virtual machines: names, or the beginning of
@@ -141,6 +148,18 @@ pub struct Config {
     pub max_record_mb: u64,
 }
 
+impl Config {
+    /// Place and role as they are registered.
+    pub(super) fn domain(&self) -> scheduler::Domain {
+        let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        scheduler::Domain {
+            region: told(&self.region),
+            zone: told(&self.zone),
+            role: told(&self.role).unwrap_or_else(|| "*".to_owned()),
+        }
+    }
+}
+
 /// Which kind of XDP to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -166,6 +185,9 @@ impl Default for Config {
             disk_mb: 0,
             ports: vec!["31000-32000".to_owned()],
             attributes: BTreeMap::new(),
+            region: String::new(),
+            zone: String::new(),
+            role: "*".to_owned(),
             uplinks: Vec::new(),
             local_interfaces: Vec::new(),
             bpffs: PathBuf::from("/sys/fs/bpf/revere"),

@@ -228,6 +228,7 @@ impl Link {
             resources: settings.resources,
             ports: settings.ports.clone(),
             attributes: settings.config.attributes.clone(),
+            domain: settings.config.domain(),
             tasks: tasks.collect(),
         }
     }

@@ -5,7 +5,7 @@ use scheduler::{AgentRecord, Record};
 
 use super::*;
 
-fn agent(id: &str) -> Record {
+pub(super) fn agent(id: &str) -> Record {
     Record::PutAgent(Box::new(AgentRecord {
         id: AgentId::new(id),
         hostname: "h".to_owned(),
@@ -18,6 +18,7 @@ fn agent(id: &str) -> Record {
         },
         ports: vec![(1, 2)],
         attributes: [("a".to_owned(), "b".to_owned())].into(),
+        domain: scheduler::Domain::default(),
         subnet: "9.0.1.0/24".parse().ok(),
     }))
 }

@@ -1,5 +1,6 @@
 //! The mirrors: plain data in the exact order of the wire, and the copies to and from the domain types.
 
+mod change;
 mod container;
 mod health;
 mod message;

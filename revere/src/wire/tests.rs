@@ -269,6 +269,7 @@ fn message() -> impl Strategy<Value = AgentMessage> {
                 resources: Resources::default(),
                 ports: vec![(31000, 32000)],
                 attributes,
+                domain: scheduler::Domain::default(),
                 tasks: tasks
                     .into_iter()
                     .map(|(spec, status)| ReportedTask { spec, status })

@@ -1,149 +1,161 @@
-//! What users ask: create, scale and remove apps, end a task.
+//! What users ask: create, scale and remove apps, end tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::TaskId;
 
-use crate::{App, AppId, AppSpec, Command, CommandError, Fault, InstanceId, Record, Reply, Timestamp};
+use crate::{
+    AfterKill, App, AppId, AppSpec, ClusterEvent, Command, CommandError, Fault, InstanceId, InstanceRecord, Reply, Run,
+    Timestamp,
+};
 
-use super::{Deployment, Force, Scheduler};
+use super::change::Change;
+use super::order::ancestors;
+use super::{Force, Scheduler};
 
 impl Scheduler {
     /// Takes a user's wish, or refuses it whole.
     pub fn handle_command(&mut self, now: Timestamp, command: Command) -> Result<Reply, CommandError> {
         self.enter(now);
+        let of_group = matches!(command, Command::Group { .. });
         let reply = match command {
             Command::CreateApp(spec) => self.create_app(&spec),
             Command::ScaleApp { id, instances, force } => self.scale_app(&id, instances, force),
             Command::UpdateApp { id, spec, force } => self.update_app(&id, &spec, force),
             Command::RestartApp { id, force } => self.restart_app(&id, force),
             Command::RollBackApp { id, version, force } => self.roll_back_app(&id, version, force),
-            Command::RemoveApp { id } => self.remove_app(&id),
-            Command::KillTask { task } => self.kill_task(&task),
+            Command::RemoveApp { id, force } => self.remove_app(&id, force),
+            Command::PutApps { specs, force } => self.put_apps(&specs, force),
+            Command::KillTasks { tasks, then, force } => self.kill_tasks(&tasks, then, force),
+            Command::CancelDeployment { id, how } => self.cancel_deployment(&id, how),
+            Command::ForgetDelay { id } => self.end_delay(&id),
+            Command::Group { id, change, force, run } => self.group_command(&id, &change, force, run),
         };
+        if let Ok(reply) = &reply
+            && !of_group
+            && reply.deployment.is_some()
+        {
+            self.tell_groups(reply);
+        }
         self.settle();
         reply
+    }
+
+    /// A change of an app is one of the group around it, too.
+    fn tell_groups(&mut self, reply: &Reply) {
+        let around: BTreeSet<String> = reply
+            .apps
+            .iter()
+            .filter_map(|app| ancestors(app.as_str()).next())
+            .map(|group| group.to_string())
+            .collect();
+        for group in around {
+            self.tell_event(ClusterEvent::GroupChanged(group, reply.version));
+        }
     }
 
     fn create_app(&mut self, spec: &AppSpec) -> Result<Reply, CommandError> {
         if let Some(app) = self.app(&spec.id) {
             return Err(CommandError::AppExists(app.id.to_string()));
         }
-        let version = self.next_version();
-        // Ports given to a definition that is then refused stay free.
-        let mut ports = self.service_ports.clone();
-        let checked = App::from_spec(
-            version,
-            spec,
-            &self.config.framework_name,
-            &self.config.default_network,
-            &mut ports,
-        );
-        let mut faults = self.group_conflicts(&spec.id);
-        let app = match checked {
-            Ok(app) if faults.is_empty() => app,
-            Ok(_) => return Err(CommandError::Invalid(faults)),
-            Err(more) => {
-                faults.extend(more);
-                return Err(CommandError::Invalid(faults));
-            }
-        };
-        self.service_ports = ports;
-        self.service_ports.take(&app);
-        let id = app.id.clone();
-        self.persist(Record::PutApp(Box::new(app.clone())));
-        self.apps.insert(id.clone(), app);
-        Ok(self.deploy(id, version))
+        let mut change = Change::new(self.next_version());
+        self.add_specs(&mut change, &[(String::new(), spec)])
+            .map_err(CommandError::Invalid)?;
+        // The instances of an earlier app of that name may still be ending: that need not be waited for.
+        let leaving = change
+            .apps
+            .keys()
+            .all(|id| self.deployment_of(id).is_none_or(|running| running.only_removes()));
+        let force = if leaving { Force::Yes } else { Force::No };
+        self.change(change, force, Run::Real)
     }
 
-    /// An app and a group cannot share an id.
-    fn group_conflicts(&self, id: &str) -> Vec<Fault> {
-        let Ok(id) = AppId::parse(id) else { return Vec::new() };
-        let within = |inner: &AppId, outer: &AppId| {
-            inner
-                .as_str()
-                .strip_prefix(outer.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.apps
-            .keys()
-            .filter(|other| within(other, &id) || within(&id, other))
-            .map(|other| {
-                Fault::new(
-                    "/id",
-                    format!(
-                        "an app and a group cannot share an id: {id} conflicts with the app {other}; choose another"
-                    ),
-                )
-            })
-            .collect()
+    fn put_apps(&mut self, specs: &[AppSpec], force: Force) -> Result<Reply, CommandError> {
+        let mut change = Change::new(self.next_version());
+        let placed = specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| (format!("({index})"), spec));
+        let placed: Vec<(String, &AppSpec)> = placed.collect();
+        self.add_specs(&mut change, &placed).map_err(CommandError::Invalid)?;
+        if change.apps.is_empty() {
+            let fault = Fault::new("/", "the list is empty: write the apps that are to be made or changed");
+            return Err(CommandError::Invalid(vec![fault]));
+        }
+        self.change(change, force, Run::Real)
     }
 
     fn scale_app(&mut self, id: &str, instances: i64, force: Force) -> Result<Reply, CommandError> {
-        let no_app = || CommandError::NoApp(id.to_owned());
-        let app_id = self.app(id).map(|app| app.id.clone()).ok_or_else(no_app)?;
+        let app = self.known(id)?;
         let wanted = crate::spec::instance_count(instances).map_err(|fault| CommandError::Invalid(vec![fault]))?;
-        self.check_unlocked(&app_id, force)?;
-        let mut app = self.apps.get(&app_id).cloned().ok_or_else(no_app)?;
-        app.instances = wanted;
-        app.version = self.next_version();
-        Ok(self.put_app(app))
-    }
-
-    fn remove_app(&mut self, id: &str) -> Result<Reply, CommandError> {
-        let no_app = || CommandError::NoApp(id.to_owned());
-        let app_id = AppId::parse(id).map_err(|_| no_app())?;
-        let app = self.apps.remove(&app_id).ok_or_else(no_app)?;
-        self.free_service_ports(&app);
-        self.waiting.remove(&app_id);
-        self.forget_delay(&app_id);
         let version = self.next_version();
-        self.forget_versions(&app_id);
-        self.persist(Record::DeleteApp(app_id.clone()));
-        Ok(self.deploy(app_id, version))
-    }
-
-    /// A number that another app wrote itself stays taken.
-    pub(super) fn free_service_ports(&mut self, app: &App) {
-        self.service_ports.free(app);
-        for other in self.apps.values() {
-            self.service_ports.take(other);
-        }
-    }
-
-    fn kill_task(&mut self, task: &str) -> Result<Reply, CommandError> {
-        let instance = InstanceId::of_task(&TaskId::new(task)).and_then(|id| self.instances.get(&id));
-        let Some(instance) = instance.filter(|instance| instance.spec.task.as_str() == task) else {
-            return Err(CommandError::NoTask(task.to_owned()));
-        };
-        let (id, app) = (instance.id.clone(), instance.app.clone());
-        self.end(&id);
-        let version = self.apps.get(&app).map_or(self.now, |app| app.version);
-        match self.deployments.get(&app) {
-            // A change of the app goes on; its instances are looked at again anyway.
-            Some(running) if !running.done => Ok(Reply {
-                deployment: running.id.clone(),
-                app,
-                version,
-            }),
-            _ => Ok(self.deploy(app, version)),
-        }
-    }
-
-    pub(super) fn deploy(&mut self, app: AppId, version: Timestamp) -> Reply {
-        let id = self.random.uuid();
-        self.deployments.insert(
-            app.clone(),
-            Deployment {
-                id: id.clone(),
-                version,
-                done: false,
-            },
-        );
-        self.dirty.insert(app.clone());
-        Reply {
-            app,
+        let app = App {
+            instances: wanted,
             version,
-            deployment: id,
+            ..app
+        };
+        self.change(Change::of_app(app), force, Run::Real)
+    }
+
+    fn remove_app(&mut self, id: &str, force: Force) -> Result<Reply, CommandError> {
+        let app = self.known(id)?;
+        let mut change = Change::new(self.next_version());
+        change.apps.insert(app.id, None);
+        self.change(change, force, Run::Real)
+    }
+
+    /// The instance of a task that a user names.
+    fn instance_of(&self, task: &str) -> Option<&InstanceRecord> {
+        let instance = InstanceId::of_task(&TaskId::new(task)).and_then(|id| self.instances.get(&id))?;
+        (instance.spec.task.as_str() == task).then_some(instance)
+    }
+
+    fn kill_tasks(&mut self, tasks: &[String], then: AfterKill, force: Force) -> Result<Reply, CommandError> {
+        let mut ends: Vec<InstanceId> = Vec::new();
+        let mut fewer: BTreeMap<AppId, u32> = BTreeMap::new();
+        for task in tasks {
+            let instance = self.instance_of(task);
+            let instance = instance.ok_or_else(|| CommandError::NoTask(task.clone()))?;
+            if !instance.unwanted && !ends.contains(&instance.id) {
+                ends.push(instance.id.clone());
+                *fewer.entry(instance.app.clone()).or_default() += 1;
+            }
         }
+        let mut reply = Reply {
+            apps: fewer.keys().cloned().collect(),
+            version: self.now,
+            ..Reply::default()
+        };
+        if then == AfterKill::Scale {
+            let mut change = Change::new(self.next_version());
+            for (id, count) in fewer {
+                if let Some(app) = self.apps.get(&id) {
+                    let app = App {
+                        instances: app.instances.saturating_sub(count),
+                        version: change.version,
+                        ..app.clone()
+                    };
+                    change.apps.insert(id, Some(app));
+                }
+            }
+            reply = self.change(change, force, Run::Real)?;
+        }
+        for id in ends {
+            self.end(&id);
+        }
+        Ok(reply)
+    }
+
+    /// `DELETE /v2/queue/{id}/delay`.
+    fn end_delay(&mut self, id: &str) -> Result<Reply, CommandError> {
+        let app = self.known(id)?;
+        self.forget_delay(&app.id);
+        self.dirty.insert(app.id.clone());
+        Ok(Reply {
+            apps: vec![app.id],
+            version: app.version,
+            ..Reply::default()
+        })
     }
 
     /// Versions are times and never come twice.

@@ -2,12 +2,12 @@
 
 use model::{AgentId, TaskEvent, TaskId, TaskState, TaskStatus};
 
-use crate::{AppId, Effect, InstanceId, Record, Timestamp};
+use crate::{AppId, ClusterEvent, Effect, InstanceFacts, InstanceId, InstanceRecord, Record, Timestamp};
 
-use super::Scheduler;
 use super::backoff::{Delay, delays_launch};
 use super::node::Link;
 use super::timers::Timer;
+use super::{Scheduler, TaskFailure};
 
 /// Where a state stands in a task's life; a status of an earlier stage never wins. `None` for states that an agent has
 /// no business telling.
@@ -51,21 +51,24 @@ impl Scheduler {
         if status.state == TaskState::Running && instance.started_at.is_none() {
             instance.started_at = Some(now);
         }
+        let health_before = instance.status.healthy;
         instance.status = status.clone();
         let back = instance.unreachable_since.take().is_some();
         let failed = !instance.unwanted && instance.spec.exhausted(&status.checks).is_some();
         // Kept with the status that decides it: a core restored from here ends it too.
         instance.unwanted |= failed;
         let (task, unwanted, app) = (instance.spec.task.clone(), instance.unwanted, instance.app.clone());
-        let deploys = self.deployments.get(&instance.app).is_some_and(|change| !change.done);
-        if deploys || failed || !self.suspects.is_empty() {
+        let moves = self.deploying.contains_key(&instance.app) || self.rolling.contains(&instance.app);
+        if moves || failed || !self.suspects.is_empty() {
             self.dirty.insert(app.clone());
         }
-        let record = Record::PutInstance(Box::new(instance.clone()));
+        let after = instance.clone();
+        let record = Record::PutInstance(Box::new(after.clone()));
         if !unwanted {
             self.timers.cancel(&Timer::Repeat(id.clone()));
         }
         self.persist(record);
+        self.tell_status(&after, &status, health_before);
         if back {
             self.instance_back(id);
         } else {
@@ -74,6 +77,7 @@ impl Scheduler {
         if failed {
             // A health check failed as often as it may; another instance takes its place after the app's delay.
             self.delay_launch(&app);
+            self.tell_event(ClusterEvent::UnhealthyEnds(Box::new(self.facts(&after))));
             self.repeat(id);
         }
     }
@@ -103,10 +107,51 @@ impl Scheduler {
         if !instance.unwanted && delays_launch(status.state) {
             self.delay_launch(&instance.app);
         }
-        self.dirty.insert(instance.app);
+        self.note_failure(&instance, &status);
+        self.dirty.insert(instance.app.clone());
         self.capacity_changed();
         self.persist(Record::DeleteInstance(id.clone()));
+        self.tell_status(&instance, &status, status.healthy);
+        if !self.apps.contains_key(&instance.app) && !self.by_app.contains_key(&instance.app) {
+            self.tell_event(ClusterEvent::AppGone(instance.app.clone()));
+        }
         self.tell(instance.spec.task, status);
+    }
+
+    /// The newest failure of an app that is there, for its users.
+    fn note_failure(&mut self, instance: &InstanceRecord, status: &TaskStatus) {
+        let failed = !matches!(status.state, TaskState::Killed | TaskState::Finished);
+        if failed && self.apps.contains_key(&instance.app) {
+            let failure = TaskFailure {
+                facts: self.facts(instance),
+                state: status.state,
+                message: status.message.clone().unwrap_or_default(),
+                at: self.now,
+            };
+            self.failures.insert(instance.app.clone(), failure);
+        }
+    }
+
+    /// Tells followers of an instance's new status, and of its health where that is news.
+    pub(super) fn tell_status(&mut self, instance: &InstanceRecord, status: &TaskStatus, health_before: Option<bool>) {
+        let facts = Box::new(self.facts(instance));
+        if let Some(healthy) = status.healthy.filter(|_| status.healthy != health_before) {
+            self.tell_event(ClusterEvent::Health(facts.clone(), healthy));
+        }
+        self.tell_event(ClusterEvent::Status(facts, status.clone()));
+    }
+
+    pub(super) fn facts(&self, instance: &InstanceRecord) -> InstanceFacts {
+        let host = self.nodes.get(&instance.agent).map(|node| node.record.hostname.clone());
+        InstanceFacts {
+            instance: instance.id.clone(),
+            task: instance.spec.task.clone(),
+            app: instance.app.clone(),
+            version: instance.version,
+            agent: instance.agent.clone(),
+            host: host.unwrap_or_default(),
+            ports: instance.spec.host_ports.clone(),
+        }
     }
 
     /// Marks an instance as one to end, and asks its agent if it can be reached now; if not, its registration will. One

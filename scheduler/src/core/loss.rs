@@ -205,12 +205,14 @@ impl Scheduler {
         status.addresses.clone_from(&instance.status.addresses);
         instance.status = status.clone();
         instance.unreachable_since.get_or_insert(now);
+        let after = instance.clone();
         let task = instance.spec.task.clone();
         self.dirty.insert(instance.app.clone());
-        let record = Record::PutInstance(Box::new(instance.clone()));
+        let record = Record::PutInstance(Box::new(after.clone()));
         self.hidden.remove(id);
         self.timers.cancel(&Timer::Repeat(id.clone()));
         self.persist(record);
+        self.tell_status(&after, &status, status.healthy);
         self.tell(task, status);
         self.time_unreachable(id);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, Ipv4Net, TaskEvent, TaskId, TaskState, TaskStatus};
 
-use crate::{AgentRecord, InstanceId, Record, Registered, Registration, ReportedTask, Timestamp};
+use crate::{AgentRecord, ClusterEvent, InstanceId, Record, Registered, Registration, ReportedTask, Timestamp};
 
 use super::Scheduler;
 use super::node::{Link, Node};
@@ -94,6 +94,7 @@ impl Scheduler {
             resources: registration.resources,
             ports: registration.ports,
             attributes: registration.attributes,
+            domain: registration.domain,
             subnet,
         };
         (record, registration.tasks)
@@ -225,6 +226,8 @@ impl Scheduler {
         let Some(node) = self.nodes.get_mut(agent) else { return };
         if status.state.is_terminal() {
             if node.drop_stray(task) {
+                let ended = ClusterEvent::StrayEnded(task.clone(), agent.clone(), status.clone());
+                self.tell_event(ended);
                 self.timers.cancel(&Timer::RepeatStray(agent.clone(), task.clone()));
                 self.capacity_changed();
             }

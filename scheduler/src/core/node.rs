@@ -121,10 +121,12 @@ impl Node {
         }
     }
 
-    /// Value of a constraint's field: `hostname` (also `@hostname`) or an attribute.
+    /// Value of a constraint's field: the host name, a fault domain or an attribute.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         match name {
             "hostname" | "@hostname" => Some(&self.record.hostname),
+            "@region" => self.record.domain.region.as_deref(),
+            "@zone" => self.record.domain.zone.as_deref(),
             _ => self.record.attributes.get(name).map(String::as_str),
         }
     }

@@ -1,18 +1,34 @@
-//! Where an instance goes: a pure function of the app, the agents and where its instances are.
+//! Where instances go: a pure function of the app, the agents and where its instances are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use model::AgentId;
 
-use crate::{App, Constraint, NetworkMode, Operator};
+use crate::{App, NetworkMode};
 
 use super::Refusals;
 use super::node::{Link, Node};
 use super::random::Random;
 
+mod decision;
+mod ports;
+mod rule;
+
+pub use decision::Decision;
+pub(crate) use decision::Decisions;
+
+use ports::{choose_ports, ports_suffice};
+use rule::Rules;
+
+/// Agents named in a decision, of those that were refused and of those that came next.
+const NAMED: usize = 16;
+
 /// Which rule refused an agent, in the order in which they are tried (Marathon's funnel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
+    /// Its resources are of a role that the app does not take.
+    Role,
     /// A constraint does not hold there.
     Constraint,
     /// Not enough cpus left.
@@ -26,9 +42,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// In funnel order.
+    pub const ALL: [Self; 6] = [
+        Self::Role,
+        Self::Constraint,
+        Self::Cpus,
+        Self::Memory,
+        Self::Disk,
+        Self::Ports,
+    ];
+
     /// Marathon's name of the reason.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Role => "UnfulfilledRole",
             Self::Constraint => "UnfulfilledConstraint",
             Self::Cpus => "InsufficientCpus",
             Self::Memory => "InsufficientMemory",
@@ -44,6 +71,7 @@ pub(crate) struct Placement {
     pub(crate) agent: AgentId,
     /// One per entry of [`host_port_wishes`], in order.
     pub(crate) host_ports: Vec<u16>,
+    pub(crate) decision: Decision,
 }
 
 /// The host ports that an app's instance needs, by index of its port: `Some(0)` is any. `None` needs none.
@@ -56,137 +84,148 @@ pub(crate) fn host_port_wishes(app: &App) -> Vec<Option<u16>> {
     app.ports.iter().map(wish).collect()
 }
 
-/// Chooses among the connected agents that have room and satisfy the constraints the one with the fewest instances of
-/// the app, then the fewest used cpus, then the lowest id. `placed` counts the app's instances per agent.
-pub(crate) fn place(
-    app: &App,
-    nodes: &BTreeMap<AgentId, Node>,
-    placed: &BTreeMap<&AgentId, u32>,
-    random: &mut Random,
-) -> Result<Placement, Refusals> {
-    let wishes: Vec<u16> = host_port_wishes(app).into_iter().flatten().collect();
-    let mut refusals = Refusals::default();
-    let mut best: Option<((u32, u64), &Node)> = None;
-    for node in nodes.values().filter(|node| node.link == Link::Connected) {
-        refusals.processed += 1;
-        if let Some(reason) = refusal(app, node, nodes, placed, &wishes) {
-            *refusals.by_rule.entry(reason).or_default() += 1;
-            continue;
-        }
-        let rank = (placed.get(&node.record.id).copied().unwrap_or(0), node.used.cpus_milli);
-        if best.is_none_or(|(other, _)| rank < other) {
-            best = Some((rank, node));
-        }
-    }
-    match best {
-        Some((_, node)) => Ok(Placement {
-            agent: node.record.id.clone(),
-            host_ports: choose_ports(node, &wishes, random),
-        }),
-        None => Err(refusals),
-    }
+/// What agents are compared by: instances of the app there, used cpus, id. The least wins.
+type Rank = (u32, u64, AgentId);
+
+/// Finds places for several instances of one app, looking at every agent once.
+///
+/// Agents of one class (equal values for all GROUP_BY fields) stand in one heap, so that each further instance costs a
+/// look at the first of each class.
+pub(crate) struct Placer<'a> {
+    app: &'a App,
+    rules: Rules,
+    wishes: Vec<u16>,
+    classes: BTreeMap<Vec<String>, BinaryHeap<Reverse<Rank>>>,
+    refusals: Refusals,
 }
 
-fn refusal(
-    app: &App,
-    node: &Node,
-    nodes: &BTreeMap<AgentId, Node>,
-    placed: &BTreeMap<&AgentId, u32>,
-    wishes: &[u16],
-) -> Option<Refusal> {
-    if !app
-        .constraints
-        .iter()
-        .all(|constraint| holds(constraint, node, nodes, placed))
-    {
-        return Some(Refusal::Constraint);
-    }
-    let left = node.record.resources.minus(&node.used);
-    let need = &app.resources;
-    if left.cpus_milli < need.cpus_milli {
-        Some(Refusal::Cpus)
-    } else if left.mem_mb < need.mem_mb {
-        Some(Refusal::Memory)
-    } else if left.disk_mb < need.disk_mb {
-        Some(Refusal::Disk)
-    } else if !ports_suffice(node, wishes) {
-        Some(Refusal::Ports)
-    } else {
-        None
-    }
-}
-
-fn ports_suffice(node: &Node, wishes: &[u16]) -> bool {
-    wishes
-        .iter()
-        .filter(|port| **port != 0)
-        .all(|port| node.port_is_free(*port))
-        && node.free_ports().take(wishes.len()).count() == wishes.len()
-}
-
-/// Exact ports as they are; any port by chance, so that a port just left is not taken again at once.
-fn choose_ports(node: &Node, wishes: &[u16], random: &mut Random) -> Vec<u16> {
-    let exact: BTreeSet<u16> = wishes.iter().copied().filter(|port| *port != 0).collect();
-    let mut free: Vec<u16> = Vec::new();
-    if wishes.contains(&0) {
-        free.extend(node.free_ports().filter(|port| !exact.contains(port)));
-    }
-    let mut chosen = Vec::new();
-    for wish in wishes {
-        if *wish != 0 {
-            chosen.push(*wish);
-        } else if !free.is_empty() {
-            let length = u64::try_from(free.len()).unwrap_or(u64::MAX);
-            let index = usize::try_from(random.below(length)).unwrap_or(0);
-            chosen.push(free.swap_remove(index));
-        }
-    }
-    chosen
-}
-
-/// Whether one more instance on `node` keeps the constraint. An agent without the field fails every operator.
-fn holds(
-    constraint: &Constraint,
-    node: &Node,
-    nodes: &BTreeMap<AgentId, Node>,
-    placed: &BTreeMap<&AgentId, u32>,
-) -> bool {
-    let field = constraint.field.as_str();
-    let Some(value) = node.field(field) else { return false };
-    let mut groups: BTreeMap<&str, u32> = BTreeMap::new();
-    for (agent, count) in placed {
-        if let Some(group) = nodes.get(*agent).and_then(|node| node.field(field)) {
-            *groups.entry(group).or_default() += count;
-        }
-    }
-    let here = groups.get(value).copied().unwrap_or(0);
-    let number = constraint.value.as_deref().and_then(|text| text.parse::<u32>().ok());
-    match constraint.operator {
-        Operator::Unique => here == 0,
-        Operator::MaxPer => here < number.unwrap_or(0),
-        Operator::Is => constraint.value.as_deref() == Some(value),
-        Operator::Cluster => match constraint.value.as_deref() {
-            Some(wanted) => wanted == value,
-            None => groups.is_empty() || here > 0,
-        },
-        Operator::GroupBy => {
-            // Groups without an instance count too, as far as agents of them are known.
-            for other in nodes.values().filter(|node| node.link == Link::Connected) {
-                if let Some(group) = other.field(field) {
-                    groups.entry(group).or_default();
+impl<'a> Placer<'a> {
+    /// `placed` counts the app's instances per agent, those on their way out included.
+    pub(crate) fn new(app: &'a App, nodes: &BTreeMap<AgentId, Node>, placed: &BTreeMap<AgentId, u32>) -> Self {
+        let mut placer = Self {
+            app,
+            rules: Rules::new(app, nodes, placed),
+            wishes: host_port_wishes(app).into_iter().flatten().collect(),
+            classes: BTreeMap::new(),
+            refusals: Refusals::default(),
+        };
+        let mut classes: BTreeMap<Vec<String>, Vec<Reverse<Rank>>> = BTreeMap::new();
+        for (id, node) in nodes.iter().filter(|(_, node)| node.link == Link::Connected) {
+            placer.refusals.processed += 1;
+            match placer.refusal(node) {
+                Some(reason) => placer.refused(id, reason),
+                None => {
+                    let rank = (placed.get(id).copied().unwrap_or(0), node.used.cpus_milli, id.clone());
+                    classes.entry(placer.rules.class(node)).or_default().push(Reverse(rank));
                 }
             }
-            let known = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-            let least = if known < number.unwrap_or(0) {
-                0
-            } else {
-                groups.values().copied().min().unwrap_or(0)
-            };
-            here <= least
         }
+        placer.classes = classes
+            .into_iter()
+            .map(|(class, ranks)| (class, ranks.into()))
+            .collect();
+        placer
+    }
+
+    /// A place for one more instance. The caller charges it to its agent before it asks again.
+    pub(crate) fn next(&mut self, nodes: &BTreeMap<AgentId, Node>, random: &mut Random) -> Result<Placement, Refusals> {
+        loop {
+            let Some((class, rank)) = self.best() else {
+                return Err(self.why_none());
+            };
+            let heap = self.classes.entry(class).or_default();
+            heap.pop();
+            let Some(node) = nodes.get(&rank.2) else { continue };
+            if let Some(reason) = self.refusal(node) {
+                // No instance that is placed later makes room or lifts such a rule.
+                self.refused(&rank.2, reason);
+                continue;
+            }
+            let host_ports = choose_ports(node, &self.wishes, random);
+            let decision = Decision {
+                same_app: rank.0,
+                used: node.used,
+                considered: self.refusals.processed,
+                refusals: self.refusals.clone(),
+                next: self.runners_up(),
+            };
+            self.rules.placed(node);
+            let after = (
+                rank.0.saturating_add(1),
+                node.used.cpus_milli.saturating_add(self.app.resources.cpus_milli),
+                rank.2.clone(),
+            );
+            self.classes
+                .entry(self.rules.class(node))
+                .or_default()
+                .push(Reverse(after));
+            return Ok(Placement {
+                agent: rank.2,
+                host_ports,
+                decision,
+            });
+        }
+    }
+
+    /// The first of the classes that may have one more.
+    fn best(&self) -> Option<(Vec<String>, Rank)> {
+        let open = self.classes.iter().filter(|(class, _)| self.rules.class_is_open(class));
+        let tops = open.filter_map(|(class, heap)| Some((class, &heap.peek()?.0)));
+        let (class, rank) = tops.min_by(|(_, one), (_, other)| one.cmp(other))?;
+        Some((class.clone(), rank.clone()))
+    }
+
+    fn runners_up(&self) -> Vec<AgentId> {
+        let open = self.classes.iter().filter(|(class, _)| self.rules.class_is_open(class));
+        let mut tops: Vec<&Rank> = open.filter_map(|(_, heap)| Some(&heap.peek()?.0)).collect();
+        tops.sort();
+        tops.into_iter().take(NAMED).map(|(_, _, id)| id.clone()).collect()
+    }
+
+    fn refusal(&self, node: &Node) -> Option<Refusal> {
+        if !self.app.accepted_roles.contains(&node.record.domain.role) {
+            return Some(Refusal::Role);
+        }
+        if !self.rules.hold(node) {
+            return Some(Refusal::Constraint);
+        }
+        let left = node.record.resources.minus(&node.used);
+        let need = &self.app.resources;
+        if left.cpus_milli < need.cpus_milli {
+            Some(Refusal::Cpus)
+        } else if left.mem_mb < need.mem_mb {
+            Some(Refusal::Memory)
+        } else if left.disk_mb < need.disk_mb {
+            Some(Refusal::Disk)
+        } else if !ports_suffice(node, &self.wishes) {
+            Some(Refusal::Ports)
+        } else {
+            None
+        }
+    }
+
+    fn refused(&mut self, agent: &AgentId, reason: Refusal) {
+        *self.refusals.by_rule.entry(reason).or_default() += 1;
+        if self.refusals.agents.len() < NAMED {
+            self.refusals.agents.push((agent.clone(), reason));
+        }
+    }
+
+    /// All refusals so far, and the agents whose group has its share.
+    fn why_none(&self) -> Refusals {
+        let mut refusals = self.refusals.clone();
+        for Reverse((_, _, agent)) in self.classes.values().flatten() {
+            *refusals.by_rule.entry(Refusal::Constraint).or_default() += 1;
+            if refusals.agents.len() < NAMED {
+                refusals.agents.push((agent.clone(), Refusal::Constraint));
+            }
+        }
+        refusals
     }
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 #[path = "placement/tests.rs"]
 mod tests;

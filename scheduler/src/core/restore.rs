@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::{AgentId, FrameworkId, FrameworkInfo};
 
-use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Record, Timestamp};
+use crate::{
+    AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
+    Timestamp,
+};
 
 use super::node::{Link, Node};
+use super::placement::Decisions;
 use super::random::Random;
 use super::timers::Timers;
-use super::{Config, Deployment, Scheduler, ServicePorts};
+use super::{Config, Scheduler, ServicePorts};
 
 /// What a list of records comes to.
 #[derive(Default)]
@@ -19,6 +23,9 @@ struct Folded {
     versions: BTreeMap<AppId, BTreeMap<Timestamp, App>>,
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
+    deployments: BTreeMap<String, DeploymentRecord>,
+    groups: BTreeMap<GroupId, GroupRecord>,
+    group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
 }
 
 impl Folded {
@@ -54,6 +61,37 @@ impl Folded {
             Record::DeleteInstance(id) => {
                 self.instances.remove(&id);
             }
+            other => self.apply_change(other),
+        }
+    }
+
+    /// Deployments and groups.
+    fn apply_change(&mut self, record: Record) {
+        match record {
+            Record::PutDeployment(record) => {
+                self.deployments.insert(record.id.clone(), *record);
+            }
+            Record::DeleteDeployment(id) => {
+                self.deployments.remove(&id);
+            }
+            Record::PutGroup(group) => {
+                self.groups.insert(group.id.clone(), group);
+            }
+            Record::DeleteGroup(id) => {
+                self.groups.remove(&id);
+            }
+            Record::PutGroupVersion(kept) => {
+                self.group_versions
+                    .entry(kept.id.clone())
+                    .or_default()
+                    .insert(kept.version, *kept);
+            }
+            Record::DeleteGroupVersion(id, version) => {
+                if let Some(kept) = self.group_versions.get_mut(&id) {
+                    kept.remove(&version);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -88,7 +126,13 @@ impl Scheduler {
             service_ports: ServicePorts::new(config.service_ports),
             delays: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            groups: folded.groups,
+            group_versions: folded.group_versions,
             deployments: BTreeMap::new(),
+            deploying: BTreeMap::new(),
+            rolling: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            decisions: Decisions::default(),
             dirty: BTreeSet::new(),
             suspects: BTreeSet::new(),
             hidden: BTreeSet::new(),
@@ -107,15 +151,18 @@ impl Scheduler {
         for app in core.apps.values() {
             core.service_ports.take(app);
             core.last_version = core.last_version.max(app.version);
-            let deployment = Deployment {
-                id: core.random.uuid(),
-                version: app.version,
-                done: false,
-            };
-            core.deployments.insert(app.id.clone(), deployment);
         }
+        let versions = core.groups.values().map(|group| group.version);
+        core.last_version = versions.fold(core.last_version, Ord::max);
         for instance in folded.instances.into_values() {
             core.restore_instance(instance);
+        }
+        for (id, record) in folded.deployments {
+            core.last_version = core.last_version.max(record.version);
+            for app in record.apps() {
+                core.deploying.insert(app.clone(), id.clone());
+            }
+            core.deployments.insert(id, record);
         }
         core
     }
@@ -127,17 +174,14 @@ impl Scheduler {
             return;
         };
         node.add_instance(instance.id.clone(), &instance.spec);
+        if instance.config == Timestamp::default() {
+            // A record of an earlier release: there age decided.
+            let present = self.apps.get(&instance.app).map(|app| app.last_config_change);
+            instance.config = present.map_or(instance.version, |config| config.min(instance.version));
+        }
         if !instance.unwanted && !self.apps.contains_key(&instance.app) {
             instance.unwanted = true;
             self.persist(Record::PutInstance(Box::new(instance.clone())));
-        }
-        if !self.deployments.contains_key(&instance.app) {
-            let deployment = Deployment {
-                id: self.random.uuid(),
-                version: instance.version,
-                done: false,
-            };
-            self.deployments.insert(instance.app.clone(), deployment);
         }
         self.by_app
             .entry(instance.app.clone())

@@ -39,7 +39,7 @@ impl Limits {
     clippy::cast_sign_loss,
     reason = "within the range just checked"
 )]
-fn whole(number: f64) -> u32 {
+pub(super) fn whole(number: f64) -> u32 {
     if number >= f64::from(u32::MAX) {
         u32::MAX
     } else {
@@ -56,9 +56,9 @@ pub(super) struct Step {
     pub(super) launch: u32,
 }
 
-/// Whether an instance was launched from an earlier definition than the app's present one.
+/// Whether an instance is of another definition than the one in force.
 pub(super) fn is_old(app: &App, instance: &InstanceRecord) -> bool {
-    instance.version < app.last_config_change
+    instance.config != app.last_config_change
 }
 
 /// Whether it counts as able to serve: running, healthy where that is checked, and ready once where that is asked.

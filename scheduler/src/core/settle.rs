@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use model::{AgentId, TaskEvent, TaskState};
 
-use crate::{App, AppId, InstanceId, InstanceRecord, Record};
+use crate::{App, AppId, ClusterEvent, InstanceId, InstanceRecord, Operator, Record};
 
-use super::placement::{self, Placement};
+use super::placement::{Placement, Placer};
 use super::rolling;
 use super::view::task_of;
 use super::{Scheduler, Waiting};
@@ -16,23 +16,14 @@ impl Scheduler {
     /// ones are told to end, missing ones are launched where there is room and no delay, the rest waits.
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.dirty.pop_first() {
-            match self.apps.get(&id).cloned() {
-                Some(app) => {
-                    self.settle_app(&app);
-                    self.conclude(&id);
-                }
+            match self.in_force(&id) {
+                Some(app) => self.settle_app(&app),
                 None => self.settle_removed(&id),
             }
+            if let Some(deployment) = self.deploying.get(&id).cloned() {
+                self.advance(&deployment);
+            }
             self.tell_hidden(&id);
-        }
-    }
-
-    /// Notes that a change has been carried out whole.
-    fn conclude(&mut self, id: &AppId) {
-        if self.is_deployed(id)
-            && let Some(deployment) = self.deployments.get_mut(id)
-        {
-            deployment.done = true;
         }
     }
 
@@ -42,15 +33,18 @@ impl Scheduler {
             self.end(&instance);
         }
         self.dirty.remove(id);
-        if !self.by_app.contains_key(id) {
-            self.deployments.remove(id);
-        }
+        self.rolling.remove(id);
     }
 
     fn settle_app(&mut self, app: &App) {
         let rolls = self
             .wanted_instances(&app.id)
             .any(|instance| rolling::is_old(app, instance));
+        if rolls {
+            self.rolling.insert(app.id.clone());
+        } else {
+            self.rolling.remove(&app.id);
+        }
         let new = |instance: &&InstanceRecord| !rolling::is_old(app, instance);
         let held = u32::try_from(self.wanted_instances(&app.id).filter(new).count()).unwrap_or(u32::MAX);
         if held > app.instances {
@@ -75,15 +69,19 @@ impl Scheduler {
     /// Launches so many, as far as there is room and no delay; the rest waits.
     fn fill(&mut self, app: &App, mut missing: u32) {
         let mut refusals = super::Refusals::default();
-        while missing > 0 && self.delayed_until(&app.id).is_none() {
-            match self.place(app) {
-                Ok(placement) => self.launch(app, placement),
-                Err(why) => {
-                    refusals = why;
-                    break;
+        if missing > 0 && self.delayed_until(&app.id).is_none() {
+            let placed = self.placed(app);
+            let mut placer = Placer::new(app, &self.nodes, &placed);
+            while missing > 0 {
+                match placer.next(&self.nodes, &mut self.random) {
+                    Ok(placement) => self.launch(app, placement),
+                    Err(why) => {
+                        refusals = why;
+                        break;
+                    }
                 }
+                missing -= 1;
             }
-            missing -= 1;
         }
         if missing == 0 {
             self.waiting.remove(&app.id);
@@ -93,36 +91,62 @@ impl Scheduler {
         }
     }
 
-    /// Which instances of the present definition end when there are too many.
-    fn surplus(&self, app: &App, count: u32) -> Vec<InstanceId> {
-        let new = |instance: &&InstanceRecord| !rolling::is_old(app, instance);
-        let mut candidates: Vec<&InstanceRecord> = self.wanted_instances(&app.id).filter(new).collect();
-        rolling::sort_for_ending(app, &mut candidates);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        candidates
-            .into_iter()
-            .take(count)
-            .map(|instance| instance.id.clone())
-            .collect()
+    /// The app's instances per agent.
+    fn placed(&self, app: &App) -> BTreeMap<AgentId, u32> {
+        let mut placed = BTreeMap::new();
+        for instance in self.instances_of(&app.id) {
+            *placed.entry(instance.agent.clone()).or_default() += 1;
+        }
+        placed
     }
 
-    fn place(&mut self, app: &App) -> Result<Placement, super::Refusals> {
-        let mut placed: BTreeMap<&AgentId, u32> = BTreeMap::new();
-        for instance in self
-            .by_app
-            .get(&app.id)
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.instances.get(id))
-        {
-            *placed.entry(&instance.agent).or_default() += 1;
+    /// Which instances of the present definition end when there are too many: first those that do not run, then of the
+    /// fullest group of each GROUP_BY, then by age as the app says.
+    fn surplus(&self, app: &App, count: u32) -> Vec<InstanceId> {
+        let new = |instance: &&InstanceRecord| !rolling::is_old(app, instance);
+        let mut left: Vec<&InstanceRecord> = self.wanted_instances(&app.id).filter(new).collect();
+        rolling::sort_for_ending(app, &mut left);
+        let fields = app.constraints.iter().filter(|one| one.operator == Operator::GroupBy);
+        let fields: Vec<&str> = fields.map(|one| one.field.as_str()).collect();
+        let mut ends = Vec::new();
+        while ends.len() < usize::try_from(count).unwrap_or(usize::MAX) && !left.is_empty() {
+            let next = if fields.is_empty() {
+                0
+            } else {
+                self.of_fullest_group(&fields, &left)
+            };
+            ends.push(left.remove(next).id.clone());
         }
-        placement::place(app, &self.nodes, &placed, &mut self.random)
+        ends
+    }
+
+    /// Index of the first instance in the fullest group, among those as unready as the first.
+    fn of_fullest_group(&self, fields: &[&str], left: &[&InstanceRecord]) -> usize {
+        let group = |one: &InstanceRecord| -> Vec<Option<&str>> {
+            let node = self.nodes.get(&one.agent);
+            fields
+                .iter()
+                .map(|field| node.and_then(|node| node.field(field)))
+                .collect()
+        };
+        let mut counts: BTreeMap<Vec<Option<&str>>, usize> = BTreeMap::new();
+        for one in left {
+            *counts.entry(group(one)).or_default() += 1;
+        }
+        let first = left.first().map(|one| rolling::is_ready(one));
+        let alike = left
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| Some(rolling::is_ready(one)) == first);
+        // Of equally full groups the first instance in the order wins.
+        let best = alike.max_by_key(|(index, one)| (counts.get(&group(one)).copied(), std::cmp::Reverse(*index)));
+        best.map_or(0, |(index, _)| index)
     }
 
     /// Persisted first, then told, then sent.
     fn launch(&mut self, app: &App, placement: Placement) {
         let id = InstanceId::new_for(&app.id, &self.random.uuid());
+        self.decisions.remember(id.task(), placement.decision);
         let spec = super::launch::spec(app, &id, &placement.host_ports, &self.framework.id, &self.config);
         let mut status = self.own_status(TaskState::Staging, "");
         status.message = None;
@@ -130,6 +154,7 @@ impl Scheduler {
             id: id.clone(),
             app: app.id.clone(),
             version: app.version,
+            config: app.last_config_change,
             agent: placement.agent.clone(),
             spec,
             service_ports: app.ports.iter().map(|port| port.service_port).collect(),
@@ -145,6 +170,7 @@ impl Scheduler {
         self.by_app.entry(app.id.clone()).or_default().insert(id.clone());
         self.persist(Record::PutInstance(Box::new(instance.clone())));
         self.emit(TaskEvent::TaskAdded(task_of(&instance, instance.status.clone())));
+        self.tell_event(ClusterEvent::Placed(Box::new(self.facts(&instance))));
         self.instances.insert(id.clone(), instance);
         self.repeat(&id);
     }

@@ -88,6 +88,7 @@ impl Bench {
             },
             ports: vec![(31_000, 32_000)],
             attributes: BTreeMap::new(),
+            domain: crate::Domain::default(),
             tasks,
         };
         self.core.handle_registration(self.at(), registration)
@@ -156,10 +157,16 @@ fn an_instance_is_persisted_told_and_then_sent() {
             Effect::Persist(Record::PutInstance(_)) => "instance",
             Effect::Emit(TaskEvent::TaskAdded(_)) => "added",
             Effect::Launch { .. } => "launch",
+            Effect::Persist(Record::PutDeployment(_)) => "deployment",
+            Effect::Tell(_) => "told",
             other => panic!("unexpected {other:?}"),
         })
+        .filter(|kind| *kind != "told")
         .collect();
-    assert_eq!(kinds, ["app", "instance", "added", "launch"]);
+    assert_eq!(
+        kinds,
+        ["app", "deployment", "deployment", "instance", "added", "launch"]
+    );
 }
 
 #[test]
@@ -189,7 +196,7 @@ fn unanswered_launches_and_kills_are_repeated() {
     assert_eq!(bench.launches().remove(0).task, task);
     bench.tell(&agent, &task, TaskState::Starting);
     bench.tell(&agent, &task, TaskState::Running);
-    assert!(bench.core.deployments()[0].finished);
+    assert!(bench.core.deployments().is_empty());
     let scale = Command::ScaleApp {
         id: "//a".to_owned(),
         instances: 0,
@@ -201,7 +208,7 @@ fn unanswered_launches_and_kills_are_repeated() {
     assert_eq!(bench.next_timer(), Duration::from_millis(9_999));
     assert_eq!(bench.kills(), std::slice::from_ref(&task));
     bench.tell(&agent, &task, TaskState::Killed);
-    assert!(bench.core.deployments()[0].finished);
+    assert!(bench.core.deployments().is_empty());
     assert_eq!(bench.core.instances().count(), 0);
 }
 
@@ -323,11 +330,18 @@ fn commands_that_cannot_be_are_refused_and_change_nothing() {
     assert_eq!(refused(scale("/x", 1)), CommandError::NoApp("/x".to_owned()));
     assert!(matches!(refused(scale("/a", -1)), CommandError::Invalid(_)));
     assert_eq!(
-        refused(Command::RemoveApp { id: "/".to_owned() }),
+        refused(Command::RemoveApp {
+            id: "/".to_owned(),
+            force: Force::Yes
+        }),
         CommandError::NoApp("/".to_owned())
     );
     assert_eq!(
-        refused(Command::KillTask { task: "t".to_owned() }),
+        refused(Command::KillTasks {
+            tasks: vec!["t".to_owned()],
+            then: crate::AfterKill::Replace,
+            force: Force::No
+        }),
         CommandError::NoTask("t".to_owned())
     );
     assert!(bench.effects().is_empty());
@@ -356,4 +370,52 @@ fn scaling_down_ends_what_does_not_run_and_then_the_youngest() {
     assert_eq!(bench.kills(), [staging]);
     bench.core.handle_command(bench.at(), scale(1)).expect("known");
     assert_eq!(bench.kills(), [youngest]);
+}
+
+#[test]
+fn scaling_down_keeps_groups_even() {
+    let mut bench = Bench::new();
+    for (number, rack) in [(1, "east"), (2, "west")] {
+        let registration = Registration {
+            agent: None,
+            hostname: format!("10.0.0.{number}"),
+            ip: Ipv4Addr::new(10, 0, 0, number),
+            http_port: 5051,
+            resources: Resources {
+                cpus_milli: 2_000,
+                mem_mb: 1_000,
+                disk_mb: 0,
+            },
+            ports: vec![(31_000, 32_000)],
+            attributes: BTreeMap::from([("rack".to_owned(), rack.to_owned())]),
+            domain: crate::Domain::default(),
+            tasks: Vec::new(),
+        };
+        bench.core.handle_registration(bench.at(), registration);
+    }
+    let words = ["rack", "GROUP_BY"].map(str::to_owned).to_vec();
+    let spec = AppSpec {
+        id: "/a".to_owned(),
+        cmd: Some("x".to_owned()),
+        cpus: Some(0.1),
+        mem: Some(10.0),
+        instances: Some(12),
+        constraints: vec![words],
+        ..AppSpec::default()
+    };
+    bench.command(Command::CreateApp(Box::new(spec))).expect("valid");
+    for left in (1..12).rev() {
+        let scale = Command::ScaleApp {
+            id: "/a".to_owned(),
+            instances: left,
+            force: Force::Yes,
+        };
+        bench.command(scale).expect("there");
+        let on = |agent: &str| {
+            let wanted = bench.core.instances().filter(|one| !one.unwanted);
+            wanted.filter(|one| one.agent.as_str() == agent).count()
+        };
+        let (east, west) = (on("revere-S0"), on("revere-S1"));
+        assert!(east.abs_diff(west) <= 1, "{east} and {west}");
+    }
 }

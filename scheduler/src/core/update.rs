@@ -1,8 +1,9 @@
 //! Changes of an app that is there: another definition, a restart, a return to an earlier version.
 
-use crate::{App, AppId, AppSpec, CommandError, Record, Reply, Timestamp};
+use crate::{App, AppId, AppSpec, CommandError, NetworkMode, PortSpec, Record, Reply, Run, Timestamp};
 
 use super::Scheduler;
+use super::change::Change;
 
 /// Versions kept of an app, the newest included (Marathon's `--zk_max_versions`).
 const MOST_VERSIONS: usize = 50;
@@ -20,37 +21,23 @@ impl Scheduler {
     /// Another definition in the place of the present one. A change of `instances` alone scales.
     pub(super) fn update_app(&mut self, id: &str, spec: &AppSpec, force: Force) -> Result<Reply, CommandError> {
         let old = self.known(id)?;
-        self.check_unlocked(&old.id, force)?;
-        let mut spec = spec.clone();
-        spec.id = old.id.to_string();
-        keep_service_ports(&old, &mut spec);
-        // The app's own numbers are free for itself, and stay taken if the definition is refused.
-        let mut ports = self.service_ports.clone();
-        ports.free(&old);
-        for other in self.apps.values().filter(|app| app.id != old.id) {
-            ports.take(other);
-        }
-        let version = self.next_version();
-        let (framework, network) = (&self.config.framework_name, &self.config.default_network);
-        let mut app = App::from_spec(version, &spec, framework, network, &mut ports).map_err(CommandError::Invalid)?;
-        ports.take(&app);
-        if same_but_for_instances(&old, &app) {
-            app.last_config_change = old.last_config_change;
-        } else {
-            self.forget_delay(&app.id);
-        }
-        self.service_ports = ports;
-        Ok(self.put_app(app))
+        self.check_unlocked(&[old.id.clone()].into(), force)?;
+        let spec = AppSpec {
+            id: old.id.to_string(),
+            ..spec.clone()
+        };
+        let mut change = Change::new(self.next_version());
+        self.add_specs(&mut change, &[(String::new(), &spec)])
+            .map_err(CommandError::Invalid)?;
+        self.change(change, force, Run::Real)
     }
 
     /// Every instance replaced, nothing else changed.
     pub(super) fn restart_app(&mut self, id: &str, force: Force) -> Result<Reply, CommandError> {
         let mut app = self.known(id)?;
-        self.check_unlocked(&app.id, force)?;
         app.version = self.next_version();
         app.last_config_change = app.version;
-        self.forget_delay(&app.id);
-        Ok(self.put_app(app))
+        self.change(Change::of_app(app), force, Run::Real)
     }
 
     /// The definition of an earlier version, as a new one.
@@ -59,35 +46,26 @@ impl Scheduler {
         let earlier = self.version(&present.id, version).cloned();
         let no_version = || CommandError::NoVersion(present.id.to_string(), version.to_string());
         let mut app = earlier.ok_or_else(no_version)?;
-        self.check_unlocked(&app.id, force)?;
         app.version = self.next_version();
         app.last_config_change = if same_but_for_instances(&present, &app) {
             present.last_config_change
         } else {
             app.version
         };
-        self.forget_delay(&app.id);
-        self.free_service_ports(&present);
-        self.service_ports.take(&app);
-        Ok(self.put_app(app))
+        self.change(Change::of_app(app), force, Run::Real)
     }
 
-    fn known(&self, id: &str) -> Result<App, CommandError> {
+    pub(super) fn known(&self, id: &str) -> Result<App, CommandError> {
         self.app(id).cloned().ok_or_else(|| CommandError::NoApp(id.to_owned()))
     }
 
-    /// Marathon's lock: one change of an app at a time, unless forced.
-    pub(super) fn check_unlocked(&self, app: &AppId, force: Force) -> Result<(), CommandError> {
-        match self.deployments.get(app) {
-            Some(running) if force == Force::No && !running.done => Err(CommandError::Locked(running.id.clone())),
-            _ => Ok(()),
-        }
-    }
-
     /// Makes `app` the newest version; the one before is kept.
-    pub(super) fn put_app(&mut self, app: App) -> Reply {
-        let (id, version) = (app.id.clone(), app.version);
+    pub(super) fn put_app(&mut self, app: App) {
+        let (id, config) = (app.id.clone(), app.last_config_change);
         if let Some(before) = self.apps.insert(id.clone(), app.clone()) {
+            if before.last_config_change != config {
+                self.forget_delay(&id);
+            }
             self.persist(Record::PutVersion(Box::new(before.clone())));
             self.versions
                 .entry(id.clone())
@@ -100,7 +78,6 @@ impl Scheduler {
             self.persist(Record::DeleteVersion(id.clone(), oldest));
         }
         self.time_unreachable_of(&id);
-        self.deploy(id, version)
     }
 
     fn surplus_version(&self, app: &AppId) -> Option<Timestamp> {
@@ -134,15 +111,34 @@ impl Scheduler {
 
 /// Marathon keeps the service ports of an app over updates: where the user wrote 0, the number of the port in the same
 /// place stays.
-fn keep_service_ports(old: &App, spec: &mut AppSpec) {
+pub(super) fn keep_service_ports(old: &App, spec: &mut AppSpec) {
+    if spec.require_ports {
+        // There a number is a host port and a 0 means any.
+        return;
+    }
     let host = spec.port_mappings.is_none();
+    let default = PortSpec {
+        name: Some("default".to_owned()),
+        ..PortSpec::default()
+    };
+    // Where nothing is written there is one port by default, which keeps its number too.
+    match (&old.network, old.ports.len()) {
+        (NetworkMode::Host, 1)
+            if host
+                && spec.port_definitions.is_none()
+                && spec.networks.first().is_none_or(|(mode, _)| mode == "host") =>
+        {
+            spec.port_definitions = Some(vec![default]);
+        }
+        _ => {}
+    }
     let ports = spec
         .port_definitions
         .iter_mut()
         .chain(spec.port_mappings.iter_mut())
         .flatten();
     for (port, before) in ports.zip(&old.ports) {
-        if host && port.port == 0 && old.network == crate::NetworkMode::Host {
+        if host && port.port == 0 && old.network == NetworkMode::Host {
             port.port = i64::from(before.service_port);
         } else if !host && port.service_port.unwrap_or(0) == 0 {
             port.service_port = Some(i64::from(before.service_port));
@@ -150,7 +146,7 @@ fn keep_service_ports(old: &App, spec: &mut AppSpec) {
     }
 }
 
-fn same_but_for_instances(a: &App, b: &App) -> bool {
+pub(super) fn same_but_for_instances(a: &App, b: &App) -> bool {
     let mut b = b.clone();
     b.instances = a.instances;
     b.version = a.version;

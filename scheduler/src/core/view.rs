@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskStatus};
+use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState, TaskStatus};
 
-use crate::{AgentRecord, App, AppId, InstanceRecord, Timestamp};
+use crate::{AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
 
 use super::Scheduler;
 use super::node::Link;
-use super::placement::Refusal;
+use super::placement::{Decision, Refusal};
 use super::rolling::is_ready;
 
 /// How often each rule refused an agent at the last attempt to place an instance, in funnel order.
@@ -19,6 +19,8 @@ pub struct Refusals {
     pub processed: u32,
     /// By the first rule that refused the agent.
     pub by_rule: BTreeMap<Refusal, u32>,
+    /// The first of those agents, by name.
+    pub agents: Vec<(AgentId, Refusal)>,
 }
 
 /// A registered agent.
@@ -32,18 +34,17 @@ pub struct AgentView<'a> {
     pub used: Resources,
 }
 
-/// An app's newest change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeploymentView {
-    /// A UUID in text.
-    pub id: String,
-    /// Version that the change made.
-    pub version: Timestamp,
-    /// The app.
-    pub app: AppId,
-    /// Whether there was a moment since at which as many instances as wanted ran and were ready, all of the newest
-    /// definition, and none was left that should end.
-    pub finished: bool,
+/// The newest failure of an app's task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskFailure {
+    /// Which task, where.
+    pub facts: InstanceFacts,
+    /// How it ended.
+    pub state: TaskState,
+    /// What was said about it.
+    pub message: String,
+    /// When the core heard of it.
+    pub at: Timestamp,
 }
 
 /// An app that waits for launches.
@@ -91,6 +92,21 @@ impl Scheduler {
         self.instances.values()
     }
 
+    /// One instance.
+    pub fn instance(&self, id: &InstanceId) -> Option<&InstanceRecord> {
+        self.instances.get(id)
+    }
+
+    /// An agent with what is used of it, whatever its state.
+    pub fn agent_view(&self, id: &AgentId) -> Option<AgentView<'_>> {
+        let node = self.nodes.get(id)?;
+        Some(AgentView {
+            record: &node.record,
+            connected: node.link == Link::Connected,
+            used: node.used,
+        })
+    }
+
     /// Agents that are registered and not given up.
     pub fn agents(&self) -> impl Iterator<Item = AgentView<'_>> {
         self.nodes
@@ -116,15 +132,9 @@ impl Scheduler {
             .map(|node| &node.record)
     }
 
-    /// The newest change of each app, and those of removed apps whose instances are not all over.
-    pub fn deployments(&self) -> Vec<DeploymentView> {
-        let view = |(app, deployment): (&AppId, &super::Deployment)| DeploymentView {
-            id: deployment.id.clone(),
-            version: deployment.version,
-            app: app.clone(),
-            finished: deployment.done || self.is_deployed(app),
-        };
-        self.deployments.iter().map(view).collect()
+    /// The newest failure of an app's task since the master started.
+    pub fn last_failure(&self, app: &AppId) -> Option<&TaskFailure> {
+        self.failures.get(app)
     }
 
     /// Apps that want more instances than they have.
@@ -146,6 +156,11 @@ impl Scheduler {
                 refusals: &waiting.refusals,
             })
         })
+    }
+
+    /// How the place of a task was decided, if that is not too long ago.
+    pub fn decision(&self, task: &model::TaskId) -> Option<&Decision> {
+        self.decisions.of(task)
     }
 
     /// All that a new subscriber of the task stream is told first.

@@ -7,7 +7,7 @@ use model::{AgentId, LaunchSpec, Resources, TaskId, TaskState, TaskStatus};
 
 use crate::{Registration, ReportedTask};
 
-use super::world::{Event, Message, World};
+use super::world::{Bug, Event, Message, World};
 
 /// Virtual milliseconds between two health checks.
 const CHECK_EVERY: u64 = 5_000;
@@ -24,6 +24,8 @@ pub(super) struct SimTask {
 /// A machine with its daemon.
 pub(super) struct SimAgent {
     number: usize,
+    /// What its machine really has.
+    pub(super) cpus_milli: u64,
     pub(super) id: Option<AgentId>,
     /// Whether the daemon runs.
     pub(super) up: bool,
@@ -44,6 +46,7 @@ impl SimAgent {
     pub(super) fn new(number: usize) -> Self {
         Self {
             number,
+            cpus_milli: 1_000,
             id: None,
             up: true,
             connection: None,
@@ -57,10 +60,10 @@ impl SimAgent {
         }
     }
 
-    pub(super) fn capacity() -> (Resources, Vec<(u16, u16)>) {
+    fn capacity(&self) -> (Resources, Vec<(u16, u16)>) {
         (
             Resources {
-                cpus_milli: 1_000,
+                cpus_milli: self.cpus_milli,
                 mem_mb: 1_000,
                 disk_mb: 0,
             },
@@ -69,7 +72,7 @@ impl SimAgent {
     }
 
     fn registration(&self) -> Registration {
-        let (resources, ports) = Self::capacity();
+        let (resources, ports) = self.capacity();
         let last = u8::try_from(self.number).expect("few agents") + 1;
         Registration {
             agent: self.id.clone(),
@@ -79,6 +82,7 @@ impl SimAgent {
             resources,
             ports,
             attributes: BTreeMap::from([("rack".to_owned(), format!("r{}", self.number % 2))]),
+            domain: crate::Domain::default(),
             tasks: self
                 .tasks
                 .values()
@@ -96,7 +100,7 @@ impl SimAgent {
 
     /// Its machine is the only place where two tasks could collide.
     pub(super) fn check(&self) {
-        let (capacity, _) = Self::capacity();
+        let (capacity, _) = self.capacity();
         let used = self
             .live()
             .fold(Resources::default(), |sum, task| sum.plus(&task.spec.resources));
@@ -129,7 +133,10 @@ impl World {
                 agent.connection = Some(agent.next_connection);
                 agent.next_connection += 1;
                 agent.registered = false;
-                let registration = agent.registration();
+                let mut registration = agent.registration();
+                if self.bug == Some(Bug::CapacityOffByOne) {
+                    registration.resources.cpus_milli += 100;
+                }
                 self.send_up(number, Message::Register(Box::new(registration)));
             }
             return;

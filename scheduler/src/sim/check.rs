@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, FrameworkId, ServiceTable, TaskEvent, TaskId, TaskState, VipRange};
 
-use crate::{AgentRecord, App, AppId, InstanceId, InstanceRecord, Record, Timestamp};
+use crate::{
+    AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
+    Timestamp,
+};
 
 use super::world::World;
 
@@ -16,6 +19,9 @@ pub(super) struct Store {
     versions: BTreeMap<(AppId, Timestamp), App>,
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
+    deployments: BTreeMap<String, DeploymentRecord>,
+    groups: BTreeMap<GroupId, GroupRecord>,
+    group_versions: BTreeMap<(GroupId, Timestamp), GroupVersion>,
 }
 
 impl Store {
@@ -35,6 +41,14 @@ impl Store {
             Record::DeleteAgent(id) => drop(self.agents.remove(&id)),
             Record::PutInstance(instance) => drop(self.instances.insert(instance.id.clone(), *instance)),
             Record::DeleteInstance(id) => drop(self.instances.remove(&id)),
+            Record::PutDeployment(one) => drop(self.deployments.insert(one.id.clone(), *one)),
+            Record::DeleteDeployment(id) => {
+                assert!(self.deployments.remove(&id).is_some(), "a deployment ends once");
+            }
+            Record::PutGroup(group) => drop(self.groups.insert(group.id.clone(), group)),
+            Record::DeleteGroup(id) => drop(self.groups.remove(&id)),
+            Record::PutGroupVersion(kept) => drop(self.group_versions.insert((kept.id.clone(), kept.version), *kept)),
+            Record::DeleteGroupVersion(id, version) => drop(self.group_versions.remove(&(id, version))),
         }
     }
 
@@ -59,6 +73,11 @@ impl Store {
                 .cloned()
                 .map(|one| Record::PutInstance(Box::new(one))),
         );
+        let deployments = self.deployments.values().cloned();
+        records.extend(deployments.map(|one| Record::PutDeployment(Box::new(one))));
+        records.extend(self.groups.values().cloned().map(Record::PutGroup));
+        let kept = self.group_versions.values().cloned();
+        records.extend(kept.map(|one| Record::PutGroupVersion(Box::new(one))));
         records
     }
 
@@ -86,6 +105,27 @@ impl World {
         if let Some(core) = &self.core {
             core.check();
         }
+    }
+
+    /// A dependant's new instances come only after there was a moment when all it depends on was in place.
+    pub(super) fn check_order(&mut self) {
+        let (Some(core), Some(layered)) = (&self.core, &mut self.layered) else {
+            return;
+        };
+        let new = |id: &str| {
+            let of = core.app(id).map(|app| app.id.clone());
+            let all = of.into_iter().flat_map(|id| core.instances_of(&id).collect::<Vec<_>>());
+            all.filter(|one| one.version >= layered.version).collect::<Vec<_>>()
+        };
+        let wanted = core.app("/b/c").map_or(0, |app| app.instances);
+        let running = new("/b/c")
+            .into_iter()
+            .filter(|one| one.status.state == TaskState::Running);
+        layered.base_stood |= u32::try_from(running.count()) == Ok(wanted);
+        assert!(
+            layered.base_stood || new("/b/d").is_empty(),
+            "/b/d changed before /b/c, which it depends on, was in place"
+        );
     }
 
     /// How many instances of an app there may be at once, whoever looks: never more than its upgrade strategy allows
@@ -117,6 +157,14 @@ impl World {
         assert!(
             core.instances().eq(self.store.instances.values()),
             "instances differ from the store"
+        );
+        assert!(
+            core.deployments().len() == self.store.deployments.len()
+                && core
+                    .deployments()
+                    .into_iter()
+                    .all(|one| self.store.deployments.get(&one.id) == Some(one)),
+            "deployments differ from the store"
         );
         for agent in core.agents() {
             assert_eq!(
@@ -154,6 +202,7 @@ impl World {
             let app = task.spec.env.get("MARATHON_APP_ID").cloned().unwrap_or_default();
             if let Some(newest) = core.app(&app)
                 && newest.command != task.spec.command
+                && !self.mixed.contains(&app)
             {
                 return Some(format!("{} still runs {:?}", task.spec.task, task.spec.command));
             }
@@ -174,8 +223,8 @@ impl World {
         {
             return Some(format!("the core holds {} for {:?}", late.id, late.status.state));
         }
-        let ends: Vec<_> = core.deployments().into_iter().filter(|one| !one.finished).collect();
-        (!ends.is_empty()).then(|| format!("deployments left: {ends:?}"))
+        let left = core.deployments();
+        (!left.is_empty()).then(|| format!("deployments left: {left:?}"))
     }
 
     /// Once settled: who followed the stream sees what who subscribes now is told.

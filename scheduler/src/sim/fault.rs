@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use model::{TaskId, TaskState};
 
-use crate::{AppSpec, Command, Force, HealthCheckSpec, PortSpec, Timestamp, UnreachableSpec};
+use crate::{
+    AfterKill, AppSpec, Cancel, Command, Force, GroupChange, GroupSpec, HealthCheckSpec, PortSpec, Run, Timestamp,
+    UnreachableSpec,
+};
 
-use super::world::{Event, World};
+use super::world::{Event, Layered, World};
 
 /// Apps that users play with, and how many instances of one they ask for at most.
 const APPS: [&str; 3] = ["/a", "/b/c", "/b/d"];
@@ -107,6 +110,15 @@ impl World {
         }
         let pause = 3_000 + self.random.below(40_000);
         self.after(pause, Event::Command);
+        match (self.core.is_some(), self.random.below(10)) {
+            (false, _) => {}
+            (true, 0 | 1) => self.group_command(),
+            (true, 2) => self.cancel_command(),
+            (true, _) => self.app_command(),
+        }
+    }
+
+    fn app_command(&mut self) {
         let Some(core) = &mut self.core else { return };
         let app = APPS[usize::try_from(self.random.below(3)).expect("few")];
         let count = self.random.below(MOST + 1);
@@ -123,22 +135,39 @@ impl World {
                 id: app.to_owned(),
                 force: Force::Yes,
             },
-            (0, _, Some(task)) => Command::KillTask { task },
-            (1, true, _) => Command::RemoveApp { id: app.to_owned() },
+            (0, _, Some(task)) => Command::KillTasks {
+                tasks: vec![task],
+                then: AfterKill::Replace,
+                force: Force::No,
+            },
+            (1, true, _) => Command::RemoveApp {
+                id: app.to_owned(),
+                force: Force::Yes,
+            },
             (_, true, _) => Command::ScaleApp {
                 id: app.to_owned(),
                 instances: i64::try_from(count).expect("few"),
                 force: Force::Yes,
             },
-            (_, false, _) => Command::CreateApp(Box::new(spec(app, count))),
+            (_, false, _) if core.deployments().is_empty() => Command::CreateApp(Box::new(spec(app, count))),
+            (_, false, _) => Command::PutApps {
+                specs: vec![spec(app, count)],
+                force: Force::Yes,
+            },
         };
         let text = format!("{} {count}", app);
         let change = match &command {
-            Command::KillTask { .. } | Command::RestartApp { .. } => None,
+            Command::KillTasks { .. } | Command::RestartApp { .. } => None,
             Command::RemoveApp { .. } => Some(None),
             _ => Some(Some(u32::try_from(count).expect("few"))),
         };
+        let renewed = matches!(command, Command::UpdateApp { .. } | Command::RestartApp { .. });
+        let touches = !matches!(command, Command::KillTasks { .. });
         let before = core.app(app).map_or(0, |known| core.instances_of(&known.id).count());
+        if touches {
+            self.others_are_mixed(&[app]);
+        }
+        let core = self.core.as_mut().expect("still there");
         let reply = core.handle_command(Timestamp(self.now), command);
         assert!(reply.is_ok(), "{app}: {reply:?}");
         match change {
@@ -150,9 +179,113 @@ impl World {
             }
             None => {}
         }
+        if renewed || change == Some(None) {
+            self.mixed.remove(app);
+        }
         self.note(&text);
         self.check_launch(app, before);
         self.carry_out();
+    }
+
+    /// Apps of deployments that a forced change of `changed` overtakes stay as they are.
+    fn others_are_mixed(&mut self, changed: &[&str]) {
+        let Some(core) = &self.core else { return };
+        for deployment in core.deployments() {
+            let apps: Vec<String> = deployment.apps().into_iter().map(ToString::to_string).collect();
+            if apps.iter().any(|app| changed.contains(&app.as_str())) {
+                let others = apps.into_iter().filter(|app| !changed.contains(&app.as_str()));
+                self.mixed.extend(others);
+                self.layered = None;
+            }
+        }
+    }
+
+    /// The group `/b`, in which `d` depends on `c`: replaced, scaled or removed as a whole.
+    fn group_command(&mut self) {
+        let (c, d) = (self.random.below(MOST + 1), self.random.below(MOST + 1));
+        let strategy = (self.random.below(3), self.random.below(3));
+        let kind = self.random.below(6);
+        let small = |count: u64| u32::try_from(count).expect("few");
+        let mut wanted = self.wanted.clone();
+        let halve = |count: &mut u32| *count = count.div_ceil(2);
+        let change = match kind {
+            0 if self.wanted.keys().any(|app| app.starts_with("/b/")) => {
+                wanted.retain(|app, _| !app.starts_with("/b/"));
+                GroupChange::Remove
+            }
+            1 if self.wanted.keys().any(|app| app.starts_with("/b/")) => {
+                let inside = wanted.iter_mut().filter(|(app, _)| app.starts_with("/b/"));
+                inside.for_each(|(_, count)| halve(count));
+                GroupChange::ScaleBy(0.5)
+            }
+            2 => {
+                wanted.remove("/b/d");
+                wanted.insert("/b/c".to_owned(), small(c));
+                GroupChange::Update(Box::new(group(vec![changed("c", c, self.now, strategy)])))
+            }
+            _ => {
+                wanted.insert("/b/c".to_owned(), small(c));
+                wanted.insert("/b/d".to_owned(), small(d));
+                let mut dependant = changed("d", d, self.now, strategy);
+                dependant.dependencies = vec!["/b/c".to_owned()];
+                GroupChange::Update(Box::new(group(vec![changed("c", c, self.now, strategy), dependant])))
+            }
+        };
+        self.others_are_mixed(&["/b/c", "/b/d"]);
+        let ordered =
+            matches!(&change, GroupChange::Update(spec) if spec.apps.as_ref().is_some_and(|apps| apps.len() == 2));
+        let renewed = matches!(change, GroupChange::Update(_) | GroupChange::Remove);
+        let core = self.core.as_mut().expect("looked at");
+        let command = Command::Group {
+            id: "/b".to_owned(),
+            change,
+            force: Force::Yes,
+            run: Run::Real,
+        };
+        let reply = core.handle_command(Timestamp(self.now), command).expect("valid");
+        self.wanted = wanted;
+        if renewed {
+            self.mixed.retain(|app| !app.starts_with("/b/"));
+        }
+        self.layered = ordered.then_some(Layered {
+            version: reply.version,
+            base_stood: false,
+        });
+        self.note(&format!("group {kind} {c} {d}"));
+        self.carry_out();
+    }
+
+    /// The oldest deployment is taken back or left half done.
+    fn cancel_command(&mut self) {
+        let how = if self.random.below(2) == 0 {
+            Cancel::RollBack
+        } else {
+            Cancel::Leave
+        };
+        let Some(core) = &mut self.core else { return };
+        let Some(record) = core.deployments().first().map(|record| (*record).clone()) else {
+            return;
+        };
+        let id = record.id.clone();
+        let reply = core.handle_command(Timestamp(self.now), Command::CancelDeployment { id, how });
+        assert!(reply.is_ok(), "{reply:?}");
+        for (app, before) in &record.before {
+            match (how, before) {
+                (Cancel::Leave, _) => drop(self.mixed.insert(app.to_string())),
+                (Cancel::RollBack, Some(before)) => drop(self.wanted.insert(app.to_string(), before.instances)),
+                (Cancel::RollBack, None) => drop(self.wanted.remove(app.as_str())),
+            }
+        }
+        self.layered = None;
+        self.note("cancel");
+        self.carry_out();
+    }
+}
+
+fn group(apps: Vec<AppSpec>) -> GroupSpec {
+    GroupSpec {
+        apps: Some(apps),
+        ..GroupSpec::default()
     }
 }
 
@@ -180,7 +313,9 @@ fn spec(id: &str, instances: u64) -> AppSpec {
         }
         _ => (vec![checks], Some(UnreachableSpec::Disabled)),
     };
-    let labels = BTreeMap::from([("VIP_0".to_owned(), format!("{id}:80"))]);
+    // One VIP for each app, however its id is written.
+    let name = id.rsplit('/').next().unwrap_or_default();
+    let labels = BTreeMap::from([("VIP_0".to_owned(), format!("{name}:80"))]);
     AppSpec {
         id: id.to_owned(),
         cmd: Some("serve".to_owned()),

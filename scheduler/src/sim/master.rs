@@ -4,7 +4,7 @@ use model::TaskEvent;
 
 use crate::{Config, Effect, Record, Scheduler, Timestamp};
 
-use super::world::{Event, Message, World};
+use super::world::{Bug, Event, Message, World};
 
 fn config() -> Config {
     Config {
@@ -36,6 +36,9 @@ impl World {
         if self.wanted_unsure {
             self.wanted = self.store.wanted();
             self.wanted_unsure = false;
+            // What was half taken has no order to keep.
+            self.layered = None;
+            self.mixed.extend(self.wanted.keys().cloned());
         }
         self.table.apply(TaskEvent::Snapshot(state));
     }
@@ -90,6 +93,10 @@ impl World {
         let known = match message {
             Message::Status(task, status) => {
                 let timestamp = status.timestamp_ms;
+                if self.bug == Some(Bug::LostAcknowledgement) && status.state.is_terminal() {
+                    self.send_down(from, connection, Message::Ack(task, timestamp));
+                    return;
+                }
                 let known = core.handle_status(now, &id, task.clone(), status);
                 self.carry_out();
                 if self.core.is_some() && known {
@@ -137,12 +144,20 @@ impl World {
                         "{} was launched but not persisted",
                         spec.task
                     );
+                    if self.bug == Some(Bug::DoubleLaunch) {
+                        let other = self.connections.keys().find(|other| **other != agent).cloned();
+                        if let Some(other) = other {
+                            self.order(&other, Message::Launch(spec.clone()));
+                        }
+                    }
                     self.order(&agent, Message::Launch(spec));
                 }
                 Effect::Kill { agent, task, .. } => self.order(&agent, Message::Kill(task)),
                 Effect::Emit(event) => {
                     self.table.apply(event);
                 }
+                // Nobody follows.
+                Effect::Tell(_) => {}
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The simulated world: virtual time, events in flight, and who receives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, LaunchSpec, ServiceTable, TaskId, TaskStatus, VipRange};
 
 use crate::core::random::Random;
-use crate::{Registered, Registration, Scheduler};
+use crate::{Registered, Registration, Scheduler, Timestamp};
 
 use super::agent::SimAgent;
 use super::check::Store;
@@ -55,6 +55,24 @@ pub(super) enum Event {
     Command,
 }
 
+/// A mistake put into the world on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// The driver acknowledges ends that it never hands to the core.
+    LostAcknowledgement,
+    /// The driver sends a launch to two agents.
+    DoubleLaunch,
+    /// Agents offer one instance's cpus more than they have.
+    CapacityOffByOne,
+}
+
+/// `/b/d` depends on `/b/c`, and both were changed at once.
+pub(super) struct Layered {
+    pub(super) version: Timestamp,
+    /// Whether all of `/b/c` was seen running since.
+    pub(super) base_stood: bool,
+}
+
 /// All of it.
 pub(super) struct World {
     pub(super) random: Random,
@@ -67,9 +85,14 @@ pub(super) struct World {
     pub(super) table: ServiceTable,
     /// What users were promised: instances by app.
     pub(super) wanted: BTreeMap<String, u32>,
+    /// Apps of which a change was given up half way: they may run more than one definition.
+    pub(super) mixed: BTreeSet<String>,
+    /// A change of a group whose parts have an order.
+    pub(super) layered: Option<Layered>,
     /// The master died while carrying out a command; whether it holds is read from the store.
     pub(super) wanted_unsure: bool,
     pub(super) faults: bool,
+    pub(super) bug: Option<Bug>,
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     trace: u64,
@@ -87,8 +110,11 @@ impl World {
             connections: BTreeMap::new(),
             table: ServiceTable::new(VipRange::default()),
             wanted: BTreeMap::new(),
+            mixed: BTreeSet::new(),
+            layered: None,
             wanted_unsure: false,
             faults: true,
+            bug: None,
             events: BTreeMap::new(),
             sequence: 0,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -102,6 +128,17 @@ impl World {
         world.after(3_000, Event::Command);
         world.after(5_000, Event::Fault);
         world
+    }
+
+    /// Makes a mistake from now on.
+    pub(super) fn plant(&mut self, bug: Bug) {
+        self.bug = Some(bug);
+        if bug == Bug::CapacityOffByOne {
+            // Machines that fill up, or nobody would see it.
+            for agent in &mut self.agents {
+                agent.cpus_milli = 600;
+            }
+        }
     }
 
     /// Runs to the end of faults, then until all is in place.
@@ -183,6 +220,7 @@ impl World {
         }
         self.arm_timer();
         self.check_step();
+        self.check_order();
     }
 
     fn arm_timer(&mut self) {
@@ -202,7 +240,7 @@ impl World {
             return;
         }
         self.timer_at = None;
-        let now = crate::Timestamp(self.now);
+        let now = Timestamp(self.now);
         if let Some(core) = &mut self.core
             && core.poll_timeout().is_some_and(|due| due <= now)
         {

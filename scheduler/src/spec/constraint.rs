@@ -1,11 +1,27 @@
 //! Placement constraints as written: `[field, operator, value]`.
 
+use regex::{Regex, RegexBuilder};
+
 use crate::{Constraint, Operator};
 
 use super::Faults;
 
+/// Most memory that one pattern may need once it is compiled.
+const PATTERN_SIZE: usize = 128 * 1024;
+
+/// Most constraints of one app: each is looked at for every agent.
+const MOST: usize = 100;
+
+/// Fields that begin with `@` and mean something.
+const PLACES: [&str; 3] = ["@hostname", "@region", "@zone"];
+
 /// Checks all constraints.
 pub(super) fn check(constraints: &[Vec<String>], faults: &mut Faults) -> Vec<Constraint> {
+    if constraints.len() > MOST {
+        let error = format!("at most {MOST} constraints are taken, not {}", constraints.len());
+        faults.add("/constraints", error);
+        return Vec::new();
+    }
     let mut checked = Vec::new();
     for (index, words) in constraints.iter().enumerate() {
         match one(words) {
@@ -14,6 +30,24 @@ pub(super) fn check(constraints: &[Vec<String>], faults: &mut Faults) -> Vec<Con
         }
     }
     checked
+}
+
+/// The compiled form of a pattern, which must match a whole value. The engine takes linear time whatever the pattern,
+/// and its size is bounded; look-around and back-references do not exist.
+pub(crate) fn pattern(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(&format!("^(?:{text})$"))
+        .size_limit(PATTERN_SIZE)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "the pattern is too large once compiled: write a simpler one".to_owned(),
+            other => {
+                let text = other.to_string();
+                format!(
+                    "the pattern is no regular expression: {}",
+                    text.lines().last().unwrap_or_default()
+                )
+            }
+        })
 }
 
 fn one(words: &[String]) -> Result<Constraint, String> {
@@ -25,9 +59,9 @@ fn one(words: &[String]) -> Result<Constraint, String> {
     if field.is_empty() {
         return Err("the field must not be empty: write hostname or an attribute's name".to_owned());
     }
-    if field.starts_with('@') && field != "@hostname" {
+    if field.starts_with('@') && !PLACES.contains(&field.as_str()) {
         return Err(format!(
-            "the field {field} is not carried out by this version of Revere; remove it"
+            "there is no field {field}: write @hostname, @region, @zone or an attribute's name"
         ));
     }
     let operator = match operator.as_str() {
@@ -36,14 +70,11 @@ fn one(words: &[String]) -> Result<Constraint, String> {
         "GROUP_BY" => Operator::GroupBy,
         "MAX_PER" => Operator::MaxPer,
         "IS" => Operator::Is,
-        "LIKE" | "UNLIKE" => {
-            return Err(format!(
-                "the operator {operator} is not carried out by this version of Revere; remove it"
-            ));
-        }
+        "LIKE" => Operator::Like,
+        "UNLIKE" => Operator::Unlike,
         other => {
             return Err(format!(
-                "{other} is no operator: write UNIQUE, CLUSTER, GROUP_BY, MAX_PER or IS"
+                "{other} is no operator: write UNIQUE, CLUSTER, GROUP_BY, LIKE, UNLIKE, MAX_PER or IS"
             ));
         }
     };
@@ -52,6 +83,13 @@ fn one(words: &[String]) -> Result<Constraint, String> {
             .as_ref()
             .is_some_and(|text| text.parse::<u32>().is_ok_and(|n| n > 0))
     };
+    let constraint = |value| {
+        Ok(Constraint {
+            field: field.clone(),
+            operator,
+            value,
+        })
+    };
     match operator {
         Operator::Unique if value.is_some() => Err("UNIQUE takes no value; remove it".to_owned()),
         Operator::MaxPer if !is_count(&value) => Err("MAX_PER needs a value: a whole number above 0".to_owned()),
@@ -59,10 +97,10 @@ fn one(words: &[String]) -> Result<Constraint, String> {
             Err("the value of GROUP_BY must be a whole number above 0".to_owned())
         }
         Operator::Is if value.is_none() => Err("IS needs a value".to_owned()),
-        _ => Ok(Constraint {
-            field: field.clone(),
-            operator,
-            value,
-        }),
+        Operator::Like | Operator::Unlike => match value {
+            Some(text) => pattern(&text).and_then(|_| constraint(Some(text))),
+            None => Err("LIKE and UNLIKE need a value: a regular expression".to_owned()),
+        },
+        _ => constraint(value),
     }
 }

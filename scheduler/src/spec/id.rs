@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::AppId;
+use crate::{AppId, GroupId};
 
 /// Last segments that the REST API needs for itself.
 const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
@@ -15,23 +15,7 @@ impl AppId {
     /// Parses an id as a user writes it: `a`, `/a` and `//a` are one; `.` and `..` are followed from the root. On
     /// failure everything that is wrong.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let mut errors = Vec::new();
-        let mut path: Vec<&str> = Vec::new();
-        for segment in text.split('/').filter(|segment| !segment.is_empty()) {
-            match segment {
-                "." => {}
-                ".." => {
-                    if path.pop().is_none() {
-                        errors.push(format!("'{text}' leads out of the root group"));
-                    }
-                }
-                _ if segment.split('.').all(is_name) => path.push(segment),
-                _ => errors.push(format!(
-                    "'{segment}' is no valid path segment: only lower-case letters, digits, hyphens and dots, \
-                     beginning and ending in a letter or digit"
-                )),
-            }
-        }
+        let (path, mut errors) = follow("/", text);
         match path.last() {
             None if errors.is_empty() => errors.push("must not be the root: give the app a name".to_owned()),
             Some(last) if RESERVED.contains(last) => {
@@ -53,6 +37,61 @@ impl AppId {
             Err(errors)
         }
     }
+}
+
+impl GroupId {
+    /// Parses an id as a user writes it, relative to the group `within`; nothing at all is that group. On failure
+    /// everything that is wrong.
+    pub fn parse(within: &str, text: &str) -> Result<Self, Vec<String>> {
+        let (path, mut errors) = follow(within, text);
+        let id = format!("/{}", path.join("/"));
+        if id.len() > MAX_LENGTH {
+            errors.push(format!("must not be longer than {MAX_LENGTH} characters"));
+        }
+        if path.last().is_some_and(|last| RESERVED.contains(last)) {
+            errors.push(format!("'{id}' must not end in a name that the API needs"));
+        }
+        if errors.is_empty() {
+            Ok(Self(Arc::from(id)))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// The absolute path that `text` means at `within`, and what is wrong with it.
+pub(crate) fn resolve(within: &str, text: &str) -> Result<String, Vec<String>> {
+    let (path, errors) = follow(within, text);
+    if errors.is_empty() {
+        Ok(format!("/{}", path.join("/")))
+    } else {
+        Err(errors)
+    }
+}
+
+/// Follows a path from `within`, or from the root if it begins with a slash.
+fn follow<'a>(within: &'a str, text: &'a str) -> (Vec<&'a str>, Vec<String>) {
+    let mut errors = Vec::new();
+    let mut path: Vec<&str> = Vec::new();
+    if !text.starts_with('/') {
+        path.extend(within.split('/').filter(|segment| !segment.is_empty()));
+    }
+    for segment in text.split('/').filter(|segment| !segment.is_empty()) {
+        match segment {
+            "." => {}
+            ".." => {
+                if path.pop().is_none() {
+                    errors.push(format!("'{text}' leads out of the root group"));
+                }
+            }
+            _ if segment.split('.').all(is_name) => path.push(segment),
+            _ => errors.push(format!(
+                "'{segment}' is no valid path segment: only lower-case letters, digits, hyphens and dots, \
+                 beginning and ending in a letter or digit"
+            )),
+        }
+    }
+    (path, errors)
 }
 
 /// Letters, digits and inner hyphens: also the rule for port names.

@@ -214,7 +214,21 @@ fn wrong_networks_and_constraints_are_refused_at_their_paths() {
         ("/networks(0)/name", |spec| network(spec, "container", Some("a/b"))),
         ("/networks(0)/name", |spec| network(spec, "container", Some("other"))),
         ("/constraints(0)", |spec| constraint(spec, &["hostname"])),
-        ("/constraints(0)", |spec| constraint(spec, &["hostname", "LIKE", "a.*"])),
+        ("/constraints(0)", |spec| constraint(spec, &["hostname", "LIKE"])),
+        ("/constraints(0)", |spec| {
+            constraint(spec, &["hostname", "UNLIKE", "a("])
+        }),
+        ("/constraints(0)", |spec| {
+            constraint(spec, &["hostname", "LIKE", "(a{1000}){1000}"]);
+        }),
+        ("/constraints(0)", |spec| constraint(spec, &["@rack", "UNIQUE"])),
+        ("/constraints", |spec| {
+            spec.constraints = vec![vec!["hostname".to_owned(), "UNIQUE".to_owned()]; 10_000];
+        }),
+        ("/acceptedResourceRoles", |spec| spec.accepted_roles = Some(Vec::new())),
+        ("/dependencies(0)", |spec| {
+            spec.dependencies = vec!["../../x".to_owned()]
+        }),
         ("/constraints(0)", |spec| constraint(spec, &["rack", "MAX_PER"])),
         ("/constraints(0)", |spec| constraint(spec, &["hostname", "UNIQUE", "x"])),
         ("/constraints(0)", |spec| constraint(spec, &["rack", "NEAR", "x"])),

@@ -95,14 +95,22 @@ impl From<CommandError> for Refusal {
     fn from(error: CommandError) -> Self {
         match &error {
             CommandError::Invalid(faults) => Self::invalid(faults),
-            CommandError::NoApp(_) | CommandError::NoTask(_) | CommandError::NoVersion(..) => {
-                Self::new(StatusCode::NOT_FOUND, error.to_string())
+            CommandError::NoApp(_)
+            | CommandError::NoTask(_)
+            | CommandError::NoVersion(..)
+            | CommandError::NoDeployment(_)
+            | CommandError::NoGroup(_)
+            | CommandError::NoGroupVersion(..) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            CommandError::Locked(deployments) => {
+                let deployments: Vec<Value> = deployments.iter().map(|id| json!({"id": id})).collect();
+                Self {
+                    status: StatusCode::CONFLICT,
+                    body: json!({"message": error.to_string(), "deployments": deployments}),
+                }
             }
-            CommandError::Locked(deployment) => Self {
-                status: StatusCode::CONFLICT,
-                body: json!({"message": error.to_string(), "deployments": [{"id": deployment}]}),
-            },
-            CommandError::AppExists(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+            CommandError::AppExists(_) | CommandError::GroupExists(_) => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
         }
     }
 }
@@ -116,7 +124,9 @@ impl IntoResponse for Refusal {
 /// The answer to a change.
 pub(super) fn changed(status: StatusCode, reply: &Reply, body: Value) -> Response {
     let mut response = (status, Json(body)).into_response();
-    if let Ok(value) = HeaderValue::from_str(&reply.deployment) {
+    if let Some(deployment) = &reply.deployment
+        && let Ok(value) = HeaderValue::from_str(deployment)
+    {
         response.headers_mut().insert(DEPLOYMENT_HEADER, value);
     }
     response

@@ -1,22 +1,55 @@
 //! Marathon's `/v2` paths.
 
+mod changes;
+mod events;
+mod facts;
+mod groups;
+mod origin;
+mod tasks;
 mod update;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scheduler::{Command, Fault};
+use axum::routing::{any, delete, get, post};
+use axum::{Json, Router};
+use scheduler::{Command, CommandError, Fault, Force};
 use serde_json::{Value, json};
 
 use super::App;
 use super::answer::{Refusal, changed, deployment};
+use super::query::Query;
 use crate::master::core::Core;
+use crate::master::marathon::selector::Selector;
+use crate::master::marathon::write::Embeds;
 use crate::master::marathon::{read, write};
+use origin::Origin;
 
 type Answer = Result<Response, Refusal>;
+
+/// All of Marathon's paths.
+pub(super) fn routes() -> Router<App> {
+    let apps = get(list).post(create).put(update::put_all).patch(update::put_all);
+    Router::new()
+        .route("/v2/apps", apps.clone())
+        .route("/v2/apps/", apps)
+        .route("/v2/apps/{*path}", any(below_apps))
+        .route("/v2/groups", any(groups::root))
+        .route("/v2/groups/", any(groups::root))
+        .route("/v2/groups/{*path}", any(groups::below))
+        .route("/v2/tasks", get(tasks::tasks))
+        .route("/v2/tasks/delete", post(tasks::delete))
+        .route("/v2/deployments", get(changes::deployments))
+        .route("/v2/deployments/{id}", delete(changes::cancel))
+        .route("/v2/queue", get(changes::queue))
+        .route("/v2/queue/{*path}", any(changes::below_queue))
+        .route("/v2/events", get(events::events))
+        .route("/v2/info", get(facts::info))
+        .route("/v2/leader", get(facts::leader))
+        .route("/v2/plugins", get(facts::plugins))
+}
 
 fn no_app(id: &str) -> Refusal {
     let id = id.trim_matches('/');
@@ -27,30 +60,45 @@ fn object(body: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad_json(&error))
 }
 
-/// Whether the query has `key` with any spelling of true; clients send `True`.
-fn flag(query: Option<&str>, key: &str) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| {
-        pair.split_once('=')
-            .is_some_and(|(name, value)| name == key && value.eq_ignore_ascii_case("true"))
-    })
+/// Which apps a list shall have: all that fit every part.
+#[derive(Default)]
+struct Filter {
+    id: Option<String>,
+    cmd: Option<String>,
+    labels: Vec<Selector>,
 }
 
-fn embeds_tasks(query: Option<&str>) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| {
-        pair.split_once('=')
-            .is_some_and(|(name, value)| name == "embed" && matches!(value, "apps.tasks" | "app.tasks" | "tasks"))
-    })
+impl Filter {
+    fn of(query: &Query) -> Result<Self, Refusal> {
+        let selector = |text| Selector::parse(text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error));
+        Ok(Self {
+            id: query.get("id").map(str::to_owned),
+            cmd: query.get("cmd").map(str::to_owned),
+            labels: query.all("label").map(selector).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// As in Marathon, `id` and `cmd` are looked for anywhere in the text.
+    fn fits(&self, app: &scheduler::App) -> bool {
+        let cmd = match &app.command {
+            model::Command::Shell(text) => text.as_str(),
+            model::Command::Argv(_) => "",
+        };
+        self.id.as_ref().is_none_or(|part| app.id.as_str().contains(part))
+            && self.cmd.as_ref().is_none_or(|part| cmd.contains(part))
+            && self.labels.iter().all(|selector| selector.fits(&app.labels))
+    }
 }
 
 /// `GET /v2/apps`.
-pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
-    let tasks = embeds_tasks(query.as_deref());
+pub(super) async fn list(State(app): State<App>, query: Query) -> Answer {
+    let filter = Filter::of(&query)?;
+    let embeds = Embeds::of(query.all("embed"));
     let apps = app
         .handle
         .look(move |core| {
-            core.scheduler
-                .apps()
-                .map(|app| write::app(&core.scheduler, app, tasks))
+            let apps = core.scheduler.apps().filter(|app| filter.fits(app));
+            apps.map(|app| write::app(&core.scheduler, app, embeds, core.now))
                 .collect::<Vec<_>>()
         })
         .await?;
@@ -58,25 +106,49 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> A
 }
 
 /// `POST /v2/apps`.
-pub(super) async fn create(State(app): State<App>, body: Result<Bytes, BytesRejection>) -> Answer {
-    create_from(&app, object(&body?)?).await
+pub(super) async fn create(
+    State(app): State<App>,
+    origin: Origin,
+    query: Query,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    create_from(&app, &origin, object(&body?)?, update::force(&query)).await
 }
 
-async fn create_from(app: &App, definition: Value) -> Answer {
+async fn create_from(app: &App, origin: &Origin, definition: Value, force: Force) -> Answer {
     let spec = read::app(&definition).map_err(|faults| Refusal::invalid(&faults))?;
-    let reply = app.handle.command(Command::CreateApp(Box::new(spec))).await??;
-    let id = reply.app.clone();
-    let deployment = reply.deployment.clone();
+    let command = if force == Force::Yes {
+        // A deployment that removes an app of that name is overtaken.
+        let id = spec.id.clone();
+        let there = app
+            .handle
+            .look(move |core| core.scheduler.app(&id).map(|app| app.id.to_string()))
+            .await?;
+        if let Some(id) = there {
+            return Err(CommandError::AppExists(id).into());
+        }
+        let specs = vec![spec];
+        Command::PutApps { specs, force }
+    } else {
+        Command::CreateApp(Box::new(spec))
+    };
+    let reply = app.handle.command(command).await??;
+    let Some(id) = reply.apps.first().cloned() else {
+        let fault = Fault::new("/", "nothing was made");
+        return Err(Refusal::invalid(&[fault]));
+    };
+    let (wanted, deployment) = (id.clone(), reply.deployment.clone());
     let body = app
         .handle
         .look(move |core| {
-            let known = core.scheduler.app(id.as_str())?;
-            Some(write::created(known, &deployment))
+            let known = core.scheduler.app(wanted.as_str())?;
+            Some(write::created(known, deployment.as_deref()))
         })
         .await?;
-    let body = body.unwrap_or_else(|| json!({"id": reply.app.as_str()}));
+    let body = body.unwrap_or_else(|| json!({"id": id.as_str()}));
+    origin.tell_post(app, &body);
     let mut response = changed(StatusCode::CREATED, &reply, body);
-    if let Ok(location) = HeaderValue::from_str(&format!("/v2/apps{}", reply.app)) {
+    if let Ok(location) = HeaderValue::from_str(&format!("/v2/apps{id}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
@@ -116,38 +188,20 @@ pub(super) async fn below_apps(
     State(app): State<App>,
     method: Method,
     path: Result<Path<String>, PathRejection>,
-    RawQuery(query): RawQuery,
+    (origin, query, headers): (Origin, Query, HeaderMap),
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
     let (Path(path), body) = (path?, body?);
-    let query = query.as_deref();
     match (method, target(&path)) {
-        (Method::GET, Target::App(id)) => show(&app, id).await,
+        (Method::GET, Target::App(id)) => show(&app, id, &query).await,
         (method @ (Method::PUT | Method::PATCH), Target::App(id)) => {
-            update::update(&app, &method, id, query, object(&body)?).await
+            update::update(&app, &method, id, (&origin, &query), object(&body)?).await
         }
-        (Method::DELETE, Target::App(id)) => {
-            let reply = app
-                .handle
-                .command(Command::RemoveApp { id: id.to_owned() })
-                .await?
-                .map_err(|error| match error {
-                    scheduler::CommandError::NoApp(_) => no_app(id),
-                    other => other.into(),
-                })?;
-            Ok(changed(StatusCode::OK, &reply, deployment(&reply)))
-        }
-        (Method::GET, Target::Tasks(id)) => {
-            with_app(
-                &app,
-                id,
-                |core, known| json!({"tasks": write::tasks_of(&core.scheduler, known)}),
-            )
-            .await
-        }
-        (Method::DELETE, Target::Tasks(id)) => kill_all(&app, id, query).await,
-        (Method::DELETE, Target::Task(id, task)) => kill(&app, id, task, query).await,
-        (Method::POST, Target::Restart(id)) => update::restart(&app, id, query).await,
+        (Method::DELETE, Target::App(id)) => remove(&app, id, &origin, &query).await,
+        (Method::GET, Target::Tasks(id)) => tasks::of_app(&app, id, &headers).await,
+        (Method::DELETE, Target::Tasks(id)) => tasks::kill_all(&app, id, &query).await,
+        (Method::DELETE, Target::Task(id, task)) => tasks::kill(&app, id, task, &query).await,
+        (Method::POST, Target::Restart(id)) => update::restart(&app, id, &query).await,
         (Method::GET, Target::Versions(id)) => update::versions(&app, id).await,
         (Method::GET, Target::Version(id, version)) => update::version(&app, id, version).await,
         (method, _) => Err(Refusal::new(
@@ -157,147 +211,66 @@ pub(super) async fn below_apps(
     }
 }
 
-async fn with_app(app: &App, id: &str, body: impl FnOnce(&Core, &scheduler::App) -> Value + Send + 'static) -> Answer {
-    let wanted = id.to_owned();
-    let found = app
-        .handle
-        .look(move |core| core.scheduler.app(&wanted).map(|known| body(core, known)))
-        .await?;
-    Ok(Json(found.ok_or_else(|| no_app(id))?).into_response())
-}
-
-async fn show(app: &App, id: &str) -> Answer {
-    with_app(
-        app,
-        id,
-        |core, known| json!({"app": write::app(&core.scheduler, known, true)}),
-    )
-    .await
-}
-
-fn refuse_scale(query: Option<&str>) -> Result<(), Refusal> {
-    if flag(query, "scale") {
-        let fault = Fault::new(
-            "/scale",
-            "ending a task and scaling down at once is not carried out; PUT instances instead",
-        );
-        return Err(Refusal::invalid(&[fault]));
-    }
-    Ok(())
-}
-
-async fn kill(app: &App, id: &str, task: &str, query: Option<&str>) -> Answer {
-    refuse_scale(query)?;
-    let (wanted, task_id) = (id.to_owned(), task.to_owned());
-    let found = app
-        .handle
-        .look(move |core| {
-            let known = core.scheduler.app(&wanted)?;
-            let tasks = write::tasks_of(&core.scheduler, known);
-            Some(tasks.into_iter().find(|task| task["id"] == task_id.as_str()))
-        })
-        .await?;
-    let no_task = || Refusal::new(StatusCode::NOT_FOUND, format!("Task '{task}' does not exist"));
-    let shown = found.ok_or_else(|| no_app(id))?.ok_or_else(no_task)?;
-    let reply = app
-        .handle
-        .command(Command::KillTask { task: task.to_owned() })
-        .await??;
-    Ok(changed(StatusCode::OK, &reply, json!({"task": shown})))
-}
-
-async fn kill_all(app: &App, id: &str, query: Option<&str>) -> Answer {
-    refuse_scale(query)?;
-    let wanted = id.to_owned();
-    let tasks = app
-        .handle
-        .look(move |core| {
-            core.scheduler
-                .app(&wanted)
-                .map(|known| write::tasks_of(&core.scheduler, known))
-        })
-        .await?
-        .ok_or_else(|| no_app(id))?;
-    for task in tasks.iter().filter_map(|task| task["id"].as_str()) {
-        // One that has ended meanwhile is as gone as it should be.
-        let _ = app.handle.command(Command::KillTask { task: task.to_owned() }).await?;
-    }
-    Ok(Json(json!({"tasks": tasks})).into_response())
-}
-
-/// `GET /v2/tasks`.
-pub(super) async fn tasks(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
-    let wanted = |state: &str| {
-        query
-            .as_deref()
-            .unwrap_or_default()
-            .contains(&format!("status={state}"))
+async fn remove(app: &App, id: &str, origin: &Origin, query: &Query) -> Answer {
+    // Marathon's default is yes here.
+    let force = if query.flag_or("force", true) {
+        Force::Yes
+    } else {
+        Force::No
     };
-    let (running, staging) = (wanted("running"), wanted("staging"));
-    let tasks = app
+    let command = Command::RemoveApp {
+        id: id.to_owned(),
+        force,
+    };
+    let reply = app.handle.command(command).await?.map_err(|error| match error {
+        CommandError::NoApp(_) => no_app(id),
+        other => other.into(),
+    })?;
+    origin.tell_post(app, &json!({"id": format!("/{}", id.trim_matches('/'))}));
+    Ok(changed(StatusCode::OK, &reply, deployment(&reply)))
+}
+
+/// The app of an id, or every app of `group/*`.
+fn apps_of<'a>(core: &'a Core, id: &str) -> Option<Vec<&'a scheduler::App>> {
+    match id
+        .trim_end_matches('/')
+        .strip_suffix("/*")
+        .or_else(|| (id == "*").then_some(""))
+    {
+        Some(group) => {
+            let group = scheduler::GroupId::parse("/", group).ok()?;
+            let there = core.scheduler.group_exists(&group);
+            there.then(|| core.scheduler.apps_below(&group).collect())
+        }
+        None => core.scheduler.app(id).map(|app| vec![app]),
+    }
+}
+
+async fn show(app: &App, id: &str, query: &Query) -> Answer {
+    let embeds = Embeds {
+        tasks: true,
+        last_failure: true,
+        ..Embeds::of(query.all("embed"))
+    };
+    let many = id.ends_with('*');
+    let wanted = id.to_owned();
+    let found = app
         .handle
         .look(move |core| {
-            let all = core
-                .scheduler
-                .apps()
-                .flat_map(|known| write::tasks_of(&core.scheduler, known));
-            let keep = |task: &Value| match task["state"].as_str() {
-                _ if !running && !staging => true,
-                Some("TASK_RUNNING") => running,
-                Some("TASK_STAGING" | "TASK_STARTING") => staging,
-                _ => false,
-            };
-            all.filter(keep).collect::<Vec<_>>()
+            let apps = apps_of(core, &wanted)?.into_iter();
+            let shown = apps.map(|app| write::app(&core.scheduler, app, embeds, core.now));
+            Some(shown.collect::<Vec<Value>>())
         })
         .await?;
-    Ok(Json(json!({"tasks": tasks})).into_response())
-}
-
-/// `GET /v2/deployments`.
-pub(super) async fn deployments(State(app): State<App>) -> Answer {
-    Ok(Json(app.handle.look(|core| write::deployments(&core.scheduler)).await?).into_response())
-}
-
-/// `GET /v2/queue`.
-pub(super) async fn queue(State(app): State<App>) -> Answer {
-    Ok(Json(app.handle.look(|core| write::queue(&core.scheduler, core.now)).await?).into_response())
-}
-
-fn host<'a>(headers: &'a HeaderMap, app: &'a App) -> &'a str {
-    headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or(&app.address)
-}
-
-/// `GET /v2/info`.
-pub(super) async fn info(State(app): State<App>, headers: HeaderMap) -> Answer {
-    let framework = app.handle.look(|core| core.scheduler.framework().clone()).await?;
-    Ok(Json(json!({
-        "name": framework.name,
-        "version": write::MARATHON_VERSION,
-        "buildref": format!("revere-{}", env!("CARGO_PKG_VERSION")),
-        "elected": true,
-        "leader": host(&headers, &app),
-        "frameworkId": framework.id.as_str(),
-        "marathon_config": {
-            "master": format!("http://{}", host(&headers, &app)),
-            "framework_name": framework.name,
-            "checkpoint": true,
-            "ha": false,
-            "features": ["task_killing", "vips"],
-            "local_port_min": 10_000,
-            "local_port_max": 20_000,
-        },
-        "zookeeper_config": {},
-        "http_config": {"http_port": app.port, "https_port": 0},
-    }))
-    .into_response())
-}
-
-/// `GET /v2/leader`.
-pub(super) async fn leader(State(app): State<App>, headers: HeaderMap) -> Answer {
-    Ok(Json(json!({"leader": host(&headers, &app)})).into_response())
+    let mut found = found.ok_or_else(|| no_app(id))?;
+    let body = match found.pop() {
+        Some(one) if !many => json!({"app": one}),
+        last => {
+            found.extend(last);
+            json!({"*": found})
+        }
+    };
+    Ok(Json(body).into_response())
 }
 
 #[cfg(test)]
@@ -322,11 +295,5 @@ mod tests {
         ] {
             assert_eq!(target(path), wanted, "{path}");
         }
-    }
-
-    #[test]
-    fn booleans_take_any_case() {
-        assert!(flag(Some("a=b&force=True"), "force") && flag(Some("force=true"), "force"));
-        assert!(!flag(Some("force=False"), "force") && !flag(None, "force"));
     }
 }

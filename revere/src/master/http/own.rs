@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use model::{Resources, Service};
@@ -82,6 +83,68 @@ fn node_list(core: &Core) -> Vec<Value> {
         })
     });
     registered.chain(recovered).collect()
+}
+
+/// `GET /revere/v1/backup`: all records, as they are at one moment.
+pub(super) async fn backup(State(app): State<App>) -> Result<Response, Refusal> {
+    let read = tokio::task::spawn_blocking(move || app.store.backup()).await;
+    let refused = |text: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
+    let bytes = read
+        .map_err(|error| refused(error.to_string()))?
+        .map_err(|error| refused(error.to_string()))?;
+    let headers = [("content-type", "application/octet-stream")];
+    Ok((headers, bytes).into_response())
+}
+
+/// `GET /revere/v1/tasks/{task}/why`: how the task's place was decided.
+pub(super) async fn why(
+    State(app): State<App>,
+    task: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Path(task) = task?;
+    let wanted = model::TaskId::new(task.as_str());
+    let found = app
+        .handle
+        .look(move |core| {
+            let decision = core.scheduler.decision(&wanted)?;
+            let instance = scheduler::InstanceId::of_task(&wanted).and_then(|id| core.scheduler.instance(&id));
+            Some(why_of(core, decision, instance))
+        })
+        .await?;
+    let missing = || {
+        let text = format!(
+            "nothing is remembered of the task '{task}': it never was, was placed before this master started, or too many were placed since"
+        );
+        Refusal::new(StatusCode::NOT_FOUND, text)
+    };
+    found.map(Json).ok_or_else(missing)
+}
+
+fn why_of(core: &Core, decision: &scheduler::Decision, instance: Option<&scheduler::InstanceRecord>) -> Value {
+    let host = |agent: &model::AgentId| core.scheduler.agent(agent).map(|record| record.hostname.clone());
+    let refused = decision.refusals.agents.iter();
+    let refused: Vec<Value> = refused
+        .map(|(agent, rule)| json!({"node": agent.as_str(), "hostname": host(agent), "reason": rule.as_str()}))
+        .collect();
+    let next = decision.next.iter();
+    let next: Vec<Value> = next
+        .map(|agent| json!({"node": agent.as_str(), "hostname": host(agent)}))
+        .collect();
+    let by_rule = decision.refusals.by_rule.iter();
+    let by_rule: serde_json::Map<String, Value> = by_rule
+        .map(|(rule, count)| (rule.as_str().to_owned(), json!(count)))
+        .collect();
+    json!({
+        "app": instance.map(|one| one.app.as_str()),
+        "node": instance.map(|one| one.agent.as_str()),
+        "hostname": instance.and_then(|one| host(&one.agent)),
+        "same_app_before": decision.same_app,
+        "used_before": resources(&decision.used),
+        "considered": decision.considered,
+        "refused_by_rule": by_rule,
+        "refused": refused,
+        "next": next,
+    })
 }
 
 /// `GET /revere/v1/vips`.

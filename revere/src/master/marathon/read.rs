@@ -2,6 +2,7 @@
 
 mod container;
 mod field;
+pub(crate) mod group;
 mod health;
 
 #[cfg(test)]
@@ -15,7 +16,6 @@ use field::{Fields, is_empty, strings, text};
 /// The JSON types of fields that are not carried out, as told to a user who gets one wrong.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    List,
     Object,
     Number,
     Text,
@@ -24,10 +24,8 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 15] = [
-    ("acceptedResourceRoles", Kind::List),
+const UNSUPPORTED: [(&str, Kind); 11] = [
     ("check", Kind::Object),
-    ("dependencies", Kind::List),
     ("executorResources", Kind::Object),
     ("executor", Kind::Text),
     ("gpus", Kind::Number),
@@ -55,7 +53,6 @@ const OTHER_KINDS: [(&str, &str); 2] = [
 impl Kind {
     fn name(self) -> &'static str {
         match self {
-            Self::List => "a list",
             Self::Object => "an object",
             Self::Number => "a number",
             Self::Text => "a string",
@@ -66,7 +63,6 @@ impl Kind {
 
     fn fits(self, value: &Value) -> bool {
         match self {
-            Self::List => value.is_array(),
             Self::Object => value.is_object(),
             Self::Number => value.is_number(),
             Self::Text => value.is_string(),
@@ -110,6 +106,10 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
         backoff_factor: fields.take("backoffFactor", "a number", Value::as_f64),
         max_launch_delay_seconds: fields.take("maxLaunchDelaySeconds", "a number", Value::as_f64),
         task_kill_grace_period_seconds: fields.take("taskKillGracePeriodSeconds", "a number", Value::as_f64),
+        dependencies: fields
+            .take("dependencies", "a list of strings", strings)
+            .unwrap_or_default(),
+        accepted_roles: fields.take("acceptedResourceRoles", "a list of strings", strings),
         kill_selection: fields.take("killSelection", "a string", text),
         ..AppSpec::default()
     };
@@ -149,7 +149,6 @@ fn unsupported(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<Stri
             continue;
         };
         let default = match key {
-            "acceptedResourceRoles" => *value == serde_json::json!(["*"]),
             "role" => value == "*",
             _ => false,
         };

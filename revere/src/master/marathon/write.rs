@@ -1,11 +1,14 @@
 //! Writes Marathon's shapes. Clients know a closed set of names, so nothing of our own is ever added.
 
+pub(crate) mod change;
 mod container;
+pub(crate) mod group;
 mod health;
+pub(crate) mod task;
 
 use model::{Command, Container, Resources, TaskState};
-use scheduler::{App, AppPort, Constraint, InstanceRecord, NetworkMode, Operator, Refusal, Scheduler, Timestamp};
-use serde_json::{Map, Value, json};
+use scheduler::{App, AppPort, Constraint, NetworkMode, Operator, Scheduler, Timestamp};
+use serde_json::{Value, json};
 
 /// The Marathon release whose API this is.
 pub(crate) const MARATHON_VERSION: &str = "1.11.24";
@@ -29,7 +32,7 @@ pub(crate) fn definition(app: &App) -> Value {
             "minimumHealthCapacity": app.upgrade_strategy.minimum_health_capacity,
             "maximumOverCapacity": app.upgrade_strategy.maximum_over_capacity,
         },
-        "dependencies": [], "fetch": container::fetch(app), "secrets": {}, "executor": "",
+        "dependencies": app.dependencies, "fetch": container::fetch(app), "secrets": {}, "executor": "",
         "version": app.version.to_string(),
         "versionInfo": {
             "lastScalingAt": app.version.to_string(),
@@ -41,6 +44,9 @@ pub(crate) fn definition(app: &App) -> Value {
         // None beside an image means the image's own; Marathon prints neither field then.
         Command::Argv(words) if words.is_empty() => {}
         Command::Argv(words) => out["args"] = json!(words),
+    }
+    if app.accepted_roles != ["*"] {
+        out["acceptedResourceRoles"] = json!(app.accepted_roles);
     }
     if let Some(user) = &app.user {
         out["user"] = json!(user);
@@ -100,6 +106,8 @@ fn constraint(constraint: &Constraint) -> Vec<String> {
         Operator::GroupBy => "GROUP_BY",
         Operator::MaxPer => "MAX_PER",
         Operator::Is => "IS",
+        Operator::Like => "LIKE",
+        Operator::Unlike => "UNLIKE",
     };
     let mut out = vec![constraint.field.clone(), operator.to_owned()];
     out.extend(constraint.value.clone());
@@ -119,8 +127,42 @@ fn seconds(duration: std::time::Duration) -> Value {
     }
 }
 
+/// What is shown of an app beside its definition and its counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Embeds {
+    pub(crate) tasks: bool,
+    pub(crate) last_failure: bool,
+    pub(crate) stats: bool,
+}
+
+impl Embeds {
+    /// Reads the values of `embed`, in the spellings of lists, of single apps and of groups.
+    pub(crate) fn of<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+        let mut embeds = Self::default();
+        for value in values {
+            let value = value.strip_prefix("group.").unwrap_or(value);
+            let value = value
+                .strip_prefix("apps.")
+                .or(value.strip_prefix("app."))
+                .unwrap_or(value);
+            match value {
+                "tasks" => embeds.tasks = true,
+                "lastTaskFailure" => embeds.last_failure = true,
+                "failures" => {
+                    embeds.tasks = true;
+                    embeds.last_failure = true;
+                }
+                "taskStats" => embeds.stats = true,
+                // Counts, deployments and readiness are always there.
+                _ => {}
+            }
+        }
+        embeds
+    }
+}
+
 /// An app as listed.
-pub(crate) fn app(scheduler: &Scheduler, app: &App, with_tasks: bool) -> Value {
+pub(crate) fn app(scheduler: &Scheduler, app: &App, embeds: Embeds, now: Timestamp) -> Value {
     let mut out = definition(app);
     let (mut staged, mut running) = (0, 0);
     for instance in scheduler.instances_of(&app.id) {
@@ -130,10 +172,7 @@ pub(crate) fn app(scheduler: &Scheduler, app: &App, with_tasks: bool) -> Value {
             _ => {}
         }
     }
-    let open = scheduler
-        .deployments()
-        .into_iter()
-        .filter(|deployment| deployment.app == app.id && !deployment.finished);
+    let open = scheduler.deployment_of(&app.id).into_iter();
     out["deployments"] = open.map(|deployment| json!({"id": deployment.id})).collect();
     put_counts(
         &mut out,
@@ -145,8 +184,16 @@ pub(crate) fn app(scheduler: &Scheduler, app: &App, with_tasks: bool) -> Value {
     if !readiness.is_empty() {
         out["readinessCheckResults"] = Value::Array(readiness);
     }
-    if with_tasks {
-        out["tasks"] = Value::Array(tasks_of(scheduler, app));
+    if embeds.tasks {
+        out["tasks"] = Value::Array(task::tasks_of(scheduler, app));
+    }
+    if embeds.last_failure
+        && let Some(failure) = scheduler.last_failure(&app.id)
+    {
+        out["lastTaskFailure"] = task::failure(failure);
+    }
+    if embeds.stats {
+        out["taskStats"] = task::stats(scheduler, app, now);
     }
     out
 }
@@ -159,125 +206,10 @@ fn put_counts(out: &mut Value, staged: u32, running: u32, (healthy, unhealthy): 
 }
 
 /// The answer to a POST: nothing runs yet.
-pub(crate) fn created(app: &App, deployment: &str) -> Value {
+pub(crate) fn created(app: &App, deployment: Option<&str>) -> Value {
     let mut out = definition(app);
     put_counts(&mut out, 0, 0, (0, 0));
     out["tasks"] = json!([]);
-    out["deployments"] = json!([{"id": deployment}]);
+    out["deployments"] = deployment.into_iter().map(|id| json!({"id": id})).collect();
     out
-}
-
-/// All tasks of an app.
-pub(crate) fn tasks_of(scheduler: &Scheduler, app: &App) -> Vec<Value> {
-    scheduler
-        .instances_of(&app.id)
-        .map(|instance| task(scheduler, instance))
-        .collect()
-}
-
-fn task(scheduler: &Scheduler, instance: &InstanceRecord) -> Value {
-    let host = scheduler
-        .agent(&instance.agent)
-        .map(|agent| agent.hostname.clone())
-        .unwrap_or_default();
-    let address = |addr: &std::net::IpAddr| json!({"ipAddress": addr.to_string(), "protocol": if addr.is_ipv4() { "IPv4" } else { "IPv6" }});
-    let mut out = json!({
-        "appId": instance.app.as_str(),
-        "id": instance.spec.task.as_str(),
-        "host": host,
-        "slaveId": instance.agent.as_str(),
-        "state": instance.status.state.as_str(),
-        "ports": instance.spec.host_ports,
-        "servicePorts": instance.service_ports,
-        "ipAddresses": instance.status.addresses.iter().map(address).collect::<Vec<_>>(),
-        "stagedAt": instance.staged_at.to_string(),
-        "version": instance.version.to_string(),
-        "healthCheckResults": health::results(instance),
-        "localVolumes": [],
-        "role": "*",
-    });
-    if let Some(started) = instance.started_at {
-        out["startedAt"] = json!(started.to_string());
-    }
-    out
-}
-
-/// `GET /v2/deployments`: the changes still being carried out.
-pub(crate) fn deployments(scheduler: &Scheduler) -> Value {
-    let open = scheduler
-        .deployments()
-        .into_iter()
-        .filter(|deployment| !deployment.finished);
-    open.map(|deployment| {
-        let id = deployment.app.as_str();
-        let action = match scheduler.app(id) {
-            None => "StopApplication",
-            // The change made the definition anew, and there was one before.
-            Some(app) if app.last_config_change == deployment.version && scheduler.versions(&app.id).len() > 1 => {
-                "RestartApplication"
-            }
-            Some(_) => "ScaleApplication",
-        };
-        let readiness = scheduler
-            .app(id)
-            .map(|app| health::readiness(scheduler, app))
-            .unwrap_or_default();
-        json!({
-            "id": deployment.id,
-            "version": deployment.version.to_string(),
-            "affectedApps": [id],
-            "affectedPods": [],
-            "steps": [{"actions": [{"action": action, "app": id}]}],
-            "currentActions": [{"action": action, "app": id, "readinessCheckResults": readiness}],
-            "currentStep": 1,
-            "totalSteps": 1,
-        })
-    })
-    .collect()
-}
-
-/// `GET /v2/queue`.
-pub(crate) fn queue(scheduler: &Scheduler, now: Timestamp) -> Value {
-    let item = |item: scheduler::QueueView<'_>| {
-        let left = item.delay.as_secs() + u64::from(item.delay.subsec_nanos() > 0);
-        let refused: u32 = item.refusals.by_rule.values().sum();
-        json!({
-            "app": definition(item.app),
-            "count": item.count,
-            "delay": {"timeLeftSeconds": left, "overdue": left == 0},
-            "since": item.since.to_string(),
-            "processedOffersSummary": {
-                "processedOffersCount": item.refusals.processed,
-                "unusedOffersCount": refused,
-                "lastUnusedOfferAt": now.to_string(),
-                "rejectSummaryLastOffers": reasons(item.refusals),
-                "rejectSummaryLaunchAttempt": reasons(item.refusals),
-            },
-        })
-    };
-    json!({"queue": scheduler.queue().map(item).collect::<Vec<_>>()})
-}
-
-/// The funnel: each rule sees what the ones before let through.
-fn reasons(refusals: &scheduler::Refusals) -> Vec<Value> {
-    let mut processed = refusals.processed;
-    let rules: [Refusal; 5] = [
-        Refusal::Constraint,
-        Refusal::Cpus,
-        Refusal::Memory,
-        Refusal::Disk,
-        Refusal::Ports,
-    ];
-    rules
-        .into_iter()
-        .map(|rule| {
-            let declined = refusals.by_rule.get(&rule).copied().unwrap_or(0);
-            let mut reason = Map::new();
-            reason.insert("reason".to_owned(), json!(rule.as_str()));
-            reason.insert("declined".to_owned(), json!(declined));
-            reason.insert("processed".to_owned(), json!(processed));
-            processed = processed.saturating_sub(declined);
-            Value::Object(reason)
-        })
-        .collect()
 }

@@ -77,6 +77,7 @@ fn record() -> AgentRecord {
         },
         ports: vec![(31000, 32000)],
         attributes: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
+        domain: scheduler::Domain::default(),
         subnet: "9.0.1.0/24".parse().ok(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
 use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
-use scheduler::{Registered, Registration, ReportedTask};
+use scheduler::{Domain, Registered, Registration, ReportedTask};
 
 use super::super::since::Version;
 use super::super::{AgentMessage, MasterMessage, Wire, WireError};
@@ -25,6 +25,19 @@ impl Wire for ReportedTask {
     }
 }
 
+impl Wire for Domain {
+    /// (region, zone, role)
+    type Mirror = (Option<String>, Option<String>, String);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        (self.region.clone(), self.zone.clone(), self.role.clone())
+    }
+
+    fn from_mirror((region, zone, role): Self::Mirror) -> Result<Self, WireError> {
+        Ok(Self { region, zone, role })
+    }
+}
+
 #[derive(Debug, Encode, Decode)]
 #[bincode(decode_context = "Version")]
 pub struct RegistrationMirror {
@@ -35,6 +48,7 @@ pub struct RegistrationMirror {
     resources: <Resources as Wire>::Mirror,
     ports: Vec<(u16, u16)>,
     attributes: BTreeMap<String, String>,
+    domain: <Domain as Wire>::Mirror,
     tasks: Vec<<ReportedTask as Wire>::Mirror>,
 }
 
@@ -50,6 +64,7 @@ impl Wire for Registration {
             resources: self.resources.to_mirror(),
             ports: self.ports.clone(),
             attributes: self.attributes.clone(),
+            domain: self.domain.to_mirror(),
             tasks: list(&self.tasks),
         }
     }
@@ -63,6 +78,7 @@ impl Wire for Registration {
             resources: Resources::from_mirror(mirror.resources)?,
             ports: mirror.ports,
             attributes: mirror.attributes,
+            domain: Domain::from_mirror(mirror.domain)?,
             tasks: unlist(mirror.tasks)?,
         })
     }

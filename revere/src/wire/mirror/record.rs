@@ -6,7 +6,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{AgentId, Command, Container, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
-    AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, InstanceId,
+    AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, Domain, InstanceId,
     InstanceRecord, NetworkMode, Operator, Timestamp, UnreachableStrategy, UpgradeStrategy,
 };
 
@@ -29,7 +29,7 @@ impl Wire for FrameworkId {
     }
 }
 
-fn app_id(text: &str) -> Result<AppId, WireError> {
+pub(super) fn app_id(text: &str) -> Result<AppId, WireError> {
     AppId::parse(text).map_err(|_| WireError::Field {
         field: "app id",
         reason: format!("`{text}` is none"),
@@ -79,6 +79,8 @@ pub(super) enum OperatorMirror {
     GroupBy,
     MaxPer,
     Is,
+    Like,
+    Unlike,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -98,6 +100,8 @@ impl Wire for Constraint {
             Operator::GroupBy => OperatorMirror::GroupBy,
             Operator::MaxPer => OperatorMirror::MaxPer,
             Operator::Is => OperatorMirror::Is,
+            Operator::Like => OperatorMirror::Like,
+            Operator::Unlike => OperatorMirror::Unlike,
         };
         ConstraintMirror {
             field: self.field.clone(),
@@ -113,6 +117,8 @@ impl Wire for Constraint {
             OperatorMirror::GroupBy => Operator::GroupBy,
             OperatorMirror::MaxPer => Operator::MaxPer,
             OperatorMirror::Is => Operator::Is,
+            OperatorMirror::Like => Operator::Like,
+            OperatorMirror::Unlike => Operator::Unlike,
         };
         Ok(Self {
             field: mirror.field,
@@ -143,6 +149,8 @@ pub struct AppMirror {
     ports: Vec<PortMirror>,
     require_ports: bool,
     constraints: Vec<ConstraintMirror>,
+    dependencies: Since<3, Vec<String>>,
+    accepted_roles: Since<3, Vec<String>>,
     backoff: (Duration, f64, Duration),
     kill_grace: Option<Duration>,
     kill_youngest_first: bool,
@@ -177,6 +185,8 @@ impl Wire for App {
             ports: list(&self.ports),
             require_ports: self.require_ports,
             constraints: list(&self.constraints),
+            dependencies: Since(self.dependencies.clone()),
+            accepted_roles: Since(self.accepted_roles.clone()),
             backoff: (self.backoff.initial, self.backoff.factor, self.backoff.max),
             kill_grace: self.kill_grace,
             kill_youngest_first: self.kill_youngest_first,
@@ -213,6 +223,12 @@ impl Wire for App {
             ports: unlist(mirror.ports)?,
             require_ports: mirror.require_ports,
             constraints: unlist(mirror.constraints)?,
+            dependencies: mirror.dependencies.0,
+            // None is what an app of an earlier version has.
+            accepted_roles: match mirror.accepted_roles.0 {
+                roles if roles.is_empty() => vec!["*".to_owned()],
+                roles => roles,
+            },
             backoff: Backoff {
                 initial: mirror.backoff.0,
                 factor: mirror.backoff.1,
@@ -234,6 +250,7 @@ impl Wire for App {
 }
 
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct AgentMirror {
     id: String,
     hostname: String,
@@ -242,6 +259,7 @@ pub struct AgentMirror {
     resources: (u64, u64, u64),
     ports: Vec<(u16, u16)>,
     attributes: Map,
+    domain: Since<3, Option<<Domain as Wire>::Mirror>>,
     subnet: Option<(u32, u8)>,
 }
 
@@ -257,6 +275,7 @@ impl Wire for AgentRecord {
             resources: self.resources.to_mirror(),
             ports: self.ports.clone(),
             attributes: self.attributes.clone(),
+            domain: Since(Some(self.domain.to_mirror())),
             subnet: self.subnet.map(|net| net.to_mirror()),
         }
     }
@@ -270,6 +289,12 @@ impl Wire for AgentRecord {
             resources: Resources::from_mirror(mirror.resources)?,
             ports: mirror.ports,
             attributes: mirror.attributes,
+            domain: mirror
+                .domain
+                .0
+                .map(Domain::from_mirror)
+                .transpose()?
+                .unwrap_or_default(),
             subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
         })
     }
@@ -281,6 +306,7 @@ pub struct InstanceMirror {
     id: String,
     app: String,
     version: u64,
+    config: Since<3, u64>,
     agent: String,
     spec: <LaunchSpec as Wire>::Mirror,
     service_ports: Vec<u16>,
@@ -299,6 +325,7 @@ impl Wire for InstanceRecord {
             id: self.id.0.clone(),
             app: self.app.as_str().to_owned(),
             version: self.version.0,
+            config: Since(self.config.0),
             agent: self.agent.as_str().to_owned(),
             spec: self.spec.to_mirror(),
             service_ports: self.service_ports.clone(),
@@ -315,6 +342,7 @@ impl Wire for InstanceRecord {
             id: InstanceId(mirror.id),
             app: app_id(&mirror.app)?,
             version: Timestamp(mirror.version),
+            config: Timestamp(mirror.config.0),
             agent: AgentId::new(mirror.agent),
             spec: LaunchSpec::from_mirror(mirror.spec)?,
             service_ports: mirror.service_ports,

@@ -21,6 +21,7 @@ fn node(name: &str, cpus_milli: u64, ports: (u16, u16)) -> Node {
         },
         ports: vec![ports],
         attributes: BTreeMap::from([("rack".to_owned(), name[..1].to_owned())]),
+        domain: crate::Domain::default(),
         subnet: None,
     };
     Node::new(record, Link::Connected)
@@ -59,14 +60,10 @@ fn constrained(words: &[&str]) -> App {
 fn fill(app: &App, nodes: &BTreeMap<AgentId, Node>, count: usize) -> (Vec<String>, Option<Refusals>) {
     let mut random = Random::new(1);
     let mut order = Vec::new();
-    let mut placed: BTreeMap<&AgentId, u32> = BTreeMap::new();
+    let mut placer = Placer::new(app, nodes, &BTreeMap::new());
     for _ in 0..count {
-        match place(app, nodes, &placed, &mut random) {
-            Ok(placement) => {
-                let (id, _) = nodes.get_key_value(&placement.agent).expect("one of them");
-                *placed.entry(id).or_default() += 1;
-                order.push(placement.agent.to_string());
-            }
+        match placer.next(nodes, &mut random) {
+            Ok(placement) => order.push(placement.agent.to_string()),
             Err(refusals) => return (order, Some(refusals)),
         }
     }
@@ -127,6 +124,13 @@ fn constraints_hold() {
         (&["rack", "MAX_PER", "1"], 3, &["a1", "b1"]),
         (&["hostname", "IS", "a2.example"], 2, &["a2", "a2"]),
         (&["zone", "UNIQUE"], 1, &[]),
+        (&["rack", "LIKE", "a|c"], 3, &["a1", "a2", "a1"]),
+        (&["rack", "LIKE", "A"], 1, &[]),
+        (&["hostname", "LIKE", "a1"], 1, &[]),
+        (&["hostname", "UNLIKE", "a.*"], 2, &["b1", "b1"]),
+        (&["none", "UNLIKE", "x"], 1, &["a1"]),
+        (&["@hostname", "IS", "b1.example"], 1, &["b1"]),
+        (&["@region", "UNIQUE"], 1, &[]),
     ] {
         assert_eq!(fill(&constrained(words), &nodes, count).0, order, "{words:?}");
     }
@@ -153,7 +157,10 @@ fn host_ports_are_free_distinct_and_as_required() {
             ..AppSpec::default()
         })
     };
-    let chosen = |app: &App| place(app, &nodes, &BTreeMap::new(), &mut Random::new(7)).map(|p| p.host_ports);
+    let chosen = |app: &App| {
+        let mut placer = Placer::new(app, &nodes, &BTreeMap::new());
+        placer.next(&nodes, &mut Random::new(7)).map(|p| p.host_ports)
+    };
     let mut any = chosen(&ports(&[0, 80, 0], false)).expect("three are free");
     any.sort_unstable();
     assert_eq!(any, [31_000, 31_002, 31_003]);
@@ -163,4 +170,30 @@ fn host_ports_are_free_distinct_and_as_required() {
     assert_ne!(exact[0], 31_002);
     assert!(chosen(&ports(&[31_001], true)).is_err(), "taken");
     assert!(chosen(&ports(&[80], true)).is_err(), "not offered");
+}
+
+#[test]
+fn regions_zones_and_roles_are_honoured() {
+    let mut far = node("a1", 1_000, (1, 9));
+    far.record.domain.region = Some("west".to_owned());
+    far.record.domain.zone = Some("w1".to_owned());
+    let mut public = node("b1", 1_000, (1, 9));
+    public.record.domain.role = "slave_public".to_owned();
+    let nodes = cluster([far, public, node("c1", 1_000, (1, 9))]);
+    assert_eq!(fill(&constrained(&["@region", "IS", "west"]), &nodes, 1).0, ["a1"]);
+    assert_eq!(fill(&constrained(&["@zone", "LIKE", "w."]), &nodes, 1).0, ["a1"]);
+    assert_eq!(fill(&app(AppSpec::default()), &nodes, 3).0, ["a1", "c1", "a1"]);
+    let with_roles = |roles: &[&str]| {
+        app(AppSpec {
+            accepted_roles: Some(roles.iter().map(|role| (*role).to_owned()).collect()),
+            ..AppSpec::default()
+        })
+    };
+    assert_eq!(fill(&with_roles(&["slave_public"]), &nodes, 2).0, ["b1", "b1"]);
+    assert_eq!(
+        fill(&with_roles(&["slave_public", "*"]), &nodes, 3).0,
+        ["a1", "b1", "c1"]
+    );
+    let (_, why) = fill(&with_roles(&["other"]), &nodes, 1);
+    assert_eq!(why.expect("no room").by_rule, BTreeMap::from([(Refusal::Role, 3)]));
 }

@@ -45,6 +45,7 @@ fn records(app: &App, ones: &[One]) -> Vec<InstanceRecord> {
             id: InstanceId(format!("a.instance-{number}")),
             app: AppId::parse("/a").expect("valid"),
             version: if one.old { Timestamp(50) } else { app.version },
+            config: if one.old { Timestamp(50) } else { app.version },
             agent: AgentId::new("S0"),
             spec: launch_spec(),
             service_ports: Vec::new(),

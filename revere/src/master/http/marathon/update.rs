@@ -1,6 +1,9 @@
 //! Changes of an app that is there: scale, update, restart, return to a version.
 
 use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use scheduler::{Command, CommandError, Force};
@@ -8,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::App;
 use super::super::answer::{Refusal, changed, deployment};
-use super::{Answer, create_from, flag, no_app};
+use super::super::query::Query;
+use super::{Answer, Origin, create_from, no_app, object};
 use crate::master::marathon::{merge, read, write};
 
 /// What the body of a PUT asks for.
@@ -19,12 +23,18 @@ enum Change {
 }
 
 /// `force` of the query; Marathon's default is no.
-pub(super) fn force(query: Option<&str>) -> Force {
-    if flag(query, "force") { Force::Yes } else { Force::No }
+pub(super) fn force(query: &Query) -> Force {
+    if query.flag("force") { Force::Yes } else { Force::No }
 }
 
 /// `PUT` and `PATCH /v2/apps/{id}`. A PUT of an app that is not there makes it.
-pub(super) async fn update(app: &App, method: &Method, id: &str, query: Option<&str>, definition: Value) -> Answer {
+pub(super) async fn update(
+    app: &App,
+    method: &Method,
+    id: &str,
+    (origin, query): (&Origin, &Query),
+    definition: Value,
+) -> Answer {
     let wanted = id.to_owned();
     let look = move |core: &crate::master::core::Core| core.scheduler.app(&wanted).map(write::definition);
     let present = app.handle.look(look).await?;
@@ -33,7 +43,7 @@ pub(super) async fn update(app: &App, method: &Method, id: &str, query: Option<&
         return Err(Refusal::invalid(&[fault]));
     };
     let Some(present) = present else {
-        return create(app, method, id, written).await;
+        return create(app, method, id, (origin, query), written).await;
     };
     let force = force(query);
     let id = id.to_owned();
@@ -41,10 +51,7 @@ pub(super) async fn update(app: &App, method: &Method, id: &str, query: Option<&
         Change::Scale(instances) => Command::ScaleApp { id, instances, force },
         Change::Return(version) => roll_back(app, id, &version, force).await?,
         Change::Update(written) => {
-            let whole = query
-                .unwrap_or_default()
-                .split('&')
-                .any(|pair| pair.eq_ignore_ascii_case("partialUpdate=false"));
+            let whole = !query.flag_or("partialUpdate", true);
             let merged = if whole {
                 Value::Object(written)
             } else {
@@ -58,10 +65,62 @@ pub(super) async fn update(app: &App, method: &Method, id: &str, query: Option<&
             }
         }
     };
-    carry_out(app, command).await
+    let reply = app.handle.command(command).await??;
+    let told = reply.apps.first().cloned();
+    let look = move |core: &crate::master::core::Core| Some(write::definition(core.scheduler.app(told?.as_str())?));
+    if let Some(definition) = app.handle.look(look).await? {
+        origin.tell_post(app, &definition);
+    }
+    Ok(changed(StatusCode::OK, &reply, deployment(&reply)))
 }
 
-async fn create(app: &App, method: &Method, id: &str, mut written: Map<String, Value>) -> Answer {
+/// `PUT` and `PATCH /v2/apps`: a list of apps, each made or changed, all in one deployment.
+pub(in super::super) async fn put_all(
+    State(app): State<App>,
+    method: Method,
+    (origin, query): (Origin, Query),
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let whole = !query.flag_or("partialUpdate", true);
+    let wrong = |path: String, error: &str| Refusal::invalid(&[scheduler::Fault::new(path, error)]);
+    let body = object(&body?)?;
+    let written = body
+        .as_array()
+        .ok_or_else(|| wrong("/".to_owned(), "must be a list of app definitions"))?;
+    let mut specs = Vec::new();
+    for (index, definition) in written.iter().enumerate() {
+        let update = definition.as_object();
+        let update = update.ok_or_else(|| wrong(format!("({index})"), "must be an app definition"))?;
+        let id = update.get("id").and_then(Value::as_str);
+        let id = id.ok_or_else(|| wrong(format!("({index})/id"), "is missing: say which app this is"))?;
+        let wanted = id.to_owned();
+        let look = move |core: &crate::master::core::Core| core.scheduler.app(&wanted).map(write::definition);
+        let merged = match app.handle.look(look).await? {
+            Some(present) if !whole => merge::merge(present, update),
+            None if method == Method::PATCH => return Err(no_app(id)),
+            _ => definition.clone(),
+        };
+        let spec = read::app(&merged).map_err(|faults| {
+            let placed = faults.into_iter().map(|fault| scheduler::Fault {
+                path: format!("({index}){}", fault.path),
+                ..fault
+            });
+            Refusal::invalid(&placed.collect::<Vec<_>>())
+        })?;
+        origin.tell_post(&app, &merged);
+        specs.push(spec);
+    }
+    let force = force(&query);
+    carry_out(&app, Command::PutApps { specs, force }).await
+}
+
+async fn create(
+    app: &App,
+    method: &Method,
+    id: &str,
+    (origin, query): (&Origin, &Query),
+    mut written: Map<String, Value>,
+) -> Answer {
     let is_definition = ["cmd", "args", "container"]
         .iter()
         .any(|key| written.contains_key(*key));
@@ -69,7 +128,7 @@ async fn create(app: &App, method: &Method, id: &str, mut written: Map<String, V
         return Err(no_app(id));
     }
     written.insert("id".to_owned(), json!(format!("/{}", id.trim_start_matches('/'))));
-    create_from(app, Value::Object(written)).await
+    create_from(app, origin, Value::Object(written), force(query)).await
 }
 
 /// A body with nothing but `instances` scales, one with nothing but `version` returns to it; an id beside them says nothing.
@@ -117,7 +176,7 @@ async fn roll_back(app: &App, id: String, version: &str, force: Force) -> Result
 }
 
 /// `POST /v2/apps/{id}/restart`.
-pub(super) async fn restart(app: &App, id: &str, query: Option<&str>) -> Answer {
+pub(super) async fn restart(app: &App, id: &str, query: &Query) -> Answer {
     let (id, force) = (id.to_owned(), force(query));
     carry_out(app, Command::RestartApp { id, force }).await
 }

@@ -51,7 +51,7 @@ fn what_is_not_carried_out_is_named() {
 #[test]
 fn nulls_and_defaults_and_unknown_fields_are_absent() {
     let sent = json!({"id": "/a", "cmd": "x", "upgradeStrategy": null, "storeUrls": [], "healthChecks": [], "gpus": 0,
-        "acceptedResourceRoles": ["*"], "portDefinitions": null, "container": null, "constraints": null,
+        "acceptedResourceRoles": null, "portDefinitions": null, "container": null, "constraints": null,
         "unreachableStrategy": null, "readinessChecks": null, "nonsense": {"x": 1}});
     let spec = app(&sent).expect("valid");
     let bare = app(&json!({"id": "/a", "cmd": "x"})).expect("valid");
@@ -128,7 +128,7 @@ fn a_field_that_is_not_carried_out_still_has_a_type() {
         .map(|fault| format!("{} {}", fault.path, fault.errors[0]))
         .collect();
     let wanted = [
-        "/dependencies must be a list, not 0",
+        "/dependencies must be a list of strings, not 0",
         "/fetch must be a list, not a boolean",
         "/secrets must be an object, not a list",
         "/tty must be a boolean, not a string",

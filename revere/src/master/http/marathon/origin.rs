@@ -1,0 +1,37 @@
+//! Who asks, for the events that tell of it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use serde_json::{Value, json};
+
+use super::super::App;
+
+/// A request's sender and path.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Origin {
+    pub(super) ip: String,
+    uri: String,
+}
+
+impl Origin {
+    /// Marathon's event of a definition that came by the API.
+    pub(super) fn tell_post(&self, app: &App, definition: &Value) {
+        let body = json!({"clientIp": self.ip, "uri": self.uri, "appDefinition": definition});
+        app.handle.tell("api_post_event", body);
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Origin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self {
+            ip: address.map_or_else(String::new, |address| address.0.ip().to_string()),
+            uri: parts.uri.path().to_owned(),
+        })
+    }
+}
