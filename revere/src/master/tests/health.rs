@@ -54,7 +54,12 @@ async fn health_goes_from_the_node_to_the_api_and_back_as_a_kill() {
     assert_eq!(kills, 1, "three failures in a row are enough");
     let app = master.get(&format!("/v2/apps/{id}")).await["app"].clone();
     assert_eq!(counts(&app), (json!(0), json!(1)));
-    let result = &app["tasks"][0]["healthCheckResults"][0];
+    // Its successor may stand before it.
+    let mut tasks = app["tasks"].as_array().into_iter().flatten();
+    let task = tasks
+        .find(|task| task["id"] == spec.task.as_str())
+        .expect("still there");
+    let result = &task["healthCheckResults"][0];
     assert_eq!(
         (
             &result["alive"],

@@ -129,9 +129,9 @@ fn a_field_that_is_not_carried_out_still_has_a_type() {
         .collect();
     let wanted = [
         "/dependencies must be a list of strings, not 0",
-        "/fetch must be a list, not a boolean",
         "/secrets must be an object, not a list",
         "/tty must be a boolean, not a string",
+        "/fetch must be a list of objects, not a boolean",
     ];
     assert_eq!(told, wanted);
 }
