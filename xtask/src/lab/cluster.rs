@@ -161,7 +161,7 @@ impl Cluster {
     #[must_use]
     pub fn standby(&self, number: u8) -> Option<u32> {
         // Places share one PID namespace; the network tells whose it is.
-        let line = "for p in $(pgrep -f ' names-standby$'); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done; true";
+        let line = "for p in $(pgrep -f 'revere names-standby$'); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done; true";
         self.node(number).sh(line).ok()?.split_whitespace().last()?.parse().ok()
     }
 
