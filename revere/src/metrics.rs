@@ -79,6 +79,8 @@ pub struct Metrics {
     pub master_connected: Gauge,
     /// 1 while the agent's connection stands.
     pub agent_connected: Gauge,
+    /// 1 while a second process holds the name server's sockets.
+    pub names_standby: Gauge,
     registry: Registry,
 }
 
@@ -160,6 +162,11 @@ impl Metrics {
     }
 
     fn register_zones(&self, registry: &mut Registry) {
+        registry.register(
+            "names_standby",
+            "Whether a second process would answer names if this one ended",
+            self.names_standby.clone(),
+        );
         registry.register(
             "zones",
             "Names served, records left out, names in conflict, addresses without a reverse name",

@@ -146,10 +146,11 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
             source,
         })?
         .ok_or_else(|| NodeError::InUse(state_dir.clone()))?;
-    let mut elder = match settings.config.dns {
-        true => Elder::call(state_dir).await,
-        false => None,
-    };
+    let mut elder = Elder::call(state_dir).await;
+    if let Some(elder) = elder.take_if(|_| !settings.config.dns) {
+        // Names are switched off now.
+        elder.retire();
+    }
     let started = start(&settings, elder.as_mut(), &shutdown).await;
     if started.is_err() && elder.is_none() {
         // Nobody answers, and no daemon may come up for long.
@@ -212,7 +213,7 @@ async fn start(
     let standby = Standby::default();
     let server = opened.names.as_ref().map(|names| Arc::clone(&names.server));
     if let Some(names) = &opened.names {
-        keep_names(&mut parts, settings, names, &standby)?;
+        keep_names(&mut parts, settings, &status, names, &standby);
     } else {
         resolver::give_back(settings);
     }
@@ -238,18 +239,13 @@ async fn start(
 }
 
 /// Starts what keeps names answered without this process, and the resolver file true.
-fn keep_names(
-    parts: &mut Parts,
-    settings: &Arc<Settings>,
-    names: &NamePlane,
-    standby: &Standby,
-) -> Result<(), NodeError> {
+fn keep_names(parts: &mut Parts, settings: &Arc<Settings>, status: &Arc<Status>, names: &NamePlane, standby: &Standby) {
     if settings.config.dns_standby_seconds > 0 {
         let keeper = standby::Keeper {
-            program: std::env::current_exe().map_err(NodeError::OwnPath)?,
             settings: Arc::clone(settings),
             server: Arc::clone(&names.server),
             standby: standby.clone(),
+            status: Arc::clone(status),
         };
         parts.add("names' standby", keeper.run());
     }
@@ -257,7 +253,6 @@ fn keep_names(
         Some(file) => parts.add("resolver file", resolver::keep(file, names.published.subscribe())),
         None => resolver::give_back(settings),
     }
-    Ok(())
 }
 
 /// Connects the parts with each other and starts them; gives what the node knows, as it changes.

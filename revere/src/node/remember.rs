@@ -5,19 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::disk;
 use super::status::{Facts, Status};
 use super::table::Picture;
 
-/// Shortest time between two writes of the picture.
-const SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest time between two writes of the picture: what it lacks is what a restart without a master, and the names'
+/// standby, do not know.
+const SAVE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest, however slow the disk and large the picture.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A write is followed by a pause of so many times its own length, so that churn keeps the disk busy for a tenth of the
+/// time at most.
+const REST: u32 = 9;
 
 /// An unchanged picture is written again after this time, so that its age on disk stays true.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
 
-/// Writes the picture down after changes, at most once per [`SAVE_PAUSE`].
+/// Writes the picture down after changes, with a pause after each write.
 pub(super) async fn run(path: PathBuf, mut pictures: watch::Receiver<Picture>, status: Arc<Status>) {
     loop {
         let changed = tokio::time::timeout(SAVE_AGAIN, pictures.changed()).await;
@@ -26,11 +34,12 @@ pub(super) async fn run(path: PathBuf, mut pictures: watch::Receiver<Picture>, s
         }
         let file = path.clone();
         let (seen, facts) = (pictures.borrow_and_update().clone(), status.facts());
+        let began = Instant::now();
         let saved = tokio::task::spawn_blocking(move || save(&file, seen, &facts)).await;
         if let Err(error) = saved {
             tracing::warn!("writing the picture down failed: {error}");
         }
-        sleep(SAVE_PAUSE).await;
+        sleep((began.elapsed() * REST).clamp(SAVE_PAUSE, LONGEST_PAUSE)).await;
     }
 }
 

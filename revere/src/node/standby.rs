@@ -10,7 +10,7 @@ mod serve;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use self::pass::Pipe;
 use super::config::{Config, Settings};
+use super::status::Status;
 use super::stream::Backoff;
 
 pub use serve::{StandbyError, run as serve};
@@ -36,6 +37,9 @@ const SOCKETS: u8 = b's';
 const SERVING: u8 = b'a';
 /// The daemon ends for good: do not answer.
 const QUIT: u8 = b'q';
+
+/// This very program, also when an upgrade has put another in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// How long a standby may take to hand its sockets over; it has nothing else to do.
 const CALL: Duration = Duration::from_secs(2);
@@ -116,10 +120,10 @@ pub(super) enum End {
 /// Keeps a standby for this daemon.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    pub(super) program: PathBuf,
     pub(super) settings: Arc<Settings>,
     pub(super) server: Arc<dns::Server>,
     pub(super) standby: Standby,
+    pub(super) status: Arc<Status>,
 }
 
 impl Keeper {
@@ -131,9 +135,11 @@ impl Keeper {
                 Ok((mut child, pipe)) => {
                     let pipe = Arc::new(pipe);
                     *self.standby.0.lock() = Some(Arc::clone(&pipe));
+                    self.status.metrics.names_standby.set(1);
                     // It says nothing; this is its end.
                     let _ = pipe.receive().await;
                     *self.standby.0.lock() = None;
+                    self.status.metrics.names_standby.set(0);
                     let ended = child.wait().await;
                     tracing::warn!(?ended, "the name server's standby ended; starting another");
                 }
@@ -147,7 +153,8 @@ impl Keeper {
 
     fn start(&self) -> io::Result<(Child, Pipe)> {
         let (pipe, theirs) = pass::pair()?;
-        let child = Command::new(&self.program)
+        let child = Command::new(OWN_PROGRAM)
+            .arg0("revere")
             .arg("names-standby")
             .current_dir("/")
             .stdin(Stdio::from(theirs))

@@ -167,7 +167,9 @@ fn up(cluster: &Cluster, standby: bool) -> Result<()> {
         said.starts_with("11.").then_some(())
     })?;
     if standby {
-        cluster.until("the daemon has a standby", |cluster| cluster.standby(NODE))?;
+        cluster.until("the daemon has a standby", |cluster| {
+            cluster.has_standby(NODE).then_some(())
+        })?;
     }
     Ok(())
 }

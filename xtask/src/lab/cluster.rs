@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::net;
 use super::place::{inside, wait_for};
 use super::{Daemon, Lab, Place, underlay};
 
@@ -157,11 +158,19 @@ impl Cluster {
         daemon.wait().map(drop)
     }
 
-    /// The process that answers names in the place of a node's daemon, as seen inside the lab.
+    /// Whether a node's daemon runs and has its names' standby, as it says itself.
+    #[must_use]
+    pub fn has_standby(&self, number: u8) -> bool {
+        let metrics = net::http(self.node(number), ([127, 0, 0, 1], 5051).into(), "GET /metrics", "");
+        metrics.is_ok_and(|(_, text)| text.contains("revere_node_names_standby 1"))
+    }
+
+    /// The newest process that answers names in the place of a node's daemon, as seen inside the lab. One that was sent
+    /// away a moment ago counts too.
     #[must_use]
     pub fn standby(&self, number: u8) -> Option<u32> {
         // Places share one PID namespace; the network tells whose it is.
-        let line = "for p in $(pgrep -f ' names-standby$'); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done; true";
+        let line = "for p in $(pgrep -f 'revere names-standby$'); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done; true";
         self.node(number).sh(line).ok()?.split_whitespace().last()?.parse().ok()
     }
 

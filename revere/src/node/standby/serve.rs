@@ -39,6 +39,8 @@ pub enum StandbyError {
 
 /// Runs until the daemon ends for good, another one has taken over, or its time is over.
 pub async fn run() -> Result<(), StandbyError> {
+    // Started by a path that says nothing to people who look for whoever holds a port.
+    let _ = rustix::thread::set_name(c"revere-names");
     let not_started = |error: io::Error| StandbyError::NotStarted(error.to_string());
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(not_started)?;
     let owner = Pipe::new(stdin).map_err(not_started)?;
