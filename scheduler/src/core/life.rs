@@ -133,7 +133,7 @@ impl Scheduler {
     }
 
     /// Tells followers of an instance's new status, and of its health where that is news.
-    fn tell_status(&mut self, instance: &InstanceRecord, status: &TaskStatus, health_before: Option<bool>) {
+    pub(super) fn tell_status(&mut self, instance: &InstanceRecord, status: &TaskStatus, health_before: Option<bool>) {
         let facts = Box::new(self.facts(instance));
         if let Some(healthy) = status.healthy.filter(|_| status.healthy != health_before) {
             self.tell_event(ClusterEvent::Health(facts.clone(), healthy));

@@ -102,6 +102,7 @@ fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
         healthy: None,
         addresses: Vec::new(),
         message: None,
+        checks: Box::default(),
         timestamp_ms,
     }
 }
