@@ -23,7 +23,7 @@ mod loss;
 mod message;
 mod node;
 mod order;
-mod placement;
+pub(crate) mod placement;
 pub(crate) mod random;
 mod restore;
 mod rolling;

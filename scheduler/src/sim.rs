@@ -52,20 +52,31 @@ fn planted_bugs_are_found() {
     }
 }
 
-/// As many as `REVERE_SIM_SEEDS` says, on two threads: `cargo xtask sim`.
-#[test]
-fn as_many_as_asked() {
+/// As many as `REVERE_SIM_SEEDS` says, half of them in each of the two tests below: `cargo xtask sim`.
+fn run_asked(first: u64) {
     let asked = std::env::var("REVERE_SIM_SEEDS").ok();
     let seeds: u64 = asked.map_or(0, |text| text.parse().expect("REVERE_SIM_SEEDS is a number"));
-    std::thread::scope(|scope| {
-        for first in [0, 1] {
-            scope.spawn(move || {
-                for seed in (1_000_000 + first..1_000_000 + seeds).step_by(2) {
-                    run(seed);
-                }
-            });
-        }
-    });
+    for seed in (1_000_000 + first..1_000_000 + seeds).step_by(2) {
+        run(seed);
+    }
+}
+
+#[test]
+fn even_ones_as_asked() {
+    run_asked(0);
+}
+
+#[test]
+fn odd_ones_as_asked() {
+    run_asked(1);
+}
+
+/// As many cases of the matcher as `REVERE_MATCH_CASES` says: `cargo xtask sim`.
+#[test]
+fn matcher_cases_as_asked() {
+    let asked = std::env::var("REVERE_MATCH_CASES").ok();
+    let cases: u64 = asked.map_or(0, |text| text.parse().expect("REVERE_MATCH_CASES is a number"));
+    (0..cases).for_each(crate::core::placement::oracle::one_case);
 }
 
 fn run_block(block: u64) {

@@ -123,13 +123,13 @@ impl Scheduler {
     /// they are.
     pub(super) fn overtake(&mut self, apps: &BTreeSet<AppId>) {
         for id in self.running(apps) {
-            self.abandon(&id, apps, "another change took its place by force");
+            self.end_early(&id, apps, "another change took its place by force");
         }
     }
 
     /// Ends a deployment early. Instances of its apps, but for those in `except`, count from now on as what their app
     /// wants, whichever definition they were launched from.
-    fn abandon(&mut self, id: &str, except: &BTreeSet<AppId>, why: &str) {
+    fn end_early(&mut self, id: &str, except: &BTreeSet<AppId>, why: &str) {
         let Some(record) = self.drop_deployment(id) else { return };
         for app in record.apps() {
             if !except.contains(app) {
@@ -162,7 +162,7 @@ impl Scheduler {
         let record = self.deployments.get(id).cloned();
         let record = record.ok_or_else(|| CommandError::NoDeployment(id.to_owned()))?;
         if how == Cancel::Leave {
-            self.abandon(id, &BTreeSet::new(), "it was cancelled; all stays as it is");
+            self.end_early(id, &BTreeSet::new(), "it was cancelled; all stays as it is");
             return Ok(Reply {
                 apps: record.apps().into_iter().cloned().collect(),
                 version: record.version,
@@ -183,7 +183,7 @@ impl Scheduler {
         // A first look without consequences: what cannot be brought back leaves the deployment as it is.
         self.change(change.clone(), Force::Yes, Run::Dry)?;
         let all = change.apps.keys().cloned().collect();
-        self.abandon(id, &all, "it was cancelled; what was before comes back");
+        self.end_early(id, &all, "it was cancelled; what was before comes back");
         self.change(change, Force::Yes, Run::Real)
     }
 

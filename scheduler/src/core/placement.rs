@@ -225,7 +225,7 @@ impl<'a> Placer<'a> {
 }
 
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 #[cfg(test)]
 #[path = "placement/tests.rs"]
 mod tests;
