@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 15] = [
+const UNSUPPORTED: [(&str, Kind); 13] = [
     ("acceptedResourceRoles", Kind::List),
     ("check", Kind::Object),
     ("dependencies", Kind::List),
