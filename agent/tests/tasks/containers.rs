@@ -642,3 +642,92 @@ pub(crate) fn checks_run_inside_a_container_with_its_rights() {
     node.kill("checked", None);
     node.until_end("checked");
 }
+
+
+pub(crate) fn o4() {
+    let (mut node, image) = node_with_image();
+    output(&mut node, shell("warm", &image, "true"));
+    let mut times = Vec::new();
+    let all = std::time::Instant::now();
+    for n in 0..100 {
+        let id = format!("t{n}");
+        let began = std::time::Instant::now();
+        node.launch(task(
+            &id,
+            &image,
+            Command::Argv(vec!["/bin/sleep".into(), "1000".into()]),
+        ));
+        node.until_state(&id, TaskState::Running);
+        times.push(began.elapsed());
+    }
+    let total = all.elapsed();
+    times.sort();
+    println!(
+        "revere p50 {:?} p90 {:?} max {:?} rate {:.1}/s",
+        times[50],
+        times[90],
+        times[99],
+        100.0 / total.as_secs_f64()
+    );
+    let mut crun = Vec::new();
+    let bundle = node.state().join("bundle");
+    fs::create_dir_all(bundle.join("rootfs")).expect("makes");
+    for entry in fs::read_dir(node.state().join("images/layers"))
+        .expect("reads")
+        .flatten()
+    {
+        let _ = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", entry.path().display()))
+            .arg(bundle.join("rootfs"))
+            .status();
+    }
+    let _ = std::process::Command::new("runc")
+        .arg("spec")
+        .current_dir(&bundle)
+        .status();
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(bundle.join("config.json")).expect("spec")).expect("json");
+    let mut config = config;
+    config["process"]["args"] = json!(["/bin/sleep", "1000"]);
+    config["process"]["terminal"] = json!(false);
+    fs::write(bundle.join("config.json"), config.to_string()).expect("writes");
+    for n in 0..100 {
+        let began = std::time::Instant::now();
+        let done = std::process::Command::new("runc")
+            .args(["run", "-d", "--bundle"])
+            .arg(&bundle)
+            .arg(format!("o4-{n}"))
+            .stdout(std::process::Stdio::null())
+            .stdin(std::process::Stdio::null())
+            .status()
+            .expect("runc");
+        if !done.success() {
+            println!("crun failed");
+            break;
+        }
+        crun.push(began.elapsed());
+    }
+    for n in 0..crun.len() {
+        let _ = std::process::Command::new("runc")
+            .args(["delete", "-f"])
+            .arg(format!("o4-{n}"))
+            .status();
+    }
+    crun.sort();
+    if let Some(p50) = crun.get(50) {
+        println!("runc p50 {p50:?} p90 {:?} max {:?}", crun[90], crun[99]);
+    }
+    for n in 0..100 {
+        node.kill(
+            &format!("t{n}"),
+            Some(KillPolicy {
+                drain: Duration::ZERO,
+                grace: Duration::ZERO,
+            }),
+        );
+    }
+    for n in 0..100 {
+        node.until_end(&format!("t{n}"));
+    }
+}

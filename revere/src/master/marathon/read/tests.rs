@@ -121,7 +121,7 @@ fn an_update_of_instances_alone_has_a_whole_number() {
 
 #[test]
 fn a_field_that_is_not_carried_out_still_has_a_type() {
-    let sent = json!({"id": "/a", "cmd": "x", "fetch": false, "dependencies": 0, "secrets": [], "tty": "no"});
+    let sent = json!({"id": "/a", "cmd": "x", "residency": false, "dependencies": 0, "secrets": [], "tty": "no"});
     let faults = app(&sent).expect_err("refused");
     let told: Vec<String> = faults
         .iter()
@@ -129,9 +129,9 @@ fn a_field_that_is_not_carried_out_still_has_a_type() {
         .collect();
     let wanted = [
         "/dependencies must be a list of strings, not 0",
+        "/residency must be an object, not a boolean",
         "/secrets must be an object, not a list",
         "/tty must be a boolean, not a string",
-        "/fetch must be a list of objects, not a boolean",
     ];
     assert_eq!(told, wanted);
 }
