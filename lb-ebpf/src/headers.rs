@@ -1,6 +1,6 @@
 //! Headers as they stand in a frame.
 
-use lb_common::{Be16, Be32, Ip};
+use lb_common::{Be16, Be32, Checksum, Ip};
 
 pub(crate) const ETH_LEN: usize = 14;
 pub(crate) const IPV4: Be16 = Be16::new(0x0800);
@@ -43,6 +43,22 @@ impl Ipv4 {
     pub(crate) fn header_len(&self) -> Option<usize> {
         let len = usize::from(self.version_len & 0x0f) * 4;
         (self.version_len >> 4 == 4 && len >= size_of::<Self>()).then_some(len)
+    }
+
+    /// The checksum of a header without options whose own field is zero.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> Be16 {
+        let first = Be16::new((u16::from(self.version_len) << 8) | u16::from(self.tos));
+        let life = Be16::new((u16::from(self.ttl) << 8) | u16::from(self.protocol));
+        Checksum::new()
+            .add16(first.raw())
+            .add16(self.total_len.raw())
+            .add16(self.id.raw())
+            .add16(self.fragment.raw())
+            .add16(life.raw())
+            .add32(self.src.raw())
+            .add32(self.dst.raw())
+            .finish()
     }
 
     /// Whether it is any fragment but a whole packet.

@@ -30,6 +30,8 @@ mod packet;
 #[cfg(target_arch = "bpf")]
 mod parse;
 #[cfg(target_arch = "bpf")]
+mod reply;
+#[cfg(target_arch = "bpf")]
 mod settle;
 #[cfg(target_arch = "bpf")]
 mod shared;

@@ -8,7 +8,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
     BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
     FlowValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
-    Tag, VipEntry, VipOptions, VipStats, backend_flags,
+    TOO_BIG_BUCKETS, Tag, VipEntry, VipOptions, VipStats, backend_flags,
 };
 
 /// Rooms unless user space asks for another number.
@@ -81,6 +81,9 @@ pub(crate) static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries
 pub(crate) static SOCKET_RATES: Array<RateBucket> = Array::with_max_entries(VIP_ROOMS, 0);
 #[map]
 pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, SocketEntry> = LruHashMap::with_max_entries(DATAGRAM_ROOMS, 0);
+/// Who was told of late that a packet is too big, by `too_big_bucket` of the client.
+#[map]
+pub(crate) static TOO_BIG_RATES: PerCpuArray<RateBucket> = PerCpuArray::with_max_entries(TOO_BIG_BUCKETS, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_ROOMS, 0);
 #[map]

@@ -9,9 +9,10 @@ use crate::choose::Choice;
 use crate::family::Family;
 use crate::frame::Frame;
 use crate::headers::Eth;
-use crate::maps::Owner;
+use crate::maps::{Owner, reason};
 use crate::mode::{Mode, note};
 use crate::packet::{Packet, slot_hash};
+use crate::reply::too_big;
 use crate::tunnel::send::{self, Wrap};
 use crate::{settle, stats};
 
@@ -54,7 +55,16 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
         },
         redirect: false,
     };
-    send::send::<M>(ctx, owner.backend, &wrap)
+    let sent = send::send::<M>(ctx, owner.backend, &wrap);
+    if sent.reason == Reason::TooBig {
+        let how = if M::EXPLAIN {
+            sent.mtu | too_big::EXPLAIN
+        } else {
+            sent.mtu
+        };
+        return reason(F::too_big(ctx.ctx, how));
+    }
+    sent.reason
 }
 
 /// What the cluster knows a backend by.

@@ -125,7 +125,7 @@ fn a_remote_backend_gets_it_through_the_tunnel() {
 }
 
 #[test]
-fn too_large_for_the_tunnel_is_counted() {
+fn only_what_fits_goes_through_the_tunnel() {
     let lab = Lab::with(&[(REMOTE, 1)]);
     let mut spec = syn();
     spec.flags = ACK;
@@ -133,7 +133,8 @@ fn too_large_for_the_tunnel_is_counted() {
     assert_eq!(lab.xdp(&spec.build()).0, Reason::TunnelRedirected, "exactly fits");
     spec.payload.push(0);
     let (reason, run) = lab.xdp(&spec.build());
-    assert_eq!((reason, run.action), (Reason::TooBig, XDP_DROP));
+    assert_eq!((reason, run.action), (Reason::ReplyRedirected, XDP_REDIRECT));
+    assert_eq!(addr(&run.frame, IP + 16), CLIENT.0, "the client is told");
 }
 
 #[test]

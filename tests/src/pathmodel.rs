@@ -8,6 +8,7 @@ mod egress;
 mod flows;
 mod ingress;
 mod parse;
+mod reply;
 mod sums;
 mod tables;
 mod tunnel;

@@ -184,7 +184,7 @@ fn second_chance<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry
     if !strip(ctx) {
         return Reason::NoHeadroom;
     }
-    match send::<M>(ctx, owner.backend, &wrap) {
+    match send::<M>(ctx, owner.backend, &wrap).reason {
         Reason::TunnelSent | Reason::TunnelRedirected => Reason::SecondChance,
         other => other,
     }

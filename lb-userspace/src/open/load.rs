@@ -16,7 +16,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 static OBJECT: &[u8] = &[];
 
 /// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
-const PINNED: [&str; 32] = [
+const PINNED: [&str; 33] = [
     "LAYOUT",
     "NODE",
     "VIPS4",
@@ -45,6 +45,7 @@ const PINNED: [&str; 32] = [
     "SOCKETS",
     "DATAGRAMS",
     "SOCKET_RATES",
+    "TOO_BIG_RATES",
     "COUNTERS",
     "EVENTS",
     "EVENTS_LOST",

@@ -6,4 +6,5 @@ mod errors;
 mod flows;
 mod node;
 mod shared;
+mod too_big;
 mod tunnel;

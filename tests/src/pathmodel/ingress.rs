@@ -74,7 +74,10 @@ impl Model {
             alternate,
             redirect: false,
         };
-        self.wrapped(frame, &packet, &owner, &wrapping)
+        match self.wrapped(frame, &packet, &owner, &wrapping) {
+            Reason::TooBig => self.too_big(frame, &packet),
+            other => other,
+        }
     }
 
     /// Whether an IPv4 frame is from the other end of our own tunnel.

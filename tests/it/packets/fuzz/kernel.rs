@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, PeerEntry, Reason,
-    SlotPair, Tag, VipEntry, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST,
+    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, PeerEntry, RateBucket,
+    Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST,
 };
 use lb_userspace::{Lb, PacketRun};
 use tests::pathmodel::{Flows, Key, Store, Tables};
@@ -35,6 +35,7 @@ pub(in crate::packets) struct Kernel {
     peers: HashMap<MapData, Ip, PeerEntry>,
     flows4: [HashMap<MapData, FlowKey4, FlowValue>; 2],
     flows6: [HashMap<MapData, FlowKey6, FlowValue>; 2],
+    rates: PerCpuArray<MapData, RateBucket>,
     counters: PerCpuArray<MapData, u64>,
     counts: BTreeMap<Reason, u64>,
     /// Runs so far.
@@ -104,6 +105,7 @@ impl Kernel {
             peers: open(&folder, "PEERS"),
             flows4: [open(&folder, "FLOWS4"), open(&folder, "HALF4")],
             flows6: [open(&folder, "FLOWS6"), open(&folder, "HALF6")],
+            rates: open(&folder, "TOO_BIG_RATES"),
             counters: open(&folder, "COUNTERS"),
             counts: BTreeMap::new(),
             runs: 0,
@@ -183,6 +185,15 @@ impl Kernel {
 
     fn read(&self, reason: Reason) -> u64 {
         self.counters.get(&reason.index(), 0).expect("a counter").iter().sum()
+    }
+
+    /// Nobody was told anything of late.
+    pub(in crate::packets) fn forget_rates(&mut self) {
+        let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+        for bucket in 0..TOO_BIG_BUCKETS {
+            let unused = PerCpuValues::try_from(vec![RateBucket::default(); cpus]).expect("one for each CPU");
+            self.rates.set(bucket, unused, 0).expect("a bucket");
+        }
     }
 
     /// Whether the last run counted this reason, once.

@@ -34,6 +34,8 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::LocalRedirected,
     Reason::TunnelDeliveredRedirected,
     Reason::SecondChance,
+    Reason::TooBigReplied,
+    Reason::ReplyRedirected,
     Reason::NoBackend,
     Reason::NoNeighbour,
     Reason::NoRoute,
@@ -123,7 +125,7 @@ fn node(chance: &mut Chance) -> NodeConfig {
         vip_mask: Be32::new(0xfffe_0000),
         vip6_network: [Be32::new(0xfd01_000c), Be32::new(0)],
         tunnel_port: Be16::new(TUNNEL_PORT),
-        underlay_mtu: 1500,
+        underlay_mtu: chance.pick(&[1500, 1500, 1500, 1300]),
         flags: if chance.percent(50) { node_flags::REDIRECT } else { 0 },
         ..NodeConfig::default()
     }

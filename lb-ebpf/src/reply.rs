@@ -1,0 +1,66 @@
+//! Answers that the uplink program gives itself, back on the way the packet came.
+#![allow(unsafe_code, reason = "helpers")]
+
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::programs::XdpContext;
+use lb_common::{Be16, NodeConfig, Reason, node_flags};
+
+use crate::frame::Frame;
+use crate::headers::{ETH_LEN, Eth, Ipv4};
+use crate::mode::{Explain, Live};
+use crate::vip::past;
+
+pub(crate) mod too_big;
+
+const TTL: u8 = 64;
+const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
+
+/// Cuts the frame to `keep` bytes, then moves its head by `by` (less than nothing makes room).
+#[inline(always)]
+fn reshape(ctx: &XdpContext, keep: usize, by: i32) -> bool {
+    let cut = Frame::len(ctx) as i32 - keep as i32;
+    // SAFETY: the context is this run's own.
+    unsafe { bpf_xdp_adjust_tail(ctx.ctx, -cut) == 0 && bpf_xdp_adjust_head(ctx.ctx, by) == 0 }
+}
+
+/// The link header of an answer.
+#[inline(always)]
+fn turned(eth: &Eth) -> Eth {
+    Eth {
+        dst: eth.src,
+        src: eth.dst,
+        kind: eth.kind,
+    }
+}
+
+/// The header of an answer.
+#[inline(always)]
+fn ipv4(asked: &Ipv4, protocol: u8, len: usize, tos: u8) -> Ipv4 {
+    let mut ip = Ipv4 {
+        version_len: 0x45,
+        tos,
+        total_len: Be16::new((len - ETH_LEN) as u16),
+        id: Be16::new(0),
+        fragment: DONT_FRAGMENT,
+        ttl: TTL,
+        protocol,
+        checksum: Be16::new(0),
+        src: asked.dst,
+        dst: asked.src,
+    };
+    ip.checksum = ip.sum();
+    ip
+}
+
+/// Out again by the interface the packet came in by. `sent` is the reason where that needs no redirect.
+#[inline(always)]
+fn back(ctx: &XdpContext, node: &NodeConfig, sent: Reason, explain: bool) -> Reason {
+    let ifindex = ctx.ingress_ifindex() as u32;
+    let redirect = node.flags & node_flags::REDIRECT != 0;
+    if explain {
+        past::<Explain>(ifindex);
+    } else if redirect {
+        past::<Live>(ifindex);
+    }
+    if redirect { Reason::ReplyRedirected } else { sent }
+}
