@@ -10,10 +10,11 @@ use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
 use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
 use crate::mode::Mode;
+use crate::reply::reset::{revere_reset4, revere_reset6};
 use crate::reply::too_big::{revere_too_big4, revere_too_big6};
 use crate::settle::{
-    revere_arrive4, revere_arrive6, revere_explain_arrive4, revere_explain_arrive6, revere_explain_settle4,
-    revere_explain_settle6, revere_settle4, revere_settle6,
+    revere_arrive4, revere_arrive6, revere_cut_off4, revere_cut_off6, revere_explain_arrive4, revere_explain_arrive6,
+    revere_explain_settle4, revere_explain_settle6, revere_settle4, revere_settle6,
 };
 use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6, revere_taken4, revere_taken6};
 
@@ -48,6 +49,10 @@ pub(crate) trait Family: Sized {
     fn error(ctx: *mut xdp_md, how: u64) -> u32;
     /// See `icmp`.
     fn error_inside(ctx: *mut xdp_md, how: u64) -> u32;
+    /// See `settle`.
+    fn cut_off(key: &Self::Key, flags: u32, kind: u32) -> bool;
+    /// See `reply::reset`.
+    fn reset(ctx: *mut xdp_md, explain: bool) -> u32;
     /// See `reply::too_big`.
     fn too_big(ctx: *mut xdp_md, how: u32) -> u32;
     /// Whether the client's port reaches a backend through another VIP than the key's.
@@ -158,6 +163,16 @@ impl Family for V4 {
     #[inline(always)]
     fn error_inside(ctx: *mut xdp_md, how: u64) -> u32 {
         revere_error_inside4(ctx, how)
+    }
+
+    #[inline(always)]
+    fn cut_off(key: &FlowKey4, flags: u32, kind: u32) -> bool {
+        revere_cut_off4(key, flags, kind) != 0
+    }
+
+    #[inline(always)]
+    fn reset(ctx: *mut xdp_md, explain: bool) -> u32 {
+        revere_reset4(ctx, explain.into())
     }
 
     #[inline(always)]
@@ -322,6 +337,16 @@ impl Family for V6 {
     #[inline(always)]
     fn error_inside(ctx: *mut xdp_md, how: u64) -> u32 {
         revere_error_inside6(ctx, how)
+    }
+
+    #[inline(always)]
+    fn cut_off(key: &FlowKey6, flags: u32, kind: u32) -> bool {
+        revere_cut_off6(key, flags, kind) != 0
+    }
+
+    #[inline(always)]
+    fn reset(ctx: *mut xdp_md, explain: bool) -> u32 {
+        revere_reset6(ctx, explain.into())
     }
 
     #[inline(always)]

@@ -163,6 +163,12 @@ impl Owner {
         Self::at(flow.backend).filter(|owner| owner.backend.generation == flow.generation)
     }
 
+    /// Whether it ends the connections it has.
+    #[inline(always)]
+    pub(crate) fn resets(&self) -> bool {
+        self.backend.flags & (backend_flags::OPEN | backend_flags::RESET) == backend_flags::RESET
+    }
+
     #[inline(always)]
     pub(crate) fn is(&self, flag: u8) -> bool {
         self.backend.flags & flag != 0

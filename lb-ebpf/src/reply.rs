@@ -3,24 +3,32 @@
 
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
-use lb_common::{Be16, NodeConfig, Reason, node_flags};
+use lb_common::{Be16, Be32, Checksum, Ip, NodeConfig, Reason, node_flags};
 
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, Ipv4};
 use crate::mode::{Explain, Live};
 use crate::vip::past;
 
+pub(crate) mod reset;
 pub(crate) mod too_big;
 
 const TTL: u8 = 64;
 const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
 
-/// Cuts the frame to `keep` bytes, then moves its head by `by` (less than nothing makes room).
+/// Cuts the frame to so many bytes.
 #[inline(always)]
-fn reshape(ctx: &XdpContext, keep: usize, by: i32) -> bool {
-    let cut = Frame::len(ctx) as i32 - keep as i32;
+fn cut(ctx: &XdpContext, len: usize) -> bool {
+    let more = Frame::len(ctx) as i32 - len as i32;
     // SAFETY: the context is this run's own.
-    unsafe { bpf_xdp_adjust_tail(ctx.ctx, -cut) == 0 && bpf_xdp_adjust_head(ctx.ctx, by) == 0 }
+    unsafe { bpf_xdp_adjust_tail(ctx.ctx, -more) == 0 }
+}
+
+/// Makes room in front of it.
+#[inline(always)]
+fn room(ctx: &XdpContext, len: usize) -> bool {
+    // SAFETY: the context is this run's own.
+    unsafe { bpf_xdp_adjust_head(ctx.ctx, -(len as i32)) == 0 }
 }
 
 /// The link header of an answer.
@@ -31,6 +39,13 @@ fn turned(eth: &Eth) -> Eth {
         src: eth.dst,
         kind: eth.kind,
     }
+}
+
+/// The sum of an address.
+#[inline(always)]
+fn words(addr: Ip) -> Checksum {
+    let [a, b, c, d] = addr.0.map(Be32::raw);
+    Checksum::new().add32(a).add32(b).add32(c).add32(d)
 }
 
 /// The header of an answer.

@@ -3,7 +3,7 @@
 
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{BackendEntry, Reason, Tag, VipEntry, backend_flags};
+use lb_common::{BackendEntry, Reason, Tag, VipEntry, backend_flags, vip_flags};
 
 use crate::choose::Choice;
 use crate::family::Family;
@@ -11,7 +11,7 @@ use crate::frame::Frame;
 use crate::headers::Eth;
 use crate::maps::{Owner, reason};
 use crate::mode::{Mode, note};
-use crate::packet::{Packet, slot_hash};
+use crate::packet::{Kind, Packet, slot_hash};
 use crate::reply::too_big;
 use crate::tunnel::send::{self, Wrap};
 use crate::{settle, stats};
@@ -30,7 +30,7 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
     let key = F::key(packet.client(), packet.source, id as u16);
     let Choice { owner, alternate } = match settle::owner::<M, F>(entry, &key, packet.kind) {
         Ok(choice) => choice,
-        Err(reason) => return reason,
+        Err(end) => return refuse::<M, F>(ctx, packet.kind, entry, end),
     };
     note::<M>(|decision| {
         decision.backend = owner.index;
@@ -65,6 +65,16 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
         return reason(F::too_big(ctx.ctx, how));
     }
     sent.reason
+}
+
+/// The end of a packet without a backend: the client of a VIP that resets hears it.
+#[inline(always)]
+fn refuse<M: Mode, F: Family>(ctx: &XdpContext, kind: Kind, entry: &VipEntry, end: Reason) -> Reason {
+    let deserted = end == Reason::NoBackend && entry.flags & vip_flags::RESET != 0 && kind.can_be_reset();
+    if deserted || end == Reason::ResetReplied {
+        return reason(F::reset(ctx.ctx, M::EXPLAIN));
+    }
+    end
 }
 
 /// What the cluster knows a backend by.

@@ -1,5 +1,6 @@
 //! Packets through the loaded programs by BPF_PROG_TEST_RUN: exact bytes out, one reason each.
 
+mod client;
 mod frame;
 mod fuzz;
 mod golden;

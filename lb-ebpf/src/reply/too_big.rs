@@ -4,9 +4,9 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
-use lb_common::{Be16, Be32, Checksum, Ip, Reason, TOO_BIG_BURST, TOO_BIG_RATE, too_big_bucket};
+use lb_common::{Be16, Be32, Checksum, Reason, TOO_BIG_BURST, TOO_BIG_RATE, too_big_bucket};
 
-use super::{back, ipv4, reshape, turned};
+use super::{TTL, back, cut, ipv4, room, turned, words};
 use crate::family::{Family, V4, V6};
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, Icmp, Ipv4, Ipv6};
@@ -66,7 +66,7 @@ fn four(ctx: &XdpContext, mtu: u32, explain: bool) -> Reason {
         return Reason::TooBig;
     }
     let ahead = size_of::<Message4>() - QUOTE_END;
-    if !reshape(ctx, QUOTE_END, -(ahead as i32)) {
+    if !(cut(ctx, QUOTE_END) && room(ctx, ahead)) {
         return Reason::NoHeadroom;
     }
     let Some(message) = ctx.at::<Message4>(0) else {
@@ -98,7 +98,7 @@ fn six(ctx: &XdpContext, mtu: u32, explain: bool) -> Reason {
         return Reason::TooBig;
     }
     let ahead = size_of::<Message6>() - QUOTE_END;
-    if !reshape(ctx, QUOTE_END, -(ahead as i32)) {
+    if !(cut(ctx, QUOTE_END) && room(ctx, ahead)) {
         return Reason::NoHeadroom;
     }
     let Some(message) = ctx.at::<Message6>(0) else {
@@ -119,7 +119,7 @@ fn six(ctx: &XdpContext, mtu: u32, explain: bool) -> Reason {
             version_class_label: Be32::new(0x6000_0000),
             payload_len: Be16::new(len),
             next: ICMP6,
-            hop_limit: super::TTL,
+            hop_limit: TTL,
             src: dst,
             dst: src,
         };
@@ -152,12 +152,6 @@ unsafe fn sum_of(piece: *mut u8, seed: u32) -> u32 {
     // SAFETY: the caller's; the helper only reads.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, piece.cast(), PIECE as u32, seed) };
     sum as u32
-}
-
-#[inline(always)]
-fn words(addr: Ip) -> Checksum {
-    let [a, b, c, d] = addr.0.map(Be32::raw);
-    Checksum::new().add32(a).add32(b).add32(c).add32(d)
 }
 
 /// The message's header; `sum` is that of everything else.

@@ -1,9 +1,9 @@
 //! A frame that comes in by the uplink.
 
-use lb_common::{Reason, TUNNEL_VNI, backend_flags};
+use lb_common::{Reason, TUNNEL_VNI, backend_flags, vip_flags};
 
 use super::flows::Key;
-use super::parse::{ETHERNET, NoPacket, Packet, UDP, ipv4, ipv6, word};
+use super::parse::{ACK, ETHERNET, NoPacket, Packet, RST, SYN, UDP, ipv4, ipv6, word};
 use super::tables::Owner;
 use super::tunnel::Wrapping;
 use super::write::destination;
@@ -55,10 +55,15 @@ impl Model {
             return Reason::UnknownVip;
         };
         let key = key(&packet, id);
+        let resets = entry.flags & vip_flags::RESET != 0 && packet.flags & (SYN | RST | ACK) == ACK;
+        if resets && self.is_cut_off(&key) {
+            return self.reset(frame, &packet);
+        }
         let (owner, alternate) = match self.known(&packet, &key) {
             Some(owner) => (owner, owner.tag()),
             None => match self.choose(&packet, &entry, &key) {
                 Ok(chosen) => chosen,
+                Err(Reason::NoBackend) if resets => return self.reset(frame, &packet),
                 Err(reason) => return reason,
             },
         };

@@ -3,8 +3,9 @@
 use lb_common::{ENCAP_LEN, Reason, node_flags};
 
 use super::Model;
-use super::parse::{ETHERNET, Packet};
+use super::parse::{ETHERNET, Packet, RST, TCP};
 use super::sums::whole;
+use super::write::octets;
 
 /// Bytes of the packet that a message quotes, and the least MTU that is worth telling.
 const QUOTE4: usize = 512;
@@ -33,6 +34,34 @@ impl Model {
         };
         *frame = [&frame[6..12], &frame[..6], &frame[12..14], &out].concat();
         self.replied(Reason::TooBigReplied)
+    }
+
+    /// A reset of the connection, with the number that the client waits for.
+    pub(super) fn reset(&self, frame: &mut Vec<u8>, packet: &Packet) -> Reason {
+        let body = packet.network.body;
+        let mut tcp = [
+            &frame[body + 2..body + 4],
+            &frame[body..body + 2],
+            &frame[body + 8..body + 12],
+        ]
+        .concat();
+        tcp.extend([0, 0, 0, 0, 0x50, RST, 0, 0, 0, 0, 0, 0]);
+        let (from, to) = (
+            octets(packet.network.family, &packet.network.to),
+            octets(packet.network.family, &packet.network.from),
+        );
+        let sum = whole(&[&from[..], &to, &[0, TCP, 0, 20], &tcp].concat());
+        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+        let ip = if packet.network.family == 4 {
+            let mut ip = [&[0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP, 0, 0], &from[..], &to].concat();
+            let sum = whole(&ip);
+            ip[10..12].copy_from_slice(&sum.to_be_bytes());
+            ip
+        } else {
+            [&[0x60, 0, 0, 0, 0, 20, TCP, 64], &from[..], &to].concat()
+        };
+        *frame = [&frame[6..12], &frame[..6], &frame[12..14], &ip, &tcp].concat();
+        self.replied(Reason::ResetReplied)
     }
 
     fn replied(&self, plain: Reason) -> Reason {

@@ -160,6 +160,15 @@ impl Kernel {
         self.counts = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason))).collect();
     }
 
+    pub(in crate::packets) fn set_node(&mut self, tables: &Tables) {
+        self.node.set(0, tables.node, 0).expect("a node");
+    }
+
+    /// The first slots become these; flows are kept.
+    pub(in crate::packets) fn set_slots(&mut self, slots: &[u32; 2]) {
+        self.slots.set(0, SlotPair(*slots), 0).expect("a pair of slots");
+    }
+
     pub(in crate::packets) fn set_backend(&mut self, tables: &Tables, index: usize) {
         let entry = tables.backends[index];
         self.backends
