@@ -6,10 +6,12 @@ use lb_common::{
     Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag, VipEntry,
 };
 
+use crate::fragment::{revere_remember4, revere_remember6};
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
-use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
+use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, Owner, VIPS4, VIPS6};
 use crate::mode::Mode;
+use crate::parse::FRAGMENT;
 use crate::reply::reset::{revere_reset4, revere_reset6};
 use crate::reply::too_big::{revere_too_big4, revere_too_big6};
 use crate::settle::{
@@ -21,7 +23,7 @@ use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_confl
 /// One of the two families.
 pub(crate) trait Family: Sized {
     type Addr: Copy + PartialEq;
-    type Header;
+    type Header: 'static;
     type Key;
     const ETHER: Be16;
     const NUMBER: u8;
@@ -51,6 +53,10 @@ pub(crate) trait Family: Sized {
     fn error_inside(ctx: *mut xdp_md, how: u64) -> u32;
     /// See `settle`.
     fn cut_off(key: &Self::Key, flags: u32, kind: u32) -> bool;
+    /// Whether what has ports is the first part of a packet.
+    fn is_first(header: &Self::Header) -> bool;
+    /// See `fragment`.
+    fn remember(ctx: *mut xdp_md, at: usize, vip: u32, owner: &Owner, ports: u32);
     /// See `reply::reset`.
     fn reset(ctx: *mut xdp_md, explain: bool) -> u32;
     /// See `reply::too_big`.
@@ -168,6 +174,22 @@ impl Family for V4 {
     #[inline(always)]
     fn cut_off(key: &FlowKey4, flags: u32, kind: u32) -> bool {
         revere_cut_off4(key, flags, kind) != 0
+    }
+
+    #[inline(always)]
+    fn is_first(header: &Ipv4) -> bool {
+        header.has_more()
+    }
+
+    #[inline(always)]
+    fn remember(ctx: *mut xdp_md, at: usize, vip: u32, owner: &Owner, ports: u32) {
+        revere_remember4(
+            ctx,
+            (at as u32) << 16 | vip,
+            owner.index,
+            owner.backend.generation,
+            ports,
+        );
     }
 
     #[inline(always)]
@@ -342,6 +364,22 @@ impl Family for V6 {
     #[inline(always)]
     fn cut_off(key: &FlowKey6, flags: u32, kind: u32) -> bool {
         revere_cut_off6(key, flags, kind) != 0
+    }
+
+    #[inline(always)]
+    fn is_first(header: &Ipv6) -> bool {
+        header.next == FRAGMENT
+    }
+
+    #[inline(always)]
+    fn remember(ctx: *mut xdp_md, at: usize, vip: u32, owner: &Owner, ports: u32) {
+        revere_remember6(
+            ctx,
+            (at as u32) << 16 | vip,
+            owner.index,
+            owner.backend.generation,
+            ports,
+        );
     }
 
     #[inline(always)]

@@ -61,6 +61,18 @@ impl Ipv4 {
             .finish()
     }
 
+    /// Whether it is a fragment but the first.
+    #[inline(always)]
+    pub(crate) fn is_later(&self) -> bool {
+        self.fragment.raw() & Be16::new(0x1fff).raw() != 0
+    }
+
+    /// Whether another fragment follows it.
+    #[inline(always)]
+    pub(crate) fn has_more(&self) -> bool {
+        self.fragment.raw() & Be16::new(0x2000).raw() != 0
+    }
+
     /// Whether it is any fragment but a whole packet.
     #[inline(always)]
     pub(crate) fn is_fragment(&self) -> bool {
@@ -87,7 +99,7 @@ impl Ipv6 {
     }
 }
 
-/// An IPv6 extension header, but for the fragment and authentication headers.
+/// An IPv6 extension header; of the authentication header the beginning.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Extension {
@@ -97,7 +109,16 @@ pub(crate) struct Extension {
     pub(crate) kind: u8,
     /// Of a routing header: hops still to visit.
     pub(crate) left: u8,
+    /// Of a fragment header: the number of the packet.
     pub(crate) rest: [u8; 4],
+}
+
+impl Extension {
+    /// Of a fragment header: whether it is not the first. The offset takes 13 bits of `kind` and `left`.
+    #[inline(always)]
+    pub(crate) fn is_later(&self) -> bool {
+        self.kind != 0 || self.left & 0xf8 != 0
+    }
 }
 
 #[repr(C)]

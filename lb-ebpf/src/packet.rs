@@ -126,6 +126,12 @@ impl<F: Family> Packet<F> {
         unsafe { &*self.ip }
     }
 
+    /// The client's and the VIP's, as they stand in the packet.
+    #[inline(always)]
+    pub(crate) fn ports(&self) -> u32 {
+        u32::from(self.source.raw()) << 16 | u32::from(self.kind.dest.raw())
+    }
+
     #[inline(always)]
     pub(crate) fn client(&self) -> F::Addr {
         F::src(self.ip())

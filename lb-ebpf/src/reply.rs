@@ -7,8 +7,7 @@ use lb_common::{Be16, Be32, Checksum, Ip, NodeConfig, Reason, node_flags};
 
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, Ipv4};
-use crate::mode::{Explain, Live};
-use crate::vip::past;
+use crate::vip::leave;
 
 pub(crate) mod reset;
 pub(crate) mod too_big;
@@ -72,10 +71,8 @@ fn ipv4(asked: &Ipv4, protocol: u8, len: usize, tos: u8) -> Ipv4 {
 fn back(ctx: &XdpContext, node: &NodeConfig, sent: Reason, explain: bool) -> Reason {
     let ifindex = ctx.ingress_ifindex() as u32;
     let redirect = node.flags & node_flags::REDIRECT != 0;
-    if explain {
-        past::<Explain>(ifindex);
-    } else if redirect {
-        past::<Live>(ifindex);
+    if explain || redirect {
+        leave(ifindex, explain);
     }
     if redirect { Reason::ReplyRedirected } else { sent }
 }

@@ -8,9 +8,9 @@ use lb_common::{BackendEntry, Reason, Tag, VipEntry, backend_flags, vip_flags};
 use crate::choose::Choice;
 use crate::family::Family;
 use crate::frame::Frame;
-use crate::headers::Eth;
+use crate::headers::{ETH_LEN, Eth};
 use crate::maps::{Owner, reason};
-use crate::mode::{Mode, note};
+use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::{Kind, Packet, slot_hash};
 use crate::reply::too_big;
 use crate::tunnel::send::{self, Wrap};
@@ -37,6 +37,9 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
         decision.generation = owner.backend.generation;
     });
     stats::given::<M>(owner.index, packet.len);
+    if !M::EXPLAIN && F::is_first(packet.ip()) {
+        F::remember(ctx.ctx, ETH_LEN, id, &owner, packet.ports());
+    }
     if owner.is(backend_flags::LOCAL) {
         return deliver::<M, F>(ctx, packet, owner.backend);
     }
@@ -92,6 +95,12 @@ pub(crate) fn tag<F: Family>(owner: &Owner) -> Tag {
 fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
     let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
     packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
+    onward::<M>(ctx, backend, past_stack)
+}
+
+/// What bears its backend's address already leaves by the stack or past it.
+#[inline(always)]
+pub(crate) fn onward<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, past_stack: bool) -> Reason {
     if !past_stack {
         return Reason::LocalBackend;
     }
@@ -105,6 +114,16 @@ fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &B
     }
     past::<M>(backend.ifindex);
     Reason::LocalRedirected
+}
+
+/// As `past`, where the mode is known as a value.
+#[inline(always)]
+pub(crate) fn leave(ifindex: u32, explain: bool) {
+    if explain {
+        past::<Explain>(ifindex);
+    } else {
+        past::<Live>(ifindex);
+    }
 }
 
 /// Makes the packet leave on an interface.

@@ -16,9 +16,9 @@ use lb_common::{
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, Ipv4, UDP, Udp, Vxlan};
 use crate::maps::{node, reason};
-use crate::mode::{Explain, Live, Mode, note};
+use crate::mode::{Mode, note};
 use crate::tunnel::Outer;
-use crate::vip::past;
+use crate::vip::leave;
 
 const AF_INET: u8 = 2;
 const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
@@ -127,10 +127,8 @@ fn wrapped(ctx: &XdpContext, node: &NodeConfig, peer: Be32, wrap: &Wrap, explain
     };
     write(outer, eth, node, peer, wrap);
     let same = route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0;
-    if explain {
-        past::<Explain>(route.ifindex);
-    } else if wrap.redirect || !same {
-        past::<Live>(route.ifindex);
+    if explain || wrap.redirect || !same {
+        leave(route.ifindex, explain);
     }
     let sent = if same && !wrap.redirect {
         Reason::TunnelSent

@@ -94,7 +94,9 @@ fn fuzz(seed: u64, count: u64) {
                 *seen.entry(kernel.last).or_default() += 1;
             }
         }
-        kernel.same_flows(&model.flows, &format!("REVERE_FUZZ_SEED={seed}, world {world}"));
+        let told = format!("REVERE_FUZZ_SEED={seed}, world {world}");
+        kernel.same_flows(&model.flows, &told);
+        kernel.same_parts(&model.flows, &told);
         kernel.same_counts();
     }
     eprintln!("fact: {} packets equal to the model, seed {seed}", kernel.runs);

@@ -5,6 +5,7 @@ mod edges;
 mod errors;
 mod flows;
 pub(in crate::packets) mod node;
+mod parts;
 mod reset;
 mod shared;
 mod too_big;

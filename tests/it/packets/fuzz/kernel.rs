@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, PeerEntry, RateBucket,
-    Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST,
+    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, FragmentKey4, FragmentKey6, FragmentValue,
+    Ip, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry, XDP_DROP_FIRST,
+    XDP_REDIRECT_FIRST, XDP_TX_FIRST, fragment_ways,
 };
 use lb_userspace::{Lb, PacketRun};
-use tests::pathmodel::{Flows, Key, Store, Tables};
+use tests::pathmodel::{Flows, Key, PartKey, Store, Tables};
 
 use super::grammar::Way;
 use crate::packets::lab::{Folder, config, enter};
@@ -35,6 +36,8 @@ pub(in crate::packets) struct Kernel {
     peers: HashMap<MapData, Ip, PeerEntry>,
     flows4: [HashMap<MapData, FlowKey4, FlowValue>; 2],
     flows6: [HashMap<MapData, FlowKey6, FlowValue>; 2],
+    parts4: HashMap<MapData, FragmentKey4, FragmentValue>,
+    parts6: HashMap<MapData, FragmentKey6, FragmentValue>,
     rates: PerCpuArray<MapData, RateBucket>,
     counters: PerCpuArray<MapData, u64>,
     counts: BTreeMap<Reason, u64>,
@@ -105,6 +108,8 @@ impl Kernel {
             peers: open(&folder, "PEERS"),
             flows4: [open(&folder, "FLOWS4"), open(&folder, "HALF4")],
             flows6: [open(&folder, "FLOWS6"), open(&folder, "HALF6")],
+            parts4: open(&folder, "FRAGMENTS4"),
+            parts6: open(&folder, "FRAGMENTS6"),
             rates: open(&folder, "TOO_BIG_RATES"),
             counters: open(&folder, "COUNTERS"),
             counts: BTreeMap::new(),
@@ -156,6 +161,8 @@ impl Kernel {
         }
         self.flows4.iter_mut().for_each(empty);
         self.flows6.iter_mut().for_each(empty);
+        empty(&mut self.parts4);
+        empty(&mut self.parts6);
         // What the node's own stack sent is not counted against the model.
         self.counts = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason))).collect();
     }
@@ -240,6 +247,36 @@ impl Kernel {
             self.flows6[at].get(&key6(key), 0)
         };
         found.ok().map(|value| FlowValue { seen: 0, ..value })
+    }
+
+    /// First parts went where the model says, and no others are remembered.
+    pub(in crate::packets) fn same_parts(&self, flows: &Flows, told: &str) {
+        let four = self.parts4.iter().map(|entry| {
+            let (key, value) = entry.expect("an entry");
+            let key = PartKey {
+                family: 4,
+                src: Ip::v4(key.src),
+                dst: Ip::v4(key.dst),
+                id: key.id.get().into(),
+                protocol: key.protocol,
+                answer: key.way == fragment_ways::ANSWER,
+            };
+            (key, value)
+        });
+        let six = self.parts6.iter().map(|entry| {
+            let (key, value) = entry.expect("an entry");
+            let key = PartKey {
+                family: 6,
+                src: key.src,
+                dst: key.dst,
+                id: key.id.get(),
+                protocol: 0,
+                answer: key.way == u32::from(fragment_ways::ANSWER),
+            };
+            (key, value)
+        });
+        let found: BTreeMap<PartKey, FragmentValue> = four.chain(six).collect();
+        assert_eq!(found, flows.parts, "{told}: parts of packets");
     }
 
     /// Not one flow more than the model has.

@@ -37,6 +37,7 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::TooBigReplied,
     Reason::ResetReplied,
     Reason::ReplyRedirected,
+    Reason::Fragment,
     Reason::NoBackend,
     Reason::NoNeighbour,
     Reason::NoRoute,
