@@ -2,6 +2,7 @@
 
 mod backend;
 mod flow;
+mod fragment;
 mod node;
 mod observe;
 mod socket;
@@ -9,6 +10,7 @@ mod vip;
 
 pub use backend::{BackendEntry, BackendStats, MAX_BACKENDS, Tag, backend_flags};
 pub use flow::{FlowKey4, FlowKey6, FlowState, FlowValue, flow_flags};
+pub use fragment::{FragmentKey4, FragmentKey6, FragmentValue, fragment_ways};
 pub use node::{MAX_PEERS, NodeConfig, PeerEntry, node_flags};
 pub use observe::{Decision, FlowEvent, FlowEventKind, Origin};
 pub use socket::{DatagramKey, SocketEntry};
@@ -47,6 +49,9 @@ layout! {
     FlowKey4: 8, 4;
     FlowKey6: 20, 4;
     FlowValue: 16, 4;
+    FragmentKey4: 12, 4;
+    FragmentKey6: 40, 4;
+    FragmentValue: 12, 4;
     PeerEntry: 4, 4;
     NodeConfig: 52, 4;
     SocketEntry: 32, 4;

@@ -17,6 +17,7 @@ pub use abi::*;
 pub use checksum::{Checksum, fold};
 pub use flow_hash::{affinity_hash, flow_hash};
 pub use order::{Be16, Be32, Ip};
+pub use rate::{TOO_BIG_BUCKETS, TOO_BIG_BURST, TOO_BIG_RATE, too_big_bucket};
 pub use reason::{COUNTER_ROOMS, Hook, Reason, Verdict, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST};
 pub use share::{Candidate, FULL_RAMP, ramp, second_is_better};
 pub use time::seconds;

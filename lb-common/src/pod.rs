@@ -3,8 +3,8 @@
 
 use crate::{
     BackendEntry, BackendStats, DatagramKey, Decision, Endpoint, Endpoint4, FlowEvent, FlowKey4, FlowKey6, FlowValue,
-    Ip, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry, VipOptions,
-    VipStats,
+    FragmentKey4, FragmentKey6, FragmentValue, Ip, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey,
+    SourceKeyV4, Tag, VipEntry, VipOptions, VipStats,
 };
 
 macro_rules! pod {
@@ -27,6 +27,9 @@ pod!(
     FlowKey4,
     FlowKey6,
     FlowValue,
+    FragmentKey4,
+    FragmentKey6,
+    FragmentValue,
     Ip,
     NodeConfig,
     PeerEntry,

@@ -1,6 +1,20 @@
 //! The token bucket that holds a VIP's rate of new flows.
 
-use crate::RateBucket;
+use crate::{Ip, RateBucket, affinity_hash};
+
+/// How often one sender is told that its packets are too big, on each CPU: rate per second and burst. A sender keeps what
+/// it was told for minutes, so one message for each VIP is what it needs.
+pub const TOO_BIG_RATE: u32 = 10;
+/// See [`TOO_BIG_RATE`].
+pub const TOO_BIG_BURST: u32 = 10;
+/// Senders share so many buckets, so that one who never heeds what he is told takes nobody else's messages but few.
+pub const TOO_BIG_BUCKETS: u32 = 256;
+
+/// The bucket of a sender.
+#[inline(always)]
+pub fn too_big_bucket(sender: &Ip) -> u32 {
+    affinity_hash(sender) & (TOO_BIG_BUCKETS - 1)
+}
 
 /// One token.
 const TOKEN: u64 = 1 << 16;

@@ -4,22 +4,28 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use lb_common::fragment_ways::ANSWER;
 use lb_common::{Be16, Reason, Tag, backend_flags, flow_flags, node_flags};
 
 use crate::family::{Family, V4, V6};
+use crate::fragment::{self, Parts};
 use crate::frame::Frame;
-use crate::headers::{ACK, ETH_LEN, Eth, IPV4, IPV6, Ipv4, Ipv6, SYN, TCP, Tcp, UDP, Udp};
+use crate::headers::{ACK, ETH_LEN, Eth, Extension, IPV4, IPV6, Ipv4, Ipv6, SYN, TCP, Tcp, UDP, Udp};
 use crate::maps::{Owner, VIP_ENDPOINTS, count, node, reason, revere_trace};
 use crate::mode::Live;
+use crate::parse::FRAGMENT;
 use crate::track;
 
+mod later;
 mod rewrite;
 mod segment;
 
+use later::{revere_answer_later4, revere_answer_later6};
+
 /// "Go on with the next program": what tcx and clsact both understand.
 const NEXT: i32 = -1;
-/// Bytes of Ethernet, IPv6 and TCP headers without options: what is asked of the linear part.
-const HEADERS: u32 = 74;
+/// Bytes of Ethernet, IPv6, fragment and TCP headers without options: what is asked of the linear part.
+const HEADERS: u32 = 82;
 
 #[classifier]
 pub(crate) fn revere_egress(ctx: TcContext) -> i32 {
@@ -48,7 +54,12 @@ pub(crate) struct Answer<F: Family> {
     pub(crate) protocol: u8,
     /// Of TCP; 0 for UDP.
     pub(crate) flags: u8,
+    /// Of the first part of a packet: its number, with `PART` above it.
+    pub(crate) part: u64,
 }
+
+/// Set in `Answer::part`.
+const PART: u64 = 1 << 32;
 
 /// Turns an answer of a backend that has the flag `whose`: `LOCAL` on an uplink, `LIVE` where clients of this node are.
 #[inline(always)]
@@ -79,11 +90,18 @@ fn four(ctx: &TcContext, whose: u8) -> Reason {
     };
     // SAFETY: checked by `at`.
     let ip = unsafe { &*ip_at };
-    let Some(header_len) = ip.header_len().filter(|_| !ip.is_fragment()) else {
+    let Some(header_len) = ip.header_len() else {
         return Reason::NotBalanced;
     };
+    if ip.is_later() {
+        return reason(revere_answer_later4(ctx.skb.skb));
+    }
+    let part = u64::from(ip.id.raw()) | if ip.has_more() { PART } else { 0 };
     match answer::<V4>(ctx, ip.src, ip.dst, ip.protocol, ETH_LEN + header_len) {
-        Some(answer) => turn::<V4>(ctx, &answer, whose),
+        Some(mut answer) => {
+            answer.part = part;
+            turn::<V4>(ctx, &answer, whose)
+        }
         None => Reason::NotBalanced,
     }
 }
@@ -101,8 +119,25 @@ fn six(ctx: &TcContext, whose: u8) -> Reason {
     };
     // SAFETY: checked by `at`.
     let ip = unsafe { &*ip_at };
-    match answer::<V6>(ctx, ip.src, ip.dst, ip.next, ETH_LEN + size_of::<Ipv6>()) {
-        Some(answer) => turn::<V6>(ctx, &answer, whose),
+    let (mut next, mut at, mut part) = (ip.next, ETH_LEN + size_of::<Ipv6>(), 0);
+    if next == FRAGMENT {
+        let Some(extension) = ctx.at::<Extension>(at) else {
+            return Reason::NotBalanced;
+        };
+        // SAFETY: checked by `at`.
+        let extension = unsafe { *extension };
+        if extension.is_later() {
+            return reason(revere_answer_later6(ctx.skb.skb));
+        }
+        next = extension.next;
+        at += size_of::<Extension>();
+        part = u64::from(u32::from_ne_bytes(extension.rest)) | PART;
+    }
+    match answer::<V6>(ctx, ip.src, ip.dst, next, at) {
+        Some(mut answer) => {
+            answer.part = part;
+            turn::<V6>(ctx, &answer, whose)
+        }
         None => Reason::NotBalanced,
     }
 }
@@ -130,15 +165,20 @@ fn answer<F: Family>(ctx: &TcContext, from: F::Addr, to: F::Addr, protocol: u8, 
         options_end,
         protocol,
         flags,
+        part: 0,
     })
 }
 
 #[inline(always)]
-fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>, whose: u8) -> Reason {
+fn turn<F: Parts>(ctx: &TcContext, answer: &Answer<F>, whose: u8) -> Reason {
     let tag = F::tag(answer.from, answer.source, answer.protocol);
-    let Some(id) = vip_of::<F>(answer, tag, whose) else {
+    let Some((id, owner)) = vip_of::<F>(answer, tag, whose) else {
         return Reason::NotBalanced;
     };
+    if answer.part & PART != 0 {
+        let key = F::part_key(answer.from, answer.to, answer.part as u32, answer.protocol, ANSWER);
+        F::note_first(&key, &fragment::value(&owner, id as u16));
+    }
     let Some(vip) = VIP_ENDPOINTS.get(id) else {
         return Reason::NotBalanced;
     };
@@ -158,15 +198,15 @@ fn turn<F: Family>(ctx: &TcContext, answer: &Answer<F>, whose: u8) -> Reason {
 
 /// The VIP through which the client reaches the backend.
 #[inline(always)]
-fn vip_of<F: Family>(answer: &Answer<F>, tag: Tag, whose: u8) -> Option<u32> {
+fn vip_of<F: Family>(answer: &Answer<F>, tag: Tag, whose: u8) -> Option<(u32, Owner)> {
     let owner = Owner::of_tag(tag).filter(|owner| owner.is(whose))?;
     if owner.is(backend_flags::SHARED) {
         let id = F::among(answer.to, answer.dest, owner.index, answer.flags);
-        return (id != 0).then_some(id);
+        return (id != 0).then_some((id, owner));
     }
     let id = owner.backend.vip;
     let key = F::key(answer.to, answer.dest, id);
     let flow = track::of_backend::<F>(&key, owner.index)?;
     track::follow::<Live, F>(flow, answer.flags, flow_flags::FIN_BACKEND);
-    Some(u32::from(id))
+    Some((u32::from(id), owner))
 }

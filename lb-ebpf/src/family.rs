@@ -6,20 +6,24 @@ use lb_common::{
     Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag, VipEntry,
 };
 
+use crate::fragment::{revere_remember4, revere_remember6};
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
-use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, VIPS4, VIPS6};
+use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, Owner, VIPS4, VIPS6};
 use crate::mode::Mode;
+use crate::parse::FRAGMENT;
+use crate::reply::reset::{revere_reset4, revere_reset6};
+use crate::reply::too_big::{revere_too_big4, revere_too_big6};
 use crate::settle::{
-    revere_arrive4, revere_arrive6, revere_explain_arrive4, revere_explain_arrive6, revere_explain_settle4,
-    revere_explain_settle6, revere_settle4, revere_settle6,
+    revere_arrive4, revere_arrive6, revere_cut_off4, revere_cut_off6, revere_explain_arrive4, revere_explain_arrive6,
+    revere_explain_settle4, revere_explain_settle6, revere_settle4, revere_settle6,
 };
 use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_conflict6, revere_taken4, revere_taken6};
 
 /// One of the two families.
 pub(crate) trait Family: Sized {
     type Addr: Copy + PartialEq;
-    type Header;
+    type Header: 'static;
     type Key;
     const ETHER: Be16;
     const NUMBER: u8;
@@ -47,6 +51,16 @@ pub(crate) trait Family: Sized {
     fn error(ctx: *mut xdp_md, how: u64) -> u32;
     /// See `icmp`.
     fn error_inside(ctx: *mut xdp_md, how: u64) -> u32;
+    /// See `settle`.
+    fn cut_off(key: &Self::Key, flags: u32, kind: u32) -> bool;
+    /// Whether what has ports is the first part of a packet.
+    fn is_first(header: &Self::Header) -> bool;
+    /// See `fragment`.
+    fn remember(ctx: *mut xdp_md, at: usize, vip: u32, owner: &Owner, ports: u32);
+    /// See `reply::reset`.
+    fn reset(ctx: *mut xdp_md, explain: bool) -> u32;
+    /// See `reply::too_big`.
+    fn too_big(ctx: *mut xdp_md, how: u32) -> u32;
     /// Whether the client's port reaches a backend through another VIP than the key's.
     fn conflict(key: &Self::Key, index: u32) -> bool;
     /// Whether a flow holds a backend.
@@ -55,6 +69,8 @@ pub(crate) trait Family: Sized {
     fn among(client: Self::Addr, port: Be16, index: u32, flags: u8) -> u32;
     fn src(header: &Self::Header) -> Self::Addr;
     fn dst(header: &Self::Header) -> Self::Addr;
+    /// Whether it can be the address of one host on a network.
+    fn is_one_host(addr: Self::Addr) -> bool;
     fn widen(addr: Self::Addr) -> Ip;
     fn narrow(addr: &Ip) -> Self::Addr;
     fn tag(addr: Self::Addr, port: Be16, protocol: u8) -> Tag;
@@ -156,6 +172,37 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn cut_off(key: &FlowKey4, flags: u32, kind: u32) -> bool {
+        revere_cut_off4(key, flags, kind) != 0
+    }
+
+    #[inline(always)]
+    fn is_first(header: &Ipv4) -> bool {
+        header.has_more()
+    }
+
+    #[inline(always)]
+    fn remember(ctx: *mut xdp_md, at: usize, vip: u32, owner: &Owner, ports: u32) {
+        revere_remember4(
+            ctx,
+            (at as u32) << 16 | vip,
+            owner.index,
+            owner.backend.generation,
+            ports,
+        );
+    }
+
+    #[inline(always)]
+    fn reset(ctx: *mut xdp_md, explain: bool) -> u32 {
+        revere_reset4(ctx, explain.into())
+    }
+
+    #[inline(always)]
+    fn too_big(ctx: *mut xdp_md, how: u32) -> u32 {
+        revere_too_big4(ctx, how)
+    }
+
+    #[inline(always)]
     fn conflict(key: &FlowKey4, index: u32) -> bool {
         revere_conflict4(key.client.raw(), key.port.raw().into(), key.vip.into(), index) != 0
     }
@@ -178,6 +225,12 @@ impl Family for V4 {
     #[inline(always)]
     fn dst(header: &Ipv4) -> Be32 {
         header.dst
+    }
+
+    #[inline(always)]
+    fn is_one_host(addr: Be32) -> bool {
+        let first = addr.get() >> 24;
+        first != 0 && first != 127 && first < 224
     }
 
     #[inline(always)]
@@ -309,6 +362,37 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn cut_off(key: &FlowKey6, flags: u32, kind: u32) -> bool {
+        revere_cut_off6(key, flags, kind) != 0
+    }
+
+    #[inline(always)]
+    fn is_first(header: &Ipv6) -> bool {
+        header.next == FRAGMENT
+    }
+
+    #[inline(always)]
+    fn remember(ctx: *mut xdp_md, at: usize, vip: u32, owner: &Owner, ports: u32) {
+        revere_remember6(
+            ctx,
+            (at as u32) << 16 | vip,
+            owner.index,
+            owner.backend.generation,
+            ports,
+        );
+    }
+
+    #[inline(always)]
+    fn reset(ctx: *mut xdp_md, explain: bool) -> u32 {
+        revere_reset6(ctx, explain.into())
+    }
+
+    #[inline(always)]
+    fn too_big(ctx: *mut xdp_md, how: u32) -> u32 {
+        revere_too_big6(ctx, how)
+    }
+
+    #[inline(always)]
     fn conflict(key: &FlowKey6, index: u32) -> bool {
         revere_conflict6(key, index) != 0
     }
@@ -331,6 +415,11 @@ impl Family for V6 {
     #[inline(always)]
     fn dst(header: &Ipv6) -> Ip {
         header.dst
+    }
+
+    #[inline(always)]
+    fn is_one_host(addr: Ip) -> bool {
+        addr.0[0].get() >> 24 != 0xff && (addr.0[0].raw() | addr.0[1].raw() | addr.0[2].raw() | addr.0[3].raw()) != 0
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Headers as they stand in a frame.
 
-use lb_common::{Be16, Be32, Ip};
+use lb_common::{Be16, Be32, Checksum, Ip};
 
 pub(crate) const ETH_LEN: usize = 14;
 pub(crate) const IPV4: Be16 = Be16::new(0x0800);
@@ -45,6 +45,34 @@ impl Ipv4 {
         (self.version_len >> 4 == 4 && len >= size_of::<Self>()).then_some(len)
     }
 
+    /// The checksum of a header without options whose own field is zero.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> Be16 {
+        let first = Be16::new((u16::from(self.version_len) << 8) | u16::from(self.tos));
+        let life = Be16::new((u16::from(self.ttl) << 8) | u16::from(self.protocol));
+        Checksum::new()
+            .add16(first.raw())
+            .add16(self.total_len.raw())
+            .add16(self.id.raw())
+            .add16(self.fragment.raw())
+            .add16(life.raw())
+            .add32(self.src.raw())
+            .add32(self.dst.raw())
+            .finish()
+    }
+
+    /// Whether it is a fragment but the first.
+    #[inline(always)]
+    pub(crate) fn is_later(&self) -> bool {
+        self.fragment.raw() & Be16::new(0x1fff).raw() != 0
+    }
+
+    /// Whether another fragment follows it.
+    #[inline(always)]
+    pub(crate) fn has_more(&self) -> bool {
+        self.fragment.raw() & Be16::new(0x2000).raw() != 0
+    }
+
     /// Whether it is any fragment but a whole packet.
     #[inline(always)]
     pub(crate) fn is_fragment(&self) -> bool {
@@ -71,7 +99,7 @@ impl Ipv6 {
     }
 }
 
-/// An IPv6 extension header, but for the fragment and authentication headers.
+/// An IPv6 extension header; of the authentication header the beginning.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Extension {
@@ -81,7 +109,16 @@ pub(crate) struct Extension {
     pub(crate) kind: u8,
     /// Of a routing header: hops still to visit.
     pub(crate) left: u8,
+    /// Of a fragment header: the number of the packet.
     pub(crate) rest: [u8; 4],
+}
+
+impl Extension {
+    /// Of a fragment header: whether it is not the first. The offset takes 13 bits of `kind` and `left`.
+    #[inline(always)]
+    pub(crate) fn is_later(&self) -> bool {
+        self.kind != 0 || self.left & 0xf8 != 0
+    }
 }
 
 #[repr(C)]

@@ -261,11 +261,13 @@ fn elsewhere<F: Family>(
         alternate: Tag(0),
         redirect: false,
     };
-    if how & EXPLAIN != 0 {
+    // Nobody is told of an error about an error.
+    let sent = if how & EXPLAIN != 0 {
         send::<Explain>(ctx, owner.backend, &wrap)
     } else {
         send::<Live>(ctx, owner.backend, &wrap)
-    }
+    };
+    sent.reason
 }
 
 /// The stack gives it to the backend.

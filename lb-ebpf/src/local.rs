@@ -6,7 +6,7 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use lb_common::{Reason, VipEntry, backend_flags};
+use lb_common::{Reason, VipEntry, backend_flags, vip_flags};
 
 use crate::choose;
 use crate::egress;
@@ -122,13 +122,15 @@ fn give<F: Family>(ctx: &TcContext, packet: &Packet<F>, l4: usize) -> Reason {
     let Some(node) = node() else {
         return Reason::LocalOther;
     };
-    let Some(vip) = F::vip(packet.server(), packet.kind.dest, packet.kind.protocol).copied() else {
+    let Some(mut vip) = F::vip(packet.server(), packet.kind.dest, packet.kind.protocol).copied() else {
         return if F::in_range(node, packet.server()) {
             Reason::LocalRefused
         } else {
             Reason::LocalOther
         };
     };
+    // What has no backend any more is given to another, whose stack resets it.
+    vip.flags &= !vip_flags::RESET;
     let Some(owner) = owner::<F>(packet, &vip) else {
         return Reason::LocalRefused;
     };

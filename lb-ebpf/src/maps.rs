@@ -7,8 +7,8 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_common::{
     BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
-    FlowValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
-    Tag, VipEntry, VipOptions, VipStats, backend_flags,
+    FlowValue, FragmentKey4, FragmentKey6, FragmentValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry,
+    RateBucket, Reason, SlotPair, SocketEntry, TOO_BIG_BUCKETS, Tag, VipEntry, VipOptions, VipStats, backend_flags,
 };
 
 /// Rooms unless user space asks for another number.
@@ -16,6 +16,8 @@ const FLOW_ROOMS: u32 = 262_144;
 const FLOW6_ROOMS: u32 = 65_536;
 const HALF_ROOMS: u32 = 65_536;
 const HALF6_ROOMS: u32 = 16_384;
+const FRAGMENT_ROOMS: u32 = 8_192;
+const FRAGMENT6_ROOMS: u32 = 2_048;
 const SLOT_PAIRS: u32 = 524_288;
 const SOCKET_ROOMS: u32 = 131_072;
 const DATAGRAM_ROOMS: u32 = 65_536;
@@ -73,6 +75,12 @@ pub(crate) static FLOWS6: LruHashMap<FlowKey6, FlowValue> = LruHashMap::with_max
 pub(crate) static HALF4: LruHashMap<FlowKey4, FlowValue> = LruHashMap::with_max_entries(HALF_ROOMS, 0);
 #[map]
 pub(crate) static HALF6: LruHashMap<FlowKey6, FlowValue> = LruHashMap::with_max_entries(HALF6_ROOMS, 0);
+/// Where first parts of packets went. Small: each is of use for the moment until the last part has come.
+#[map]
+pub(crate) static FRAGMENTS4: LruHashMap<FragmentKey4, FragmentValue> = LruHashMap::with_max_entries(FRAGMENT_ROOMS, 0);
+#[map]
+pub(crate) static FRAGMENTS6: LruHashMap<FragmentKey6, FragmentValue> =
+    LruHashMap::with_max_entries(FRAGMENT6_ROOMS, 0);
 /// Connected sockets, from `connect` to `close`. No entry may be thrown out: `OPEN_SOCKETS` counts each.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(SOCKET_ROOMS, BPF_F_NO_PREALLOC);
@@ -81,6 +89,9 @@ pub(crate) static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries
 pub(crate) static SOCKET_RATES: Array<RateBucket> = Array::with_max_entries(VIP_ROOMS, 0);
 #[map]
 pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, SocketEntry> = LruHashMap::with_max_entries(DATAGRAM_ROOMS, 0);
+/// Who was told of late that a packet is too big, by `too_big_bucket` of the client.
+#[map]
+pub(crate) static TOO_BIG_RATES: PerCpuArray<RateBucket> = PerCpuArray::with_max_entries(TOO_BIG_BUCKETS, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_ROOMS, 0);
 #[map]
@@ -158,6 +169,12 @@ impl Owner {
     #[inline(always)]
     pub(crate) fn of_flow(flow: &FlowValue) -> Option<Self> {
         Self::at(flow.backend).filter(|owner| owner.backend.generation == flow.generation)
+    }
+
+    /// Whether it ends the connections it has.
+    #[inline(always)]
+    pub(crate) fn resets(&self) -> bool {
+        self.backend.flags & (backend_flags::OPEN | backend_flags::RESET) == backend_flags::RESET
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use lb_common::{Be16, VipEntry, affinity_hash, flow_hash, vip_flags};
 
 use crate::family::Family;
 use crate::frame::Frame;
-use crate::headers::{ACK, SYN, TCP, Tcp, UDP, Udp};
+use crate::headers::{ACK, RST, SYN, TCP, Tcp, UDP, Udp};
 
 /// What of a packet decides about its flow, besides where it comes from.
 #[derive(Clone, Copy)]
@@ -27,6 +27,12 @@ impl Kind {
     #[inline(always)]
     pub(crate) fn is_syn(self) -> bool {
         self.flags & (SYN | ACK) == SYN
+    }
+
+    /// Whether a reset would be understood: it needs the number that the client acknowledges, and answers no other one.
+    #[inline(always)]
+    pub(crate) fn can_be_reset(self) -> bool {
+        self.flags & (SYN | RST | ACK) == ACK
     }
 
     /// As one number, for functions that take nothing else.
@@ -118,6 +124,12 @@ impl<F: Family> Packet<F> {
     pub(crate) fn ip(&self) -> &F::Header {
         // SAFETY: checked before the packet was made.
         unsafe { &*self.ip }
+    }
+
+    /// The client's and the VIP's, as they stand in the packet.
+    #[inline(always)]
+    pub(crate) fn ports(&self) -> u32 {
+        u32::from(self.source.raw()) << 16 | u32::from(self.kind.dest.raw())
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ const MAX_EXTENSION_BYTES: usize = 512;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(crate) const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
@@ -94,14 +94,16 @@ pub(crate) fn ipv6(ctx: &XdpContext, at: usize) -> Result<Header<Ipv6>, Reason> 
 }
 
 #[inline(always)]
-fn is_extension(kind: u8) -> bool {
-    matches!(kind, HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION)
+pub(crate) fn is_extension(kind: u8) -> bool {
+    matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
 }
 
 const DEEP: i64 = -1;
 const SHORT: i64 = -2;
 
-/// Length of all extension headers (above eight bits) and what follows them, or one of the two above.
+/// What follows all extension headers (eight bits) and their length (ten bits), or one of the two above. A fragment header is
+/// taken for what follows unless it comes first and is that of a first part, as everybody sends them: then the walk ends
+/// behind it.
 ///
 /// Like every function with a name for the linker the verifier goes through it once, whoever calls it.
 #[inline(never)]
@@ -113,7 +115,7 @@ extern "C" fn revere_walk(ctx: *mut xdp_md, start: u32, first: u32) -> i64 {
     let mut kind = first as u8;
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(kind) {
-            return ((walked as i64) << 8) | i64::from(kind);
+            return found(kind, walked);
         }
         let Some(extension) = ctx.at::<Extension>(start + walked) else {
             return SHORT;
@@ -123,6 +125,13 @@ extern "C" fn revere_walk(ctx: *mut xdp_md, start: u32, first: u32) -> i64 {
         if kind == ROUTING && extension.left != 0 {
             // The address in the header is not the last destination.
             return DEEP;
+        }
+        if kind == FRAGMENT {
+            return if walked == 0 && !extension.is_later() {
+                found(extension.next, size_of::<Extension>())
+            } else {
+                found(kind, walked)
+            };
         }
         walked += if kind == AUTHENTICATION {
             (usize::from(extension.len) + 2) * 4
@@ -137,12 +146,17 @@ extern "C" fn revere_walk(ctx: *mut xdp_md, start: u32, first: u32) -> i64 {
     if is_extension(kind) {
         return DEEP;
     }
+    found(kind, walked)
+}
+
+#[inline(always)]
+fn found(kind: u8, walked: usize) -> i64 {
     ((walked as i64) << 8) | i64::from(kind)
 }
 
-/// Whether an IPv6 packet is a fragment.
+/// Whether an IPv6 packet is a part that has no ports.
 #[inline(always)]
-pub(crate) fn is_fragment(protocol: u8) -> bool {
+pub(crate) fn is_later(protocol: u8) -> bool {
     protocol == FRAGMENT
 }
 

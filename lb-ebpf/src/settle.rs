@@ -2,7 +2,7 @@
 //! verifier once for each family and mode.
 #![allow(unsafe_code, reason = "pointers that the verifier checks")]
 
-use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry, backend_flags, flow_flags};
+use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry, backend_flags, flow_flags, vip_flags};
 
 use crate::choose::{self, Choice, NOBODY};
 use crate::family::{Family, V4, V6};
@@ -59,6 +59,28 @@ pub(crate) extern "C" fn revere_explain_arrive6(key: *const FlowKey6, kind: u32,
     arrive::<Explain, V6>(key, kind, wanted, alternate)
 }
 
+/// Whether a packet is to be answered with a reset: 1 if so.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_cut_off4(key: *const FlowKey4, flags: u32, kind: u32) -> u32 {
+    cut_off::<V4>(key, flags, kind).into()
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn revere_cut_off6(key: *const FlowKey6, flags: u32, kind: u32) -> u32 {
+    cut_off::<V6>(key, flags, kind).into()
+}
+
+#[inline(always)]
+fn cut_off<F: Family>(key: *const F::Key, flags: u32, kind: u32) -> bool {
+    if key.is_null() || flags & vip_flags::RESET == 0 || !Kind::unpacked(kind).can_be_reset() {
+        return false;
+    }
+    // SAFETY: not null, and the verifier lets nobody pass anything shorter.
+    track::is_cut_off::<F>(unsafe { &*key })
+}
+
 /// The backend of a packet that came through the tunnel for one of this node; as below. An `alternate` equal to `wanted` says
 /// that the sender is sure.
 #[inline(always)]
@@ -106,6 +128,9 @@ fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: 
     // A copy: the room of an entry that is removed is used again at once.
     let (entry, key) = unsafe { (*entry, &*key) };
     let kind = Kind::unpacked(kind);
+    if F::cut_off(key, entry.flags, kind.packed()) {
+        return pack(NOBODY, Reason::ResetReplied.index());
+    }
     if let Some(owner) = track::known::<M, F>(key, kind) {
         return pack(owner.index, owner.index);
     }

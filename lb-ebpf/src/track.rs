@@ -38,7 +38,7 @@ pub(crate) fn met(owner: &Owner, state: FlowState, flags: u8) -> FlowValue {
 pub(crate) fn under_way<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owner> {
     let flow = F::flow(key)?;
     let owner = Owner::of_flow(flow)?;
-    if kind.is_syn() || is_closing(flow) {
+    if kind.is_syn() || is_closing(flow) || owner.resets() {
         return None;
     }
     follow::<M, F>(flow, kind.flags, flow_flags::FIN_CLIENT);
@@ -91,6 +91,18 @@ fn over<M: Mode>(flow: &mut FlowValue) {
     if !M::EXPLAIN {
         flow.state = CLOSED;
     }
+}
+
+/// Whether a connection goes on without its backend, which is gone or ends what it has. A new one with the same ports does
+/// not.
+#[inline(always)]
+pub(crate) fn is_cut_off<F: Family>(key: &F::Key) -> bool {
+    let Some(flow) = F::flow(key) else { return false };
+    if flow.state == CLOSED || Owner::of_flow(flow).is_some_and(|owner| !owner.resets()) {
+        return false;
+    }
+    let newer = F::half(key).and_then(|half| Owner::of_flow(half));
+    newer.is_none_or(|owner| owner.resets())
 }
 
 #[inline(always)]

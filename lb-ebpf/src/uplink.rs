@@ -8,6 +8,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::{Decision, NodeConfig, Reason, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST, node_flags};
 
 use crate::family::{Family, V4, V6};
+use crate::fragment::{revere_later4, revere_later6};
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, UDP};
 use crate::icmp::{ICMP4, ICMP6};
@@ -91,18 +92,22 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
     };
     // SAFETY: checked by the parser.
     let ip = unsafe { &*header.ip };
-    if ip.is_fragment() {
-        return if V4::in_range(node, ip.dst) {
+    if ip.is_later() {
+        // Explained are first packets only.
+        return if M::EXPLAIN {
             Reason::Fragment
         } else {
-            Reason::NotVip
+            reason(revere_later4(ctx.ctx))
         };
     }
-    if header.protocol == UDP && ip.dst == V4::narrow(&node.own) && tunnel::is_ours(ctx, node) {
-        return reason(M::receive(ctx.ctx));
-    }
-    if header.protocol == ICMP4 {
-        return reason(V4::error(ctx.ctx, M::HOW));
+    // First parts of ICMP and of tunnel packets are the stack's.
+    if !ip.has_more() {
+        if header.protocol == UDP && ip.dst == V4::narrow(&node.own) && tunnel::is_ours(ctx, node) {
+            return reason(M::receive(ctx.ctx));
+        }
+        if header.protocol == ICMP4 {
+            return reason(V4::error(ctx.ctx, M::HOW));
+        }
     }
     balance::<M, V4>(ctx, node, &header)
 }
@@ -129,13 +134,11 @@ fn six<M: Mode>(ctx: &XdpContext) -> Option<Reason> {
     let Some(node) = node() else {
         return Some(Reason::NotConfigured);
     };
-    // SAFETY: checked by the parser.
-    let ip = unsafe { &*header.ip };
-    if parse::is_fragment(header.protocol) {
-        return Some(if V6::in_range(node, ip.dst) {
+    if parse::is_later(header.protocol) {
+        return Some(if M::EXPLAIN {
             Reason::Fragment
         } else {
-            Reason::NotVip
+            reason(revere_later6(ctx.ctx))
         });
     }
     if header.protocol == ICMP6 {

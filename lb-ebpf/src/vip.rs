@@ -3,15 +3,16 @@
 
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{BackendEntry, Reason, Tag, VipEntry, backend_flags};
+use lb_common::{BackendEntry, Reason, Tag, VipEntry, backend_flags, vip_flags};
 
 use crate::choose::Choice;
 use crate::family::Family;
 use crate::frame::Frame;
-use crate::headers::Eth;
-use crate::maps::Owner;
-use crate::mode::{Mode, note};
-use crate::packet::{Packet, slot_hash};
+use crate::headers::{ETH_LEN, Eth};
+use crate::maps::{Owner, reason};
+use crate::mode::{Explain, Live, Mode, note};
+use crate::packet::{Kind, Packet, slot_hash};
+use crate::reply::too_big;
 use crate::tunnel::send::{self, Wrap};
 use crate::{settle, stats};
 
@@ -29,13 +30,16 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
     let key = F::key(packet.client(), packet.source, id as u16);
     let Choice { owner, alternate } = match settle::owner::<M, F>(entry, &key, packet.kind) {
         Ok(choice) => choice,
-        Err(reason) => return reason,
+        Err(end) => return refuse::<M, F>(ctx, packet.kind, entry, end),
     };
     note::<M>(|decision| {
         decision.backend = owner.index;
         decision.generation = owner.backend.generation;
     });
     stats::given::<M>(owner.index, packet.len);
+    if !M::EXPLAIN && F::is_first(packet.ip()) {
+        F::remember(ctx.ctx, ETH_LEN, id, &owner, packet.ports());
+    }
     if owner.is(backend_flags::LOCAL) {
         return deliver::<M, F>(ctx, packet, owner.backend);
     }
@@ -54,7 +58,26 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
         },
         redirect: false,
     };
-    send::send::<M>(ctx, owner.backend, &wrap)
+    let sent = send::send::<M>(ctx, owner.backend, &wrap);
+    if sent.reason == Reason::TooBig {
+        let how = if M::EXPLAIN {
+            sent.mtu | too_big::EXPLAIN
+        } else {
+            sent.mtu
+        };
+        return reason(F::too_big(ctx.ctx, how));
+    }
+    sent.reason
+}
+
+/// The end of a packet without a backend: the client of a VIP that resets hears it.
+#[inline(always)]
+fn refuse<M: Mode, F: Family>(ctx: &XdpContext, kind: Kind, entry: &VipEntry, end: Reason) -> Reason {
+    let deserted = end == Reason::NoBackend && entry.flags & vip_flags::RESET != 0 && kind.can_be_reset();
+    if deserted || end == Reason::ResetReplied {
+        return reason(F::reset(ctx.ctx, M::EXPLAIN));
+    }
+    end
 }
 
 /// What the cluster knows a backend by.
@@ -72,6 +95,12 @@ pub(crate) fn tag<F: Family>(owner: &Owner) -> Tag {
 fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
     let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
     packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
+    onward::<M>(ctx, backend, past_stack)
+}
+
+/// What bears its backend's address already leaves by the stack or past it.
+#[inline(always)]
+pub(crate) fn onward<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, past_stack: bool) -> Reason {
     if !past_stack {
         return Reason::LocalBackend;
     }
@@ -85,6 +114,16 @@ fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &B
     }
     past::<M>(backend.ifindex);
     Reason::LocalRedirected
+}
+
+/// As `past`, where the mode is known as a value.
+#[inline(always)]
+pub(crate) fn leave(ifindex: u32, explain: bool) {
+    if explain {
+        past::<Explain>(ifindex);
+    } else {
+        past::<Live>(ifindex);
+    }
 }
 
 /// Makes the packet leave on an interface.

@@ -102,7 +102,7 @@ impl DesiredVip {
         }
         let options = &self.options;
         if *options != ServiceOptions::default() {
-            eat(u8::from(options.affinity) | u8::from(options.reset) << 1);
+            eat(u8::from(options.affinity) | u8::from(options.reset) << 2);
             let limits = [options.max_rate, options.max_connections];
             limits.into_iter().flat_map(u32::to_le_bytes).for_each(&mut eat);
             for cidr in &options.allow {

@@ -91,10 +91,6 @@ pub struct Config {
     pub previous_seconds: u32,
     /// Seconds in which a new backend comes to its full share; 0 = at once.
     pub slow_start: u32,
-    /// New flows per second and CPU above which SYNs are answered with cookies; 0 = never.
-    pub syn_threshold: u32,
-    /// First and last port for translated sources towards nodes without Revere.
-    pub nat_ports: Option<(u16, u16)>,
 }
 
 impl Config {
@@ -121,8 +117,6 @@ impl Config {
             backends: lb_common::MAX_BACKENDS,
             previous_seconds: 120,
             slow_start: 0,
-            syn_threshold: 0,
-            nat_ports: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Packets through the loaded programs by BPF_PROG_TEST_RUN: exact bytes out, one reason each.
 
+mod client;
 mod frame;
 mod fuzz;
 mod golden;
@@ -125,7 +126,7 @@ fn a_remote_backend_gets_it_through_the_tunnel() {
 }
 
 #[test]
-fn too_large_for_the_tunnel_is_counted() {
+fn only_what_fits_goes_through_the_tunnel() {
     let lab = Lab::with(&[(REMOTE, 1)]);
     let mut spec = syn();
     spec.flags = ACK;
@@ -133,7 +134,8 @@ fn too_large_for_the_tunnel_is_counted() {
     assert_eq!(lab.xdp(&spec.build()).0, Reason::TunnelRedirected, "exactly fits");
     spec.payload.push(0);
     let (reason, run) = lab.xdp(&spec.build());
-    assert_eq!((reason, run.action), (Reason::TooBig, XDP_DROP));
+    assert_eq!((reason, run.action), (Reason::ReplyRedirected, XDP_REDIRECT));
+    assert_eq!(addr(&run.frame, IP + 16), CLIENT.0, "the client is told");
 }
 
 #[test]
@@ -161,14 +163,11 @@ fn forged_tunnel_packets_are_dropped_each_for_its_reason() {
     let mut other_version = tunnelled(PEER, LOCAL, NOBODY, &inner);
     other_version[49] = 1;
     let mut fragment = syn();
-    fragment.fragment = 0x2000;
+    fragment.fragment = 0x2001;
     for (frame, expected) in [
         (tunnelled(STRANGER, LOCAL, NOBODY, &inner), Reason::TunnelNotPeer),
         (other_version, Reason::TunnelMalformed),
-        (
-            tunnelled(PEER, LOCAL, NOBODY, &fragment.build()),
-            Reason::TunnelMalformed,
-        ),
+        (tunnelled(PEER, LOCAL, NOBODY, &fragment.build()), Reason::Fragment),
         (tunnelled(PEER, LOCAL, NOBODY, &inner[..40]), Reason::TunnelMalformed),
         (tunnelled(PEER, LOCAL, NOBODY, &not_vip), Reason::TunnelNotVip),
         (tunnelled(PEER, REMOTE, NOBODY, &inner), Reason::TunnelNotLocal),
@@ -228,9 +227,9 @@ fn unknown_vips_and_protocols_go_to_the_stack() {
 }
 
 #[test]
-fn fragments_for_a_vip_are_counted_and_dropped() {
+fn fragments_whose_first_part_was_not_seen_are_counted_and_dropped() {
     let lab = Lab::with(&[(LOCAL, 1)]);
-    for fragment in [0x2000, 0x2001, 0x0010] {
+    for fragment in [0x2001, 0x0010] {
         let mut spec = syn();
         spec.fragment = fragment;
         let (reason, run) = lab.xdp(&spec.build());

@@ -8,12 +8,14 @@ mod egress;
 mod flows;
 mod ingress;
 mod parse;
+mod parts;
+mod reply;
 mod sums;
 mod tables;
 mod tunnel;
 mod write;
 
-pub use flows::{Flows, Key, Store};
+pub use flows::{Flows, Key, PartKey, Store};
 pub use lb_common::Reason;
 pub use tables::{Route, Tables};
 

@@ -109,6 +109,8 @@ pub mod vip_flags {
     /// Not a VIP of its own: the endpoint of a backend that has just died. Late SYNs that the socket hook of another node
     /// sent there are given to a backend that lives; anything but a SYN passes to the stack.
     pub const OBITUARY: u32 = 4;
+    /// Connections whose backend is gone, or ends what it has ([`crate::backend_flags::RESET`]), are reset.
+    pub const RESET: u32 = 8;
 }
 
 /// What the VIP tables say of a VIP.

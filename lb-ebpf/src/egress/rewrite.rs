@@ -30,11 +30,17 @@ pub(super) fn source<F: Family>(ctx: &TcContext, answer: &Answer<F>, addr: F::Ad
     let change = F::moved(answer.from, addr).sum();
     ctx.l4_csum_replace(sum, 0, change, pseudo)?;
     ctx.l4_csum_replace(sum, answer.source.raw().into(), port.raw().into(), 2 | zero)?;
+    network::<F>(ctx, addr, change)?;
+    ctx.store(answer.l4, &port.raw(), 0)
+}
+
+/// Puts the address alone in; `change` is what that does to a sum.
+#[inline(always)]
+pub(super) fn network<F: Family>(ctx: &TcContext, addr: F::Addr, change: u64) -> Result<(), i64> {
     if F::NUMBER == 4 {
         ctx.l3_csum_replace(ETH_LEN + V4_SUM, 0, change, 0)?;
-        ctx.store(ETH_LEN + V4_SOURCE, &F::widen(addr).0[3].raw(), 0)?;
+        ctx.store(ETH_LEN + V4_SOURCE, &F::widen(addr).0[3].raw(), 0)
     } else {
-        ctx.store(ETH_LEN + V6_SOURCE, &addr, 0)?;
+        ctx.store(ETH_LEN + V6_SOURCE, &addr, 0)
     }
-    ctx.store(answer.l4, &port.raw(), 0)
 }

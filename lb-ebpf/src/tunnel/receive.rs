@@ -8,6 +8,7 @@ use lb_common::{BackendEntry, ENCAP_LEN, Ip, Origin, Reason, TUNNEL_VERSION, Tag
 
 use crate::choose::NOBODY;
 use crate::family::{Family, V4, V6};
+use crate::fragment::{revere_later_inside4, revere_later_inside6};
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, IPV6};
 use crate::maps::{Owner, PEERS, reason};
@@ -60,7 +61,14 @@ fn four<M: Mode>(ctx: &XdpContext, names: &Eth) -> Reason {
         return Reason::TunnelMalformed;
     };
     // SAFETY: checked by the parser.
-    if unsafe { (*header.ip).is_fragment() } {
+    let ip = unsafe { &*header.ip };
+    if ip.is_later() {
+        if M::EXPLAIN {
+            return Reason::Fragment;
+        }
+        return reason(revere_later_inside4(ctx.ctx));
+    }
+    if ip.is_fragment() && header.protocol == V4::ICMP {
         return Reason::TunnelMalformed;
     }
     inside::<M, V4>(ctx, names, &header)
@@ -71,6 +79,12 @@ fn six<M: Mode>(ctx: &XdpContext, names: &Eth) -> Reason {
     let Ok(header) = parse::ipv6(ctx, INNER_IP) else {
         return Reason::TunnelMalformed;
     };
+    if parse::is_later(header.protocol) {
+        if M::EXPLAIN {
+            return Reason::Fragment;
+        }
+        return reason(revere_later_inside6(ctx.ctx));
+    }
     inside::<M, V6>(ctx, names, &header)
 }
 
@@ -112,6 +126,9 @@ fn inside<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth, header: &parse::Hea
         decision.generation = owner.backend.generation;
     });
     if owner.is(backend_flags::LOCAL) {
+        if !M::EXPLAIN && F::is_first(packet.ip()) {
+            F::remember(ctx.ctx, INNER_IP, entry.id, &owner, packet.ports());
+        }
         return deliver::<M, F>(ctx, &packet, owner.backend);
     }
     // Two nodes must not send a packet to and fro.
@@ -137,6 +154,12 @@ fn error<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth) -> Reason {
 fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
     let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
     packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
+    unwrap::<M, F>(ctx, backend, past_stack)
+}
+
+/// The inner packet, which bears its backend's address already, leaves by the stack or past it.
+#[inline(always)]
+pub(crate) fn unwrap<M: Mode, F: Family>(ctx: &XdpContext, backend: &BackendEntry, past_stack: bool) -> Reason {
     let Some(outer) = ctx.at::<Outer>(0) else {
         return Reason::NoHeadroom;
     };
@@ -184,7 +207,7 @@ fn second_chance<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry
     if !strip(ctx) {
         return Reason::NoHeadroom;
     }
-    match send::<M>(ctx, owner.backend, &wrap) {
+    match send::<M>(ctx, owner.backend, &wrap).reason {
         Reason::TunnelSent | Reason::TunnelRedirected => Reason::SecondChance,
         other => other,
     }

@@ -9,16 +9,16 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_xdp_adjust_head};
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    BackendEntry, Be16, Be32, Checksum, ENCAP_LEN, NodeConfig, Reason, TUNNEL_VERSION, TUNNEL_VNI, Tag, node_flags,
+    BackendEntry, Be16, Be32, ENCAP_LEN, NodeConfig, Reason, TUNNEL_VERSION, TUNNEL_VNI, Tag, node_flags,
     outer_source_port,
 };
 
 use crate::frame::Frame;
 use crate::headers::{Eth, IPV4, Ipv4, UDP, Udp, Vxlan};
 use crate::maps::{node, reason};
-use crate::mode::{Explain, Live, Mode, note};
+use crate::mode::{Mode, note};
 use crate::tunnel::Outer;
-use crate::vip::past;
+use crate::vip::leave;
 
 const AF_INET: u8 = 2;
 const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
@@ -41,13 +41,23 @@ pub(crate) struct Wrap {
     pub(crate) redirect: bool,
 }
 
+/// What `revere_send` returns: a reason's number, and above it an MTU.
+const REASON: u32 = 0xff;
+const MTU: u32 = 16;
 const KIND: u32 = 32;
 const REDIRECT: u64 = 1 << 62;
 const EXPLAIN: u64 = 1 << 63;
 
+/// How it went.
+pub(crate) struct Sent {
+    pub(crate) reason: Reason,
+    /// With [`Reason::TooBig`]: how long the packet may be.
+    pub(crate) mtu: u32,
+}
+
 /// Sends a packet to the node of its backend. Pointers into the frame are invalid afterwards.
 #[inline(always)]
-pub(crate) fn send<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, wrap: &Wrap) -> Reason {
+pub(crate) fn send<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, wrap: &Wrap) -> Sent {
     // Five numbers are all that a function can take that the verifier goes through only once.
     let mut packed = u64::from(wrap.len) | u64::from(wrap.hash & 0x3fff) << 16 | u64::from(wrap.kind.raw()) << KIND;
     if wrap.redirect {
@@ -58,7 +68,11 @@ pub(crate) fn send<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, wrap: &Wra
     }
     note::<M>(|decision| decision.node = backend.node);
     let peer = backend.node.0[3];
-    reason(revere_send(ctx.ctx, peer.raw(), wrap.tag.0, wrap.alternate.0, packed))
+    let sent = revere_send(ctx.ctx, peer.raw(), wrap.tag.0, wrap.alternate.0, packed);
+    Sent {
+        reason: reason(sent & REASON),
+        mtu: sent >> MTU,
+    }
 }
 
 #[inline(never)]
@@ -76,34 +90,35 @@ extern "C" fn revere_send(ctx: *mut xdp_md, peer: u32, tag: u64, alternate: u64,
         redirect: packed & REDIRECT != 0,
     };
     let explain = packed & EXPLAIN != 0;
-    wrapped(&XdpContext::new(ctx), node, Be32::from_raw(peer), &wrap, explain).index()
+    wrapped(&XdpContext::new(ctx), node, Be32::from_raw(peer), &wrap, explain)
 }
 
 #[inline(always)]
-fn wrapped(ctx: &XdpContext, node: &NodeConfig, peer: Be32, wrap: &Wrap, explain: bool) -> Reason {
+fn wrapped(ctx: &XdpContext, node: &NodeConfig, peer: Be32, wrap: &Wrap, explain: bool) -> u32 {
     let own = node.own.0[3];
     if own.raw() == 0 {
-        return Reason::NotConfigured;
+        return Reason::NotConfigured.index();
     }
     let outer_len = u32::from(wrap.len) + ENCAP_LEN as u32;
     if outer_len > u32::from(node.underlay_mtu) {
-        return Reason::TooBig;
+        return too_big(node.underlay_mtu);
     }
     let mut route = route_request(ctx, own, peer, outer_len as u16);
     // SAFETY: a whole request of the length told.
     let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut route, size_of::<FibLookup>() as i32, 0) };
     match u32::try_from(found) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS) => {}
-        Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => return Reason::NoNeighbour,
-        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => return Reason::TooBig,
-        _ => return Reason::NoRoute,
+        Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => return Reason::NoNeighbour.index(),
+        // SAFETY: integers; the kernel has written the MTU there.
+        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => return too_big(unsafe { route.__bindgen_anon_1.mtu_result }),
+        _ => return Reason::NoRoute.index(),
     }
     // SAFETY: the context is this run's own.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(ENCAP_LEN as i32)) } != 0 {
-        return Reason::NoHeadroom;
+        return Reason::NoHeadroom.index();
     }
     let Some(outer) = ctx.at::<Outer>(0) else {
-        return Reason::NoHeadroom;
+        return Reason::NoHeadroom.index();
     };
     let eth = Eth {
         dst: route.dmac,
@@ -112,16 +127,21 @@ fn wrapped(ctx: &XdpContext, node: &NodeConfig, peer: Be32, wrap: &Wrap, explain
     };
     write(outer, eth, node, peer, wrap);
     let same = route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0;
-    if explain {
-        past::<Explain>(route.ifindex);
-    } else if wrap.redirect || !same {
-        past::<Live>(route.ifindex);
+    if explain || wrap.redirect || !same {
+        leave(route.ifindex, explain);
     }
-    if same && !wrap.redirect {
+    let sent = if same && !wrap.redirect {
         Reason::TunnelSent
     } else {
         Reason::TunnelRedirected
-    }
+    };
+    sent.index()
+}
+
+/// The reason, and what would fit of an MTU once wrapped.
+#[inline(always)]
+fn too_big(mtu: u16) -> u32 {
+    Reason::TooBig.index() | u32::from(mtu.saturating_sub(ENCAP_LEN as u16)) << MTU
 }
 
 #[inline(always)]
@@ -152,7 +172,7 @@ fn write(outer: *mut Outer, eth: Eth, node: &NodeConfig, peer: Be32, wrap: &Wrap
         src: node.own.0[3],
         dst: peer,
     };
-    ip.checksum = header_sum(&ip);
+    ip.checksum = ip.sum();
     // SAFETY: checked by `at` after the head moved.
     unsafe {
         (*outer).eth = eth;
@@ -173,18 +193,4 @@ fn write(outer: *mut Outer, eth: Eth, node: &NodeConfig, peer: Be32, wrap: &Wrap
             kind: wrap.kind,
         };
     }
-}
-
-#[inline(always)]
-fn header_sum(ip: &Ipv4) -> Be16 {
-    let first = Be16::new(u16::from(ip.version_len) << 8);
-    let life = Be16::new((u16::from(ip.ttl) << 8) | u16::from(ip.protocol));
-    Checksum::new()
-        .add16(first.raw())
-        .add16(ip.total_len.raw())
-        .add16(ip.fragment.raw())
-        .add16(life.raw())
-        .add32(ip.src.raw())
-        .add32(ip.dst.raw())
-        .finish()
 }

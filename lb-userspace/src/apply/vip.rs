@@ -73,6 +73,9 @@ fn flags(options: &ServiceOptions) -> u32 {
     if options.affinity {
         flags |= vip_flags::AFFINITY;
     }
+    if options.reset {
+        flags |= vip_flags::RESET;
+    }
     flags
 }
 
@@ -106,7 +109,7 @@ fn options(lb: &mut Lb, id: u16, record: &mut VipRecord, wanted: &ServiceOptions
         source(lb, id, *cidr, false)?;
         record.sources.remove(cidr);
     }
-    if !record.limited && flags(wanted) == 0 {
+    if !record.limited && flags(wanted) & vip_flags::LIMITED == 0 {
         return Ok(());
     }
     let open = lb.maps.vip_options.get(&id, 0).map_err(map("VIP_OPTIONS"))?.open;

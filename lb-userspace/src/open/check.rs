@@ -78,12 +78,6 @@ fn features() -> Result<(), OpenError> {
     })
 }
 
-/// Whether programs can make and check SYN cookies without a socket (6.0).
-pub(crate) fn has_raw_cookies() -> bool {
-    let helper = BpfHelper::BPF_FUNC_tcp_raw_check_syncookie_ipv4;
-    is_helper_supported(ProgramType::Xdp, helper).unwrap_or(false)
-}
-
 /// An unclear answer counts as "has it": loading tells more.
 fn lacks(probe: Result<bool, ProgramError>) -> bool {
     match probe {

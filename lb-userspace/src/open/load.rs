@@ -6,7 +6,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::{BackendEntry, Be16, Be32, LAYOUT_VERSION, NodeConfig, Reason, TUNNEL_PORT, VipOptions, node_flags};
 
 use crate::lb::Maps;
-use crate::open::{check, link};
+use crate::open::link;
 use crate::raw::SlotMemory;
 use crate::{Config, Lb, OpenError};
 
@@ -16,7 +16,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 static OBJECT: &[u8] = &[];
 
 /// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
-const PINNED: [&str; 32] = [
+const PINNED: [&str; 33] = [
     "LAYOUT",
     "NODE",
     "VIPS4",
@@ -45,6 +45,7 @@ const PINNED: [&str; 32] = [
     "SOCKETS",
     "DATAGRAMS",
     "SOCKET_RATES",
+    "TOO_BIG_RATES",
     "COUNTERS",
     "EVENTS",
     "EVENTS_LOST",
@@ -229,10 +230,6 @@ impl Lb {
         if uplinks.iter().any(|facts| facts.veth) {
             flags |= node_flags::REDIRECT;
         }
-        if self.config.syn_threshold > 0 && check::has_raw_cookies() {
-            flags |= node_flags::SYN_COOKIES;
-        }
-        let (nat_first, nat_last) = self.config.nat_ports.unwrap_or_default();
         let vip6 = u128::from(self.config.vip6_net);
         let word = |shift: u32| Be32::new(u32::try_from(vip6 >> shift & u128::from(u32::MAX)).unwrap_or_default());
         let node = NodeConfig {
@@ -243,10 +240,9 @@ impl Lb {
             tunnel_port: Be16::new(TUNNEL_PORT),
             underlay_mtu: mtu.unwrap_or(DEFAULT_MTU),
             flags,
-            nat_first: Be16::new(nat_first),
-            nat_last: Be16::new(nat_last),
-            syn_threshold: self.config.syn_threshold,
             slow_start: self.config.slow_start,
+            // No source is translated and no cookie made.
+            ..NodeConfig::default()
         };
         self.maps.node.set(0, node, 0).map_err(failed)
     }

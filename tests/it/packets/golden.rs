@@ -1,9 +1,12 @@
 //! One packet for each edge case, with the exact bytes that come out: addresses, ports, checksums, hops, link addresses.
 
-mod build;
+pub(in crate::packets) mod build;
 mod edges;
 mod errors;
 mod flows;
-mod node;
+pub(in crate::packets) mod node;
+mod parts;
+mod reset;
 mod shared;
+mod too_big;
 mod tunnel;

@@ -165,7 +165,7 @@ impl Caller {
 }
 
 /// A veth does not finish checksums; XDP would pass the packets on as they are.
-fn offload_off(device: &str) {
+pub(in crate::packets) fn offload_off(device: &str) {
     let status = Command::new("ethtool")
         .args(["-K", device, "tx", "off", "tso", "off", "gro", "on"])
         .stdout(std::process::Stdio::null())

@@ -51,6 +51,18 @@ impl Model {
         Some(owner)
     }
 
+    /// Whether the flow has lost its backend and no newer one has taken its ports.
+    pub(super) fn is_cut_off(&self, key: &Key) -> bool {
+        let going = |flow: Option<&FlowValue>| {
+            let owner = flow.and_then(|flow| self.tables.owner(flow));
+            owner.is_some_and(|owner| owner.is(backend_flags::OPEN) || !owner.is(backend_flags::RESET))
+        };
+        let flow = self.flows.flows.get(key);
+        flow.is_some_and(|flow| flow.state != FlowState::Closed as u8)
+            && !going(flow)
+            && !going(self.flows.half.get(key))
+    }
+
     /// The owner of a half-open flow, which the packet makes a whole one.
     fn promoted(&mut self, packet: &Packet, key: &Key) -> Option<Owner> {
         let half = *self.flows.half.get(key)?;

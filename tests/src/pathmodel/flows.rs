@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::{Be16, FlowState, FlowValue, Ip, flow_flags};
+use lb_common::{Be16, FlowState, FlowValue, FragmentValue, Ip, flow_flags};
 
 use super::parse::{FIN, RST};
 use super::tables::Owner;
@@ -29,6 +29,23 @@ pub enum Store {
     Half,
 }
 
+/// What the parts of one packet have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartKey {
+    /// 4 or 6.
+    pub family: u8,
+    /// Who sends it.
+    pub src: Ip,
+    /// To whom.
+    pub dst: Ip,
+    /// The sender's number.
+    pub id: u32,
+    /// Of IPv4; 0 for IPv6.
+    pub protocol: u8,
+    /// Whether a backend sends it.
+    pub answer: bool,
+}
+
 /// Both tables.
 #[derive(Clone, Debug, Default)]
 pub struct Flows {
@@ -36,6 +53,9 @@ pub struct Flows {
     pub flows: BTreeMap<Key, FlowValue>,
     /// Only the first packet was.
     pub half: BTreeMap<Key, FlowValue>,
+    /// Where first parts of packets went: by direction (an answer's is true), protocol (of IPv4) and what the parts have in
+    /// common.
+    pub parts: BTreeMap<PartKey, FragmentValue>,
     /// What the last packet may have changed.
     pub touched: Vec<(Store, Key)>,
 }

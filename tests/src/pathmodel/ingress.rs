@@ -1,12 +1,12 @@
 //! A frame that comes in by the uplink.
 
-use lb_common::{Reason, TUNNEL_VNI, backend_flags};
+use lb_common::{Reason, TUNNEL_VNI, backend_flags, vip_flags};
 
 use super::flows::Key;
-use super::parse::{ETHERNET, NoPacket, Packet, UDP, ipv4, ipv6, word};
+use super::parse::{ACK, ETHERNET, NoPacket, Packet, Part, RST, SYN, UDP, ipv4, ipv6, word};
 use super::tables::Owner;
 use super::tunnel::Wrapping;
-use super::write::destination;
+use super::write::{destination, past_stack};
 use super::{Model, Outcome};
 
 /// Outer headers of a tunnel packet with the inner link header.
@@ -33,10 +33,14 @@ impl Model {
             Err(reason) => return reason,
         };
         let ours = self.tables.in_range(network.family, &network.to);
-        if network.fragment {
-            return if ours { Reason::Fragment } else { Reason::NotVip };
+        if let Part::Later(_) = network.part {
+            return self.later(frame, &network);
         }
-        if network.family == 4 && network.protocol == UDP && self.is_tunnel(frame, &network.to) {
+        if network.part == Part::Whole
+            && network.family == 4
+            && network.protocol == UDP
+            && self.is_tunnel(frame, &network.to)
+        {
             return self.received(frame);
         }
         let packet = match network.packet(frame) {
@@ -55,13 +59,19 @@ impl Model {
             return Reason::UnknownVip;
         };
         let key = key(&packet, id);
+        let resets = entry.flags & vip_flags::RESET != 0 && packet.flags & (SYN | RST | ACK) == ACK;
+        if resets && self.is_cut_off(&key) {
+            return self.reset(frame, &packet);
+        }
         let (owner, alternate) = match self.known(&packet, &key) {
             Some(owner) => (owner, owner.tag()),
             None => match self.choose(&packet, &entry, &key) {
                 Ok(chosen) => chosen,
+                Err(Reason::NoBackend) if resets => return self.reset(frame, &packet),
                 Err(reason) => return reason,
             },
         };
+        self.noted(&packet, id, &owner);
         if owner.is(backend_flags::LOCAL) {
             return Self::delivered(frame, &packet, &owner);
         }
@@ -74,7 +84,10 @@ impl Model {
             alternate,
             redirect: false,
         };
-        self.wrapped(frame, &packet, &owner, &wrapping)
+        match self.wrapped(frame, &packet.network, &owner, &wrapping) {
+            Reason::TooBig => self.too_big(frame, &packet),
+            other => other,
+        }
     }
 
     /// Whether an IPv4 frame is from the other end of our own tunnel.
@@ -90,7 +103,7 @@ impl Model {
 
     /// To a backend of this node.
     fn delivered(frame: &mut [u8], packet: &Packet, owner: &Owner) -> Reason {
-        let past = owner.entry.ifindex != 0 && packet.network.hops > 1;
+        let past = past_stack(&packet.network, owner);
         destination(frame, packet, &owner.entry.addr, owner.entry.port, past);
         if past {
             frame[..6].copy_from_slice(&owner.entry.mac);

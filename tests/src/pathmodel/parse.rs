@@ -28,7 +28,18 @@ pub(super) struct Network {
     pub(super) from: Ip,
     pub(super) to: Ip,
     pub(super) hops: u8,
-    pub(super) fragment: bool,
+    pub(super) part: Part,
+}
+
+/// Whether a packet is all there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It is.
+    Whole,
+    /// The part with the ports, and the number of the packet.
+    First(u32),
+    /// Any other, with the number where it stands at its usual place.
+    Later(Option<u32>),
 }
 
 /// A TCP or UDP packet.
@@ -78,8 +89,15 @@ pub(super) fn ipv4(frame: &[u8], at: usize) -> Option<Network> {
         from: address4(frame, at + 12)?,
         to: address4(frame, at + 16)?,
         hops: frame[at + 8],
-        // Everything but "don't fragment" and the reserved bit.
-        fragment: word(frame, at + 6)? & 0x3fff != 0,
+        part: {
+            let (id, place) = (word(frame, at + 4)?.into(), word(frame, at + 6)?);
+            // The reserved bit and "don't fragment" say nothing, the next says that more follows.
+            match (place & 0x1fff, place & 0x2000) {
+                (0, 0) => Part::Whole,
+                (0, _) => Part::First(id),
+                _ => Part::Later(Some(id)),
+            }
+        },
     })
 }
 
@@ -96,17 +114,33 @@ pub(super) fn ipv6(frame: &[u8], at: usize) -> Result<Network, Reason> {
         from: address6(frame, at + 8).ok_or(Reason::Truncated)?,
         to: address6(frame, at + 24).ok_or(Reason::Truncated)?,
         hops: header[7],
-        fragment: false,
+        part: Part::Whole,
     };
     if header[0] >> 4 != 6 || network.end > frame.len() {
         return Err(Reason::Truncated);
     }
     let (start, mut seen) = (network.body, 0);
-    while [0, 43, 51, 60].contains(&network.protocol) {
+    while [0, 43, 44, 51, 60].contains(&network.protocol) {
         if seen == EXTENSIONS {
             return Err(Reason::TooDeep);
         }
         let extension = frame.get(network.body..network.body + 8).ok_or(Reason::Truncated)?;
+        if network.protocol == 44 {
+            let id = u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]);
+            let place = u16::from_be_bytes([extension[2], extension[3]]) & !7;
+            // One that is not the very first header is not understood.
+            network.part = match (seen, place) {
+                // One in another makes no sense.
+                (0, 0) if extension[0] != 44 => Part::First(id),
+                (0, _) => Part::Later(Some(id)),
+                _ => Part::Later(None),
+            };
+            if seen == 0 && place == 0 {
+                network.protocol = extension[0];
+                network.body += 8;
+            }
+            break;
+        }
         // A routing header with hops still to visit: this is not the last destination.
         if network.protocol == 43 && extension[3] != 0 {
             return Err(Reason::TooDeep);
@@ -124,11 +158,15 @@ pub(super) fn ipv6(frame: &[u8], at: usize) -> Result<Network, Reason> {
     if network.body > network.end {
         return Err(Reason::Truncated);
     }
-    network.fragment = network.protocol == 44;
     Ok(network)
 }
 
 impl Network {
+    /// Bytes from the IP header on.
+    pub(super) fn len(&self) -> usize {
+        self.end - self.at
+    }
+
     /// The ports and flags behind the header.
     pub(super) fn packet(self, frame: &[u8]) -> Result<Packet, NoPacket> {
         let least = match self.protocol {
@@ -157,10 +195,5 @@ impl Packet {
     /// A packet that opens a connection.
     pub(super) fn is_syn(&self) -> bool {
         self.flags & (SYN | ACK) == SYN
-    }
-
-    /// Bytes from the IP header on.
-    pub(super) fn len(&self) -> usize {
-        self.network.end - self.network.at
     }
 }

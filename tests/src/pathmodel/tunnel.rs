@@ -8,10 +8,10 @@ use lb_common::{
 
 use super::Model;
 use super::ingress::key;
-use super::parse::{ETHERNET, Packet, ipv4, ipv6, word};
+use super::parse::{ETHERNET, Network, Packet, Part, ipv4, ipv6, word};
 use super::sums::whole;
 use super::tables::{Owner, Route};
-use super::write::{destination, octets};
+use super::write::{destination, octets, past_stack};
 
 /// What the outer headers say of the packet inside.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +25,12 @@ pub(super) struct Wrapping {
 
 impl Model {
     /// Puts the outer headers in front of a packet and sends it to its backend's node.
-    pub(super) fn wrapped(&self, frame: &mut Vec<u8>, packet: &Packet, owner: &Owner, wrapping: &Wrapping) -> Reason {
+    pub(super) fn wrapped(&self, frame: &mut Vec<u8>, network: &Network, owner: &Owner, wrapping: &Wrapping) -> Reason {
         let node = &self.tables.node;
         if octets(4, &node.own) == [0; 4] {
             return Reason::NotConfigured;
         }
-        let len = packet.len() + ENCAP_LEN;
+        let len = network.len() + ENCAP_LEN;
         if len > usize::from(node.underlay_mtu) {
             return Reason::TooBig;
         }
@@ -63,11 +63,7 @@ impl Model {
         out.push(TUNNEL_VERSION);
         out.extend(wrapping.alternate.to_mac());
         out.extend(wrapping.tag.to_mac());
-        out.extend(if packet.network.family == 4 {
-            [8, 0]
-        } else {
-            [0x86, 0xdd]
-        });
+        out.extend(if network.family == 4 { [8, 0] } else { [0x86, 0xdd] });
         out.extend(&frame[ETHERNET..]);
         *frame = out;
         let back = ifindex == self.tables.uplink && node.flags & node_flags::REDIRECT == 0;
@@ -86,10 +82,15 @@ impl Model {
         }
         let inside = &frame[ENCAP_LEN..];
         let network = match (frame[49] == TUNNEL_VERSION, word(inside, 12)) {
-            (true, Some(0x0800)) => ipv4(inside, ETHERNET).filter(|network| !network.fragment),
+            (true, Some(0x0800)) => ipv4(inside, ETHERNET),
             (true, Some(0x86dd)) => ipv6(inside, ETHERNET).ok(),
             _ => None,
         };
+        if let Some(network) = network
+            && let Part::Later(_) = network.part
+        {
+            return self.later_inside(frame, &network);
+        }
         let Some(packet) = network.and_then(|network| network.packet(inside).ok()) else {
             return Reason::TunnelMalformed;
         };
@@ -136,6 +137,9 @@ impl Model {
             self.adopted(&packet, &key, &owner, flow_flags::TUNNELLED | previous);
             owner
         };
+        if is_here(&owner) {
+            self.noted(&packet, id, &owner);
+        }
         let outer = frame[..12].to_vec();
         frame.drain(..ENCAP_LEN);
         if is_here(&owner) {
@@ -148,7 +152,7 @@ impl Model {
             alternate: tag,
             redirect: true,
         };
-        match self.wrapped(frame, &packet, &owner, &wrapping) {
+        match self.wrapped(frame, &packet.network, &owner, &wrapping) {
             Reason::TunnelRedirected => Reason::SecondChance,
             other => other,
         }
@@ -157,7 +161,7 @@ impl Model {
 
 /// The packet inside goes to a backend of this node.
 fn unwrapped(frame: &mut [u8], outer: &[u8], packet: &Packet, owner: &Owner) -> Reason {
-    let past = owner.entry.ifindex != 0 && packet.network.hops > 1;
+    let past = past_stack(&packet.network, owner);
     destination(frame, packet, &owner.entry.addr, owner.entry.port, past);
     if past {
         frame[..6].copy_from_slice(&owner.entry.mac);

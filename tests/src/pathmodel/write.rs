@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use lb_common::{Be16, Ip};
 
-use super::parse::{Packet, TCP};
+use super::parse::{Network, Packet, TCP};
 use super::sums::Change;
+use super::tables::Owner;
 
 /// Bytes of an address as its family writes it.
 pub(super) fn octets(family: u8, addr: &Ip) -> Vec<u8> {
@@ -20,6 +21,25 @@ pub(super) fn octets(family: u8, addr: &Ip) -> Vec<u8> {
 /// Gives the packet a new destination and, on its way past the stack, one hop less.
 pub(super) fn destination(frame: &mut [u8], packet: &Packet, to: &Ip, port: Be16, hop: bool) {
     let network = packet.network;
+    let moved = address(frame, &network, to, hop);
+    let ports = network.body + 2;
+    let new_port = port.get().to_be_bytes();
+    let change = moved.bytes(&[frame[ports], frame[ports + 1]], &new_port);
+    frame[ports..ports + 2].copy_from_slice(&new_port);
+    if network.protocol == TCP {
+        patch(frame, network.body + 16, |sum| change.apply(sum));
+    } else {
+        patch(frame, network.body + 6, |sum| change.apply_udp(sum));
+    }
+}
+
+/// Whether the packet goes to the backend past the stack.
+pub(super) fn past_stack(network: &Network, owner: &Owner) -> bool {
+    owner.entry.ifindex != 0 && network.hops > 1
+}
+
+/// The new destination alone; what that changes in the sum over both addresses.
+pub(super) fn address(frame: &mut [u8], network: &Network, to: &Ip, hop: bool) -> Change {
     let new = octets(network.family, to);
     let at = network.at + if network.family == 4 { 16 } else { 24 };
     let old = frame[at..at + new.len()].to_vec();
@@ -36,15 +56,7 @@ pub(super) fn destination(frame: &mut [u8], packet: &Packet, to: &Ip, port: Be16
     } else if hop {
         frame[network.at + 7] -= 1;
     }
-    let ports = network.body + 2;
-    let new_port = port.get().to_be_bytes();
-    let change = moved.bytes(&[frame[ports], frame[ports + 1]], &new_port);
-    frame[ports..ports + 2].copy_from_slice(&new_port);
-    if network.protocol == TCP {
-        patch(frame, network.body + 16, |sum| change.apply(sum));
-    } else {
-        patch(frame, network.body + 6, |sum| change.apply_udp(sum));
-    }
+    moved
 }
 
 /// Changes a field of two bytes.

@@ -220,12 +220,13 @@ fn network(chance: &mut Chance, family: u8, (from, to): (Ip, Ip), protocol: u8, 
                 .expect("short")
                 .to_be_bytes(),
         );
-        let fragment: u16 = if chance.percent(96) {
+        let fragment: u16 = if chance.percent(88) {
             0x4000
         } else {
-            chance.pick(&[0x2000, 0x2001, 0x00b9, 0x8000, 0])
+            chance.pick(&[0x2000, 0x2000, 0x2001, 0x00b9, 0x8000, 0])
         };
-        out.extend([0, 0]);
+        // Few numbers, so that later parts meet their first ones.
+        out.extend([0, chance.byte() % 2]);
         out.extend(fragment.to_be_bytes());
         out.extend([hops, protocol, chance.byte(), chance.byte()]);
         out.extend(&words(from)[12..]);
@@ -235,7 +236,12 @@ fn network(chance: &mut Chance, family: u8, (from, to): (Ip, Ip), protocol: u8, 
         return out;
     }
     let (mut next, mut extensions) = (protocol, Vec::new());
-    if chance.percent(15) {
+    if chance.percent(10) {
+        // As everybody sends parts: that header and no other.
+        let place = chance.pick(&[1, 1, 0, 9, 0xb8]);
+        extensions = vec![protocol, 0, 0, place, 0, 0, 0, chance.byte() % 2];
+        next = 44;
+    } else if chance.percent(15) {
         for _ in 0..=chance.up_to(7) {
             let kind = chance.pick(&[0, 60, 60, 43, 51, 44, 50]);
             let units = if chance.percent(90) {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, PeerEntry, Reason,
-    SlotPair, Tag, VipEntry, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST,
+    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, FragmentKey4, FragmentKey6, FragmentValue,
+    Ip, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry, XDP_DROP_FIRST,
+    XDP_REDIRECT_FIRST, XDP_TX_FIRST, fragment_ways,
 };
 use lb_userspace::{Lb, PacketRun};
-use tests::pathmodel::{Flows, Key, Store, Tables};
+use tests::pathmodel::{Flows, Key, PartKey, Store, Tables};
 
 use super::grammar::Way;
 use crate::packets::lab::{Folder, config, enter};
@@ -35,6 +36,9 @@ pub(in crate::packets) struct Kernel {
     peers: HashMap<MapData, Ip, PeerEntry>,
     flows4: [HashMap<MapData, FlowKey4, FlowValue>; 2],
     flows6: [HashMap<MapData, FlowKey6, FlowValue>; 2],
+    parts4: HashMap<MapData, FragmentKey4, FragmentValue>,
+    parts6: HashMap<MapData, FragmentKey6, FragmentValue>,
+    rates: PerCpuArray<MapData, RateBucket>,
     counters: PerCpuArray<MapData, u64>,
     counts: BTreeMap<Reason, u64>,
     /// Runs so far.
@@ -104,6 +108,9 @@ impl Kernel {
             peers: open(&folder, "PEERS"),
             flows4: [open(&folder, "FLOWS4"), open(&folder, "HALF4")],
             flows6: [open(&folder, "FLOWS6"), open(&folder, "HALF6")],
+            parts4: open(&folder, "FRAGMENTS4"),
+            parts6: open(&folder, "FRAGMENTS6"),
+            rates: open(&folder, "TOO_BIG_RATES"),
             counters: open(&folder, "COUNTERS"),
             counts: BTreeMap::new(),
             runs: 0,
@@ -154,8 +161,19 @@ impl Kernel {
         }
         self.flows4.iter_mut().for_each(empty);
         self.flows6.iter_mut().for_each(empty);
+        empty(&mut self.parts4);
+        empty(&mut self.parts6);
         // What the node's own stack sent is not counted against the model.
         self.counts = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason))).collect();
+    }
+
+    pub(in crate::packets) fn set_node(&mut self, tables: &Tables) {
+        self.node.set(0, tables.node, 0).expect("a node");
+    }
+
+    /// The first slots become these; flows are kept.
+    pub(in crate::packets) fn set_slots(&mut self, slots: &[u32; 2]) {
+        self.slots.set(0, SlotPair(*slots), 0).expect("a pair of slots");
     }
 
     pub(in crate::packets) fn set_backend(&mut self, tables: &Tables, index: usize) {
@@ -183,6 +201,15 @@ impl Kernel {
 
     fn read(&self, reason: Reason) -> u64 {
         self.counters.get(&reason.index(), 0).expect("a counter").iter().sum()
+    }
+
+    /// Nobody was told anything of late.
+    pub(in crate::packets) fn forget_rates(&mut self) {
+        let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+        for bucket in 0..TOO_BIG_BUCKETS {
+            let unused = PerCpuValues::try_from(vec![RateBucket::default(); cpus]).expect("one for each CPU");
+            self.rates.set(bucket, unused, 0).expect("a bucket");
+        }
     }
 
     /// Whether the last run counted this reason, once.
@@ -220,6 +247,36 @@ impl Kernel {
             self.flows6[at].get(&key6(key), 0)
         };
         found.ok().map(|value| FlowValue { seen: 0, ..value })
+    }
+
+    /// First parts went where the model says, and no others are remembered.
+    pub(in crate::packets) fn same_parts(&self, flows: &Flows, told: &str) {
+        let four = self.parts4.iter().map(|entry| {
+            let (key, value) = entry.expect("an entry");
+            let key = PartKey {
+                family: 4,
+                src: Ip::v4(key.src),
+                dst: Ip::v4(key.dst),
+                id: key.id.get().into(),
+                protocol: key.protocol,
+                answer: key.way == fragment_ways::ANSWER,
+            };
+            (key, value)
+        });
+        let six = self.parts6.iter().map(|entry| {
+            let (key, value) = entry.expect("an entry");
+            let key = PartKey {
+                family: 6,
+                src: key.src,
+                dst: key.dst,
+                id: key.id.get(),
+                protocol: 0,
+                answer: key.way == u32::from(fragment_ways::ANSWER),
+            };
+            (key, value)
+        });
+        let found: BTreeMap<PartKey, FragmentValue> = four.chain(six).collect();
+        assert_eq!(found, flows.parts, "{told}: parts of packets");
     }
 
     /// Not one flow more than the model has.

@@ -34,6 +34,10 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::LocalRedirected,
     Reason::TunnelDeliveredRedirected,
     Reason::SecondChance,
+    Reason::TooBigReplied,
+    Reason::ResetReplied,
+    Reason::ReplyRedirected,
+    Reason::Fragment,
     Reason::NoBackend,
     Reason::NoNeighbour,
     Reason::NoRoute,
@@ -94,7 +98,10 @@ pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
             own.extend((0..3).map(|_| backend(chance, &mut tables, family, protocol, &[id])));
             let number = u8::try_from(id).expect("small");
             let endpoint = Endpoint::new(vip_address(family, number), Be16::new(80), protocol);
-            let flags = if chance.percent(25) { vip_flags::AFFINITY } else { 0 };
+            let mut flags = if chance.percent(25) { vip_flags::AFFINITY } else { 0 };
+            if chance.percent(30) {
+                flags |= vip_flags::RESET;
+            }
             add(chance, &mut tables, &mut offset, (family, endpoint), &own, (id, flags));
         }
         id += u32::try_from(vips).expect("small");
@@ -123,7 +130,7 @@ fn node(chance: &mut Chance) -> NodeConfig {
         vip_mask: Be32::new(0xfffe_0000),
         vip6_network: [Be32::new(0xfd01_000c), Be32::new(0)],
         tunnel_port: Be16::new(TUNNEL_PORT),
-        underlay_mtu: 1500,
+        underlay_mtu: chance.pick(&[1500, 1500, 1500, 1300]),
         flags: if chance.percent(50) { node_flags::REDIRECT } else { 0 },
         ..NodeConfig::default()
     }
@@ -135,7 +142,11 @@ fn backend(chance: &mut Chance, tables: &mut Tables, family: u8, protocol: u8, v
     let low = u8::try_from(index).expect("few");
     let local = chance.percent(55);
     let mut flags = backend_flags::LIVE;
-    for (flag, percent) in [(backend_flags::OPEN, 85), (backend_flags::LIVE, 5)] {
+    for (flag, percent) in [
+        (backend_flags::OPEN, 85),
+        (backend_flags::LIVE, 5),
+        (backend_flags::RESET, 30),
+    ] {
         if chance.percent(percent) {
             flags ^= flag;
         }

@@ -11,7 +11,7 @@ pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
 pub(super) const ACK: u8 = 16;
 
-pub(super) type Peer = (IpAddr, u16);
+pub(in crate::packets) type Peer = (IpAddr, u16);
 
 pub(super) fn at(addr: &str, port: u16) -> Peer {
     (addr.parse().expect("an address"), port)
@@ -31,6 +31,9 @@ pub(super) struct Frame {
     pub(super) extensions: Vec<(u8, [u8; 8])>,
     pub(super) macs: [u8; 12],
     pub(super) summed: bool,
+    /// Of TCP: sequence, acknowledged.
+    pub(super) numbers: [u8; 2],
+    pub(super) window: u16,
 }
 
 impl Frame {
@@ -46,6 +49,8 @@ impl Frame {
             extensions: Vec::new(),
             macs: [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9],
             summed: true,
+            numbers: [1, 2],
+            window: 0xffff,
         }
     }
 
@@ -61,10 +66,12 @@ impl Frame {
         out.extend(self.from.1.to_be_bytes());
         out.extend(self.to.1.to_be_bytes());
         let sum_at = if self.protocol == TCP {
-            out.extend([0, 0, 0, 1, 0, 0, 0, 2]);
+            let [sequence, acknowledged] = self.numbers;
+            out.extend([0, 0, 0, sequence, 0, 0, 0, acknowledged]);
             out.push(u8::try_from((20 + self.options.len()) / 4).expect("short") << 4);
             out.push(self.flags);
-            out.extend([0xff, 0xff, 0, 0, 0, 0]);
+            out.extend(self.window.to_be_bytes());
+            out.extend([0, 0, 0, 0]);
             out.extend(&self.options);
             16
         } else {

@@ -14,17 +14,17 @@ use crate::packets::fuzz::grammar::Way;
 use crate::packets::fuzz::kernel::Kernel;
 use crate::packets::lab::{OWN, PEER};
 
-pub(super) struct Node {
-    pub(super) kernel: Kernel,
-    pub(super) tables: Tables,
+pub(in crate::packets) struct Node {
+    pub(in crate::packets) kernel: Kernel,
+    pub(in crate::packets) tables: Tables,
 }
 
-pub(super) fn ip(addr: IpAddr) -> Ip {
+pub(in crate::packets) fn ip(addr: IpAddr) -> Ip {
     Ip::from(addr)
 }
 
 impl Node {
-    pub(super) fn new() -> Self {
+    pub(in crate::packets) fn new() -> Self {
         let node = NodeConfig {
             own: ip(IpAddr::V4(OWN)),
             vip_network: Be32::new(u32::from(Ipv4Addr::new(198, 18, 0, 0))),
@@ -47,7 +47,7 @@ impl Node {
     }
 
     /// One more backend; its index.
-    pub(super) fn backend(&mut self, (addr, port): Peer, protocol: u8, flags: u8) -> u32 {
+    pub(in crate::packets) fn backend(&mut self, (addr, port): Peer, protocol: u8, flags: u8) -> u32 {
         let index = u32::try_from(self.tables.backends.len()).expect("few");
         let node = if flags & backend_flags::LOCAL == 0 { PEER } else { OWN };
         self.tables.backends.push(BackendEntry {
@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// One more VIP with this table and this previous one; its id.
-    pub(super) fn vip(&mut self, (addr, port): Peer, protocol: u8, table: &[u32], previous: &[u32]) -> u32 {
+    pub(in crate::packets) fn vip(&mut self, (addr, port): Peer, protocol: u8, table: &[u32], previous: &[u32]) -> u32 {
         let id = u32::try_from(self.tables.endpoints.len()).expect("few") + 1;
         let endpoint = Endpoint::new(ip(addr), Be16::new(port), protocol);
         let entry = VipEntry {
@@ -93,7 +93,7 @@ impl Node {
         id
     }
 
-    pub(super) fn entry(&mut self, (addr, port): Peer, protocol: u8) -> &mut VipEntry {
+    pub(in crate::packets) fn entry(&mut self, (addr, port): Peer, protocol: u8) -> &mut VipEntry {
         let family = if addr.is_ipv4() { 4 } else { 6 };
         let endpoint = Endpoint::new(ip(addr), Be16::new(port), protocol);
         self.tables.vips.get_mut(&(family, endpoint)).expect("a VIP")
@@ -109,17 +109,17 @@ impl Node {
     }
 
     /// Tables into the kernel; flows are forgotten.
-    pub(super) fn load(&mut self) {
+    pub(in crate::packets) fn load(&mut self) {
         self.kernel.load(&self.tables);
     }
 
     /// A frame by the uplink must end so.
-    pub(super) fn enters(&mut self, frame: &[u8], reason: Reason) -> PacketRun {
+    pub(in crate::packets) fn enters(&mut self, frame: &[u8], reason: Reason) -> PacketRun {
         self.runs(Way::In, frame, reason)
     }
 
     /// A frame out by the uplink must end so.
-    pub(super) fn leaves(&mut self, frame: &[u8], reason: Reason) -> PacketRun {
+    pub(in crate::packets) fn leaves(&mut self, frame: &[u8], reason: Reason) -> PacketRun {
         self.runs(Way::Out, frame, reason)
     }
 

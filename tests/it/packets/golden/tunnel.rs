@@ -8,22 +8,35 @@ use crate::packets::lab::{OWN, PEER, PEER_MAC};
 
 const LOCAL: u8 = backend_flags::LOCAL;
 
-fn tag((addr, port): Peer) -> [u8; 6] {
-    Tag::new(&ip(addr), Be16::new(port), TCP).to_mac()
+fn tag(backend: Peer) -> [u8; 6] {
+    tag_as(TCP, backend)
+}
+
+fn tag_as(protocol: u8, (addr, port): Peer) -> [u8; 6] {
+    Tag::new(&ip(addr), Be16::new(port), protocol).to_mac()
 }
 
 /// What a peer's program puts in front: 50 bytes and the inner link header.
 fn wrapped(source_port: u16, alternate: [u8; 6], backend: Peer, inner: &[u8]) -> Vec<u8> {
+    wrapped_tag(source_port, alternate, tag(backend), inner)
+}
+
+fn wrapped_tag(source_port: u16, alternate: [u8; 6], tag: [u8; 6], inner: &[u8]) -> Vec<u8> {
     let mut udp = Vec::new();
     udp.extend(source_port.to_be_bytes());
     udp.extend(64_000_u16.to_be_bytes());
     udp.extend(u16::try_from(16 + inner.len()).expect("short").to_be_bytes());
     udp.extend([0, 0, 8, 0, 0, 0, 0xff, 0xff, 0xfe, 2]);
     udp.extend(alternate);
-    udp.extend(tag(backend));
+    udp.extend(tag);
     udp.extend(&inner[12..]);
     let packet = crate::packets::frame::ipv4(PEER, OWN, 17, 0x4000, &[], &udp);
     crate::packets::frame::ethernet(&packet)
+}
+
+/// The same for a backend of this protocol.
+pub(super) fn wrapped_for_as(protocol: u8, backend: Peer, inner: &[u8]) -> Vec<u8> {
+    wrapped_tag(50_000, [0; 6], tag_as(protocol, backend), inner)
 }
 
 /// A peer's packet for a backend, without a second choice.
@@ -50,9 +63,13 @@ fn parties() -> [[Peer; 4]; 2] {
 
 /// The outer headers of what this node sends to its peer, exactly; and the port that spreads flows.
 pub(super) fn assert_wrapped(out: &[u8], alternate: [u8; 6], backend: Peer, inner: &[u8]) {
+    assert_wrapped_as(TCP, out, alternate, backend, inner);
+}
+
+pub(super) fn assert_wrapped_as(protocol: u8, out: &[u8], alternate: [u8; 6], backend: Peer, inner: &[u8]) {
     let port = u16::from_be_bytes([out[34], out[35]]);
     assert!(port >= 49_152);
-    let mut wanted = wrapped(port, alternate, backend, inner);
+    let mut wanted = wrapped_tag(port, alternate, tag_as(protocol, backend), inner);
     // The other way round: from this node to the peer.
     wanted[..6].copy_from_slice(&PEER_MAC);
     wanted[6..12].copy_from_slice(&out[6..12]);
