@@ -643,7 +643,6 @@ pub(crate) fn checks_run_inside_a_container_with_its_rights() {
     node.until_end("checked");
 }
 
-
 pub(crate) fn o4() {
     let (mut node, image) = node_with_image();
     output(&mut node, shell("warm", &image, "true"));

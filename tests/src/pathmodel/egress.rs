@@ -17,8 +17,8 @@ struct Answer {
     family: u8,
     body: usize,
     protocol: u8,
-    from: lb_common::Ip,
-    to: lb_common::Ip,
+    from: Ip,
+    to: Ip,
     source: Be16,
     dest: Be16,
     flags: u8,
@@ -152,7 +152,7 @@ fn leaving(frame: &[u8]) -> Option<Leaving> {
             }
             let address = |at: usize| {
                 let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
-                lb_common::Ip::from(std::net::Ipv4Addr::from(bytes))
+                Ip::from(std::net::Ipv4Addr::from(bytes))
             };
             let id = u32::from(u16::from_be_bytes([header[4], header[5]]));
             let place = u16::from_be_bytes([header[6], header[7]]);
@@ -167,7 +167,7 @@ fn leaving(frame: &[u8]) -> Option<Leaving> {
             let header = frame.get(ETHERNET..ETHERNET + 40)?;
             let address = |at: usize| {
                 let bytes: [u8; 16] = header[at..at + 16].try_into().ok()?;
-                Some(lb_common::Ip::from(std::net::IpAddr::V6(bytes.into())))
+                Some(Ip::from(std::net::IpAddr::V6(bytes.into())))
             };
             let (from, to, behind) = (address(8)?, address(24)?, ETHERNET + 40);
             if header[6] == 44 {

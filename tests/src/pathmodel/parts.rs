@@ -60,7 +60,7 @@ impl Model {
 
     /// One that came through the tunnel; `network` is that of the packet inside.
     pub(super) fn later_inside(&self, frame: &mut Vec<u8>, network: &Network) -> Reason {
-        let Some((first, owner)) = self.first(network) else {
+        let Some((_, owner)) = self.first(network) else {
             return Reason::Fragment;
         };
         // Where the first part was sent on to another node, nobody remembers it.
