@@ -7,6 +7,7 @@ use lb_common::{
 };
 
 use super::Model;
+use super::flows::Key;
 use super::ingress::key;
 use super::parse::{ETHERNET, Network, Packet, Part, ipv4, ipv6, word};
 use super::sums::whole;
@@ -118,25 +119,11 @@ impl Model {
         let last = names[..6] == names[6..];
         let alternate = if last || names[..6] == [0; 6] { None } else { named(0) };
         let key = key(&packet, id);
-        let known = self.known(&packet, &key);
-        let is_here = |owner: &Owner| owner.is(backend_flags::LOCAL);
-        let elsewhere = known.as_ref().is_some_and(|owner| !is_here(owner));
-        if elsewhere && (last || packet.is_syn()) {
-            self.flows.close(&key);
-        }
-        let owner = if let Some(owner) = known.filter(|owner| is_here(owner) || !(last || packet.is_syn())) {
-            owner
-        } else if packet.is_syn() || !packet.is_tcp() {
-            if wanted.is(backend_flags::SHARED) && self.conflict(&key, wanted.index) {
-                return Reason::TupleConflict;
-            }
-            self.opened(&packet, &key, wanted, flow_flags::TUNNELLED)
-        } else {
-            let previous = if alternate.is_some() { flow_flags::PREVIOUS } else { 0 };
-            let owner = alternate.unwrap_or(wanted);
-            self.adopted(&packet, &key, &owner, flow_flags::TUNNELLED | previous);
-            owner
+        let owner = match self.arrived(&packet, &key, &wanted, alternate, last) {
+            Ok(owner) => owner,
+            Err(reason) => return reason,
         };
+        let is_here = |owner: &Owner| owner.is(backend_flags::LOCAL);
         if is_here(&owner) {
             self.noted(&packet, id, &owner);
         }
@@ -156,6 +143,34 @@ impl Model {
             Reason::TunnelRedirected => Reason::SecondChance,
             other => other,
         }
+    }
+
+    /// The owner of a packet from another node that asked for `wanted`; `last`: that node is sure.
+    fn arrived(
+        &mut self,
+        packet: &Packet,
+        key: &Key,
+        wanted: &Owner,
+        alternate: Option<Owner>,
+        last: bool,
+    ) -> Result<Owner, Reason> {
+        let is_here = |owner: &Owner| owner.is(backend_flags::LOCAL);
+        let settled = last || packet.is_syn();
+        match self.known(packet, key) {
+            Some(owner) if is_here(&owner) || !settled => return Ok(owner),
+            Some(_) => self.flows.close(key),
+            None => {}
+        }
+        if packet.is_syn() || !packet.is_tcp() {
+            if wanted.is(backend_flags::SHARED) && self.conflict(key, wanted.index) {
+                return Err(Reason::TupleConflict);
+            }
+            return Ok(self.opened(packet, key, *wanted, flow_flags::TUNNELLED));
+        }
+        let previous = if alternate.is_some() { flow_flags::PREVIOUS } else { 0 };
+        let owner = alternate.unwrap_or(*wanted);
+        self.adopted(packet, key, &owner, flow_flags::TUNNELLED | previous);
+        Ok(owner)
     }
 }
 
