@@ -50,6 +50,8 @@ impl Site {
     fn fold(&mut self) {
         for effect in self.bench.effects() {
             match effect {
+                // Followers are none of its business.
+                Effect::Tell(_) => {}
                 Effect::Launch { spec, .. } => self.launched.push(spec.task),
                 Effect::Kill { task, .. } => self.killed.push(task),
                 Effect::Emit(event) => drop(self.table.apply(event)),
