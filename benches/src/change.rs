@@ -59,11 +59,14 @@ pub fn run(short: bool) -> Result<()> {
             percentile(&times, 50)
         );
     }
-    let (seconds, mib) = from_nothing(if short { 1 } else { LOADS })?;
+    let (seconds, resident, maps) = from_nothing(if short { 1 } else { LOADS })?;
     let n = if short { 1 } else { LOADS as u64 };
-    println!("resident {:.0} MiB", resident()?);
-    println!("P9: {seconds:.2} s, slowest of {n}; P9.mib: {mib:.0} MiB");
-    for (id, value, unit) in [("P9", seconds, "s"), ("P9.mib", mib, "MiB")] {
+    println!("P9: {seconds:.2} s, slowest of {n}; P9.mib: {resident:.0} MiB resident and {maps:.0} MiB in maps");
+    for (id, value, unit) in [
+        ("P9", seconds, "s"),
+        ("P9.mib", resident + maps, "MiB"),
+        ("P9.maps_mib", maps, "MiB"),
+    ] {
         figures.push(Figure {
             id: id.to_owned(),
             value,
@@ -85,8 +88,8 @@ fn percentile(times: &[Duration], percent: usize) -> f64 {
 }
 
 /// Loads a table of the largest size from nothing, again and again; the slowest time, and what it all takes up then.
-fn from_nothing(times: usize) -> Result<(f64, f64)> {
-    let (mut slowest, mut mib) = (0_f64, 0_f64);
+fn from_nothing(times: usize) -> Result<(f64, f64, f64)> {
+    let (mut slowest, mut mib, mut maps) = (0_f64, 0_f64, 0_f64);
     for _ in 0..times {
         let room = Room::new()?;
         let largest = SIZES[SIZES.len() - 1];
@@ -100,9 +103,10 @@ fn from_nothing(times: usize) -> Result<(f64, f64)> {
         let report = apply(&mut lb, &plan(&wanted, &found));
         slowest = slowest.max(began.elapsed().as_secs_f64());
         ensure!(report.failed.is_empty(), "{:?}", report.failed.first());
-        mib = mib.max(resident()? + room.maps()?);
+        mib = mib.max(resident()?);
+        maps = maps.max(room.maps()?);
     }
-    Ok((slowest, mib))
+    Ok((slowest, mib, maps))
 }
 
 /// Resident memory of this process, in MiB.

@@ -42,6 +42,10 @@ pub enum BenchCommand {
     Prog(PacketArgs),
     /// Packets and requests of a client through a node, beside nftables and haproxy (P5).
     Path(PacketArgs),
+    /// `connect` and throughput of clients on a node, through a VIP and past it (P6, P7).
+    Sockets(PacketArgs),
+    /// One change of the table by its size, and everything from nothing (P8, P9).
+    Change(PacketArgs),
 }
 
 /// Flags of `dns-forward`.
@@ -62,6 +66,8 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::Scheduler(args) => scheduler::run(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),
         BenchCommand::Path(args) => packets::run(workspace, packets::Which::Path, args),
+        BenchCommand::Sockets(args) => packets::run(workspace, packets::Which::Sockets, args),
+        BenchCommand::Change(args) => packets::run(workspace, packets::Which::Change, args),
     }
 }
 

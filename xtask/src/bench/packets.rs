@@ -1,4 +1,4 @@
-//! What packets cost (P1-P4), and the whole path beside its peers (P5).
+//! What packets cost (P1-P4), the whole path beside its peers (P5), clients on a node (P6, P7), changes (P8, P9).
 
 use std::process::ExitCode;
 
@@ -33,6 +33,10 @@ pub(super) enum Which {
     Prog,
     /// Packets and requests through a node.
     Path,
+    /// Clients on a node.
+    Sockets,
+    /// Changes of the table.
+    Change,
 }
 
 /// Runs one; figures go to target/figures.
@@ -49,8 +53,10 @@ pub(super) fn run(workspace: &Workspace, which: Which, args: &PacketArgs) -> Res
             revere = Some(dist::build_revere(workspace)?);
             words.push("--bin=path");
         }
+        Which::Sockets => words.push("--bin=sockets"),
+        Which::Change => words.push("--bin=change"),
     }
-    if args.short && which == Which::Path {
+    if args.short && matches!(which, Which::Path | Which::Change) {
         words.extend(["--", "--short"]);
     }
     let mut command = workspace.cargo(&words);
