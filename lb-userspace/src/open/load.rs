@@ -103,7 +103,21 @@ pub(crate) fn object(config: &Config) -> Result<Ebpf, OpenError> {
     Ok(ebpf)
 }
 
+/// How often a load is tried that the kernel broke off: it does so when a signal comes for the thread meanwhile, and says
+/// EAGAIN. libbpf tries as often.
+const LOAD_TRIES: u32 = 5;
+
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_TRIES {
+        match load_once(program) {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            other => return other,
+        }
+    }
+    load_once(program)
+}
+
+fn load_once(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
