@@ -24,7 +24,7 @@ use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_confl
 pub(crate) trait Family: Sized {
     type Addr: Copy + PartialEq;
     type Header: 'static;
-    type Key;
+    type Key: Copy;
     const ETHER: Be16;
     const NUMBER: u8;
     /// Its ICMP.

@@ -78,7 +78,9 @@ fn cut_off<F: Family>(key: *const F::Key, flags: u32, kind: u32) -> bool {
         return false;
     }
     // SAFETY: not null, and the verifier lets nobody pass anything shorter.
-    track::is_cut_off::<F>(unsafe { &*key })
+    // A copy: before Linux 6.2 a lookup takes no key out of a caller's memory.
+    let key = unsafe { *key };
+    track::is_cut_off::<F>(&key)
 }
 
 /// The backend of a packet that came through the tunnel for one of this node; as below. An `alternate` equal to `wanted` says
@@ -89,7 +91,8 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
         return pack(NOBODY, Reason::TunnelMalformed.index());
     }
     // SAFETY: not null, and the verifier lets nobody pass anything shorter.
-    let key = unsafe { &*key };
+    // A copy: before Linux 6.2 a lookup takes no key out of a caller's memory.
+    let key = &unsafe { *key };
     let kind = Kind::unpacked(kind);
     let last = alternate == wanted;
     if let Some(owner) = track::known::<M, F>(key, kind) {
@@ -126,7 +129,9 @@ fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: 
     }
     // SAFETY: not null, and the verifier lets nobody pass anything shorter.
     // A copy: the room of an entry that is removed is used again at once.
-    let (entry, key) = unsafe { (*entry, &*key) };
+    // Of the key too: before Linux 6.2 a lookup takes none out of a caller's memory.
+    let (entry, key) = unsafe { (*entry, *key) };
+    let key = &key;
     let kind = Kind::unpacked(kind);
     if F::cut_off(key, entry.flags, kind.packed()) {
         return pack(NOBODY, Reason::ResetReplied.index());

@@ -87,16 +87,19 @@ pub(crate) extern "C" fn revere_taken6(key: *const FlowKey6, index: u32) -> u32 
         return 0;
     }
     // SAFETY: not null, and the verifier lets nobody pass anything but a whole key.
-    taken::<V6>(unsafe { &*key }, index).into()
+    // A copy: before Linux 6.2 a lookup takes no key out of a caller's memory.
+    taken::<V6>(&unsafe { *key }, index).into()
 }
 
 #[inline(always)]
 fn taken<F: Family>(key: &F::Key, index: u32) -> bool {
+    // A flow that is over may have a half-open successor. Both before the backend, whose index then takes the key's room on
+    // the stack: Linux 6.1 counts 32 bytes where later ones count 16.
+    let (flow, half) = (F::flow(key), F::half(key));
     let Some(owner) = Owner::at(index) else { return false };
     let local = owner.is(backend_flags::LOCAL);
-    // A flow that is over may have a half-open successor.
     let held = |flow: Option<&'static mut FlowValue>| flow.is_some_and(|flow| occupies(flow, index, local));
-    held(F::flow(key)) || held(F::half(key))
+    held(flow) || held(half)
 }
 
 /// Where the backend is elsewhere its side of a close is not seen here: one side's has to do.

@@ -1,6 +1,8 @@
 //! Wrapping a packet for another node's backend.
 #![allow(unsafe_code, reason = "packet memory and helpers")]
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup,
@@ -103,9 +105,16 @@ fn wrapped(ctx: &XdpContext, node: &NodeConfig, peer: Be32, wrap: &Wrap, explain
     if outer_len > u32::from(node.underlay_mtu) {
         return too_big(node.underlay_mtu);
     }
-    let mut route = route_request(ctx, own, peer, outer_len as u16);
+    let mut words = MaybeUninit::uninit();
+    let route = route_request(&mut words);
+    route.family = AF_INET;
+    route.l4_protocol = UDP;
+    route.ifindex = ctx.ingress_ifindex() as u32;
+    route.__bindgen_anon_1.tot_len = outer_len as u16;
+    route.__bindgen_anon_3.ipv4_src = own.raw();
+    route.__bindgen_anon_4.ipv4_dst = peer.raw();
     // SAFETY: a whole request of the length told.
-    let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut route, size_of::<FibLookup>() as i32, 0) };
+    let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), route, size_of::<FibLookup>() as i32, 0) };
     match u32::try_from(found) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS) => {}
         Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => return Reason::NoNeighbour.index(),
@@ -144,17 +153,21 @@ fn too_big(mtu: u16) -> u32 {
     Reason::TooBig.index() | u32::from(mtu.saturating_sub(ENCAP_LEN as u16)) << MTU
 }
 
+/// Words of a route request.
+const REQUEST: usize = size_of::<FibLookup>() / 8;
+const _: () = assert!(REQUEST * 8 == size_of::<FibLookup>() && align_of::<FibLookup>() <= 8);
+
+/// A request of zeros. They are written one by one: the compiler would call a function for them, and the stack of this deepest
+/// way through the programs has no room for one more, as Linux 6.1 counts it.
 #[inline(always)]
-fn route_request(ctx: &XdpContext, own: Be32, peer: Be32, outer_len: u16) -> FibLookup {
-    // SAFETY: integers and unions of integers, for which zero is a value.
-    let mut route: FibLookup = unsafe { core::mem::zeroed() };
-    route.family = AF_INET;
-    route.l4_protocol = UDP;
-    route.ifindex = ctx.ingress_ifindex() as u32;
-    route.__bindgen_anon_1.tot_len = outer_len;
-    route.__bindgen_anon_3.ipv4_src = own.raw();
-    route.__bindgen_anon_4.ipv4_dst = peer.raw();
-    route
+fn route_request(words: &mut MaybeUninit<[u64; REQUEST]>) -> &mut FibLookup {
+    let start = words.as_mut_ptr().cast::<u64>();
+    for word in 0..REQUEST {
+        // SAFETY: inside the array.
+        unsafe { start.add(word).write_volatile(0) };
+    }
+    // SAFETY: as long and as aligned; integers and unions of integers, for which zero is a value.
+    unsafe { &mut *start.cast::<FibLookup>() }
 }
 
 #[inline(always)]
