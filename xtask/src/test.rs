@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::demo::{self, DemoArgs};
 use crate::setup::{self, Install};
+use crate::vm::{self, VmArgs};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf, tidy};
 
@@ -74,7 +75,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
         dist::build_revere(workspace)?;
         Ok(Tally::of(true))
     });
-    on_real_packets(workspace, &mut step);
+    on_real_packets(workspace, install, &mut step);
     Ok(last_line(sum, began))
 }
 
@@ -100,7 +101,7 @@ fn step(sum: &mut Tally, name: &str, work: &mut dyn FnMut() -> Result<Tally>) {
 type Step<'a> = dyn FnMut(&str, &mut dyn FnMut() -> Result<Tally>) + 'a;
 
 /// The checks that need the program, root, and time.
-fn on_real_packets(workspace: &Workspace, step: &mut Step<'_>) {
+fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>) {
     step("packets and namespaces", &mut || {
         let revere = workspace.target.join(dist::PROFILE).join("revere");
         tests(
@@ -108,6 +109,15 @@ fn on_real_packets(workspace: &Workspace, step: &mut Step<'_>) {
                 .cargo(&["test", "--locked", "--no-fail-fast", "--package=tests", "--test=it"])
                 .env("LAB_REVERE", revere),
         )
+    });
+    step("programs on Debian's kernels", &mut || {
+        let args = VmArgs {
+            kernels: vm::Line::ALL.to_vec(),
+            short: true,
+            only: Some("verifier".to_owned()),
+            no_install: install == Install::Nothing,
+        };
+        Ok(vm::tests(workspace, &args)?.0)
     });
     step("demo", &mut || {
         let args = DemoArgs {
