@@ -44,7 +44,7 @@ fn tcp_of_both_families_and_mapped_reaches_the_backend_and_sees_the_vip() {
             assert_eq!(client.peer_addr().expect("connected"), wanted);
             assert_eq!(lab.open_sockets(at, Protocol::Tcp), 1);
             drop(client);
-            assert_eq!(lab.open_sockets(at, Protocol::Tcp), 0);
+            lab.all_closed(at, Protocol::Tcp);
         }
     }
     assert_eq!(lab.count(Reason::SocketBalanced), 4);
@@ -109,7 +109,7 @@ fn fast_open_by_sendto_and_by_option_goes_to_the_backend() {
             client.read_exact(&mut bytes).expect("received");
             late.flush().expect("sent");
         }
-        assert_eq!(lab.open_sockets(at, Protocol::Tcp), 0);
+        lab.all_closed(at, Protocol::Tcp);
     }
 }
 
@@ -142,5 +142,5 @@ fn a_new_daemon_goes_on_counting() {
     talk(&client, &listener);
     assert_eq!(client.peer_addr().expect("connected"), vip4());
     drop(client);
-    assert_eq!(lab.open_sockets(at, Protocol::Tcp), 0);
+    lab.all_closed(at, Protocol::Tcp);
 }

@@ -149,7 +149,7 @@ fn a_connected_socket_sees_the_vip_and_forgets_it_with_the_next_connect() {
             let direct = if wanted == vip { at } else { mapped(at) };
             client.connect(direct).expect("connects past the VIP");
             assert_eq!(client.peer_addr().expect("connected"), direct);
-            assert_eq!(lab.open_sockets(at, Protocol::Udp), 0);
+            lab.all_closed(at, Protocol::Udp);
             assert_eq!(talk(), direct);
         }
     }

@@ -155,6 +155,12 @@ impl Lab {
         open.expect("a backend that is known")
     }
 
+    /// Waits until no socket to a backend is counted: a program that another test starts has, for a moment, every descriptor
+    /// of this process, and a socket is closed with its last one.
+    pub(crate) fn all_closed(&self, addr: SocketAddr, protocol: Protocol) {
+        until("no socket is counted", || self.open_sockets(addr, protocol) == 0);
+    }
+
     pub(crate) fn count(&self, reason: Reason) -> u64 {
         let all = self.lb.counters().expect("counters can be read");
         all.into_iter().find(|(r, _)| *r == reason).expect("all are told").1

@@ -112,7 +112,7 @@ fn failed_aborted_and_repeated_connects_are_counted_exactly() {
     for _ in 0..MANY {
         assert!(TcpStream::connect(vip4()).is_err());
     }
-    assert_eq!(lab.open_sockets(at, Protocol::Tcp), 0);
+    lab.all_closed(at, Protocol::Tcp);
     let addr = SockaddrStorage::from(vip4());
     let raw = || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).expect("a socket");
     // The same socket again and again.
@@ -122,12 +122,12 @@ fn failed_aborted_and_repeated_connects_are_counted_exactly() {
         assert!(lab.open_sockets(at, Protocol::Tcp) <= 1);
     }
     drop(again);
-    assert_eq!(lab.open_sockets(at, Protocol::Tcp), 0);
+    lab.all_closed(at, Protocol::Tcp);
     // Closed while it is still connecting.
     for _ in 0..MANY {
         let _ = connect(raw().as_raw_fd(), &addr);
     }
-    assert_eq!(lab.open_sockets(at, Protocol::Tcp), 0);
+    lab.all_closed(at, Protocol::Tcp);
     // Of the repeated ones every other call only fetches the last one's error.
     assert!(lab.count(Reason::SocketBalanced) >= 2 * MANY as u64 + MANY as u64 / 3);
     assert_eq!(lab.lb.sockets().count(), 0, "nothing is remembered of a closed socket");
@@ -143,10 +143,10 @@ fn a_socket_of_the_last_owner_of_an_index_does_not_count_for_the_next() {
     lab.set(&[Vip::new(vip4(), Protocol::Tcp, &[])]);
     // Indices are used again at once.
     lab.set(&[vip(&backends[1..], &[1])]);
-    assert_eq!(lab.open_sockets(backends[1].1, Protocol::Tcp), 0);
+    lab.all_closed(backends[1].1, Protocol::Tcp);
     let new = hold(&backends[1..], 2);
     drop(old);
     assert_eq!(lab.open_sockets(backends[1].1, Protocol::Tcp), 2);
     drop(new);
-    assert_eq!(lab.open_sockets(backends[1].1, Protocol::Tcp), 0);
+    lab.all_closed(backends[1].1, Protocol::Tcp);
 }
