@@ -62,12 +62,19 @@ fn open_connections_are_level_and_follow_the_weights() {
     // The less loaded are filled up first, and a drained one takes none.
     let mut held = held;
     let first = backends[0].1;
-    held.retain(|(_, server)| server.local_addr().expect("connected") != first);
-    assert_eq!(open(&lab, &backends)[0], 0);
-    held.extend(hold(&backends, 40));
-    assert!(open(&lab, &backends)[0] >= 15, "{:?}", open(&lab, &backends));
+    let mut filled = 0;
+    for _ in 0..5 {
+        held.retain(|(_, server)| server.local_addr().expect("connected") != first);
+        lab.all_closed(first, Protocol::Tcp);
+        held.extend(hold(&backends, 40));
+        filled += open(&lab, &backends)[0];
+    }
+    // Half of 200 come to one of two out of four, give or take seven; one choice would bring a quarter.
+    assert!(filled >= 75, "{filled}");
     drop(held);
-    assert_eq!(open(&lab, &backends), [0, 0, 0, 0]);
+    for (_, at) in &backends {
+        lab.all_closed(*at, Protocol::Tcp);
+    }
     lab.set(&[vip(&backends, &[0, 1, 3, 1])]);
     let held = hold(&backends, 200);
     let counts = open(&lab, &backends);
