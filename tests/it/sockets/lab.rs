@@ -169,10 +169,14 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // The thread has to leave its cgroup before that can go; what is not there needs no removing.
+        // This thread, and those that the load balancer started while it was in there, have to leave the cgroup before that
+        // can go; what is not there needs no removing.
         let group = own_group(self.folder.path());
+        let threads = fs::read_to_string(group.join("cgroup.threads")).unwrap_or_default();
         if let Some(parent) = group.parent() {
-            let _ = fs::write(parent.join("cgroup.threads"), nix::unistd::gettid().to_string());
+            for thread in threads.lines() {
+                let _ = fs::write(parent.join("cgroup.threads"), thread);
+            }
         }
         let _ = fs::remove_dir(&group);
         for mount in ["bpf", "cgroup"] {
