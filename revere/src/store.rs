@@ -8,7 +8,7 @@ pub(crate) use backup::Backup;
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, TableDefinition};
 use scheduler::Record;
 
 use crate::wire::{self, WireError};
@@ -112,27 +112,14 @@ impl Store {
         let Some((database, path)) = &self.file else {
             return Ok(Vec::new());
         };
-        let open = |cause: String| StoreError::Open {
-            path: path.clone(),
-            cause,
-        };
-        let read = database.begin_read().map_err(|error| open(error.to_string()))?;
-        let table = match read.open_table(RECORDS) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(open(error.to_string())),
-        };
-        let mut records = Vec::new();
-        for entry in table.iter().map_err(|error| open(error.to_string()))? {
-            let (key, value) = entry.map_err(|error| open(error.to_string()))?;
-            let record = decode(key.value(), value.value()).map_err(|source| StoreError::Record {
+        let records = self.raw(database, path)?.into_iter().map(|(key, value)| {
+            decode(&key, &value).map_err(|source| StoreError::Record {
                 path: path.clone(),
-                key: key.value().to_owned(),
+                key,
                 source,
-            })?;
-            records.push(record);
-        }
-        Ok(records)
+            })
+        });
+        records.collect()
     }
 
     /// Makes a batch durable, all of it or nothing.

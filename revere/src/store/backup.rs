@@ -133,7 +133,8 @@ impl Store {
         self.raw(database, path).map(|records| Backup(records).write())
     }
 
-    fn raw(&self, database: &redb::Database, path: &Path) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    /// Keys and values as they lie in the file.
+    pub(super) fn raw(&self, database: &redb::Database, path: &Path) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         use redb::ReadableDatabase as _;
         let open = |cause: String| StoreError::Open {
             path: path.to_owned(),
