@@ -7,6 +7,7 @@ pub mod event;
 pub mod group;
 pub mod list;
 pub mod node;
+pub mod state;
 mod table;
 pub mod task;
 
@@ -62,6 +63,9 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Make a master's memory from such a file.
     Restore(backup::RestoreArgs),
+    /// Move a master's memory between its own file and etcd.
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Virtual addresses.
     #[command(subcommand)]
     Vip(VipCommand),
@@ -136,7 +140,7 @@ pub struct MasterArgs {
     /// Directory of the store.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// `file` (in the state directory) or `memory` (forgets everything at the end).
+    /// `file` (in the state directory), `memory` (forgets everything at the end), or etcd://host:port,host:port/prefix.
     #[arg(long, value_name = "KIND")]
     pub store: Option<String>,
 }

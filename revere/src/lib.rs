@@ -5,6 +5,7 @@ pub mod config;
 #[cfg(test)]
 mod conformity;
 pub mod demo;
+mod etcd;
 mod hold;
 pub mod master;
 pub mod mesos;

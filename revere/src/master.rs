@@ -4,8 +4,10 @@ mod config;
 mod core;
 mod driver;
 mod events;
+mod flight;
 mod handle;
 mod http;
+pub(crate) mod lead;
 mod link;
 mod marathon;
 
@@ -23,8 +25,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Store, StoreError};
+use crate::etcd::EtcdAddress;
+use crate::store::{StateStore, Store, StoreError};
 use driver::Driver;
+use lead::{Leadership, Member};
 
 /// Open requests get this long after the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
@@ -70,37 +74,72 @@ pub struct Master {
     servers: Vec<JoinHandle<()>>,
 }
 
-/// Opens the store, listens and starts; returns when the API answers.
+/// Opens the store, listens and starts; returns when the API answers. With etcd that may be: that no master leads yet.
 pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Master, MasterError> {
     let core = config.core()?;
-    let store = match config.store {
+    let store = match &config.store {
         StoreKind::File => Store::open(Path::new(&config.state_dir))?,
         StoreKind::Memory => Store::memory(),
+        StoreKind::Etcd(address) => return start_one_of_many(config, address, shutdown).await,
     };
     let records = store.load()?;
+    let (listeners, addresses) = listeners(config).await?;
+    let store = StateStore::Embedded(Arc::new(store));
+    let (driver, handle) = Driver::new(core, store.clone(), records, shutdown.clone());
+    let driver = tokio::spawn(driver.run());
+    let state = http::App::new(handle, store, &addresses, shutdown.clone());
+    Ok(serving(listeners, addresses, &http::router(state), driver, shutdown))
+}
+
+async fn start_one_of_many(
+    config: &Config,
+    address: &EtcdAddress,
+    shutdown: CancellationToken,
+) -> Result<Master, MasterError> {
+    let (listeners, addresses) = listeners(config).await?;
+    let me = addresses
+        .first()
+        .and_then(|first| Member::new(&config.advertise, *first));
+    let me = me.ok_or_else(|| MasterError::Setting {
+        key: "advertise",
+        value: config.advertise.clone(),
+        want: "with the store in etcd the other masters must know where this one is: write host:port, or an address \
+               of this machine into master.listen"
+            .to_owned(),
+    })?;
+    let leadership = Arc::new(Leadership::new(config, address, me)?);
+    let router = lead::front::router(Arc::clone(&leadership.front));
+    let driver = tokio::spawn(leadership.run(shutdown.clone()));
+    Ok(serving(listeners, addresses, &router, driver, shutdown))
+}
+
+async fn listeners(config: &Config) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), MasterError> {
     let mut listeners = vec![listen("listen", &config.listen).await?];
     if !config.marathon_listen.is_empty() {
         listeners.push(listen("marathon_listen", &config.marathon_listen).await?);
     }
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok())
-        .collect();
-    let store = Arc::new(store);
-    let (driver, handle) = Driver::new(core, Arc::clone(&store), records, shutdown.clone());
-    let driver = tokio::spawn(driver.run());
-    let state = http::App::new(handle, store, &addresses, shutdown.clone());
-    let servers = listeners
-        .into_iter()
-        .map(|listener| tokio::spawn(serve(listener, state.clone(), shutdown.clone())))
-        .collect();
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    let addresses = addresses.collect();
+    Ok((listeners, addresses))
+}
+
+fn serving(
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    router: &axum::Router,
+    driver: JoinHandle<Result<(), StoreError>>,
+    shutdown: CancellationToken,
+) -> Master {
+    let servers = listeners.into_iter();
+    let servers = servers.map(|listener| tokio::spawn(serve(listener, router.clone(), shutdown.clone())));
+    let servers = servers.collect();
     tracing::info!(?addresses, "master listens");
-    Ok(Master {
+    Master {
         addresses,
         shutdown,
         driver,
         servers,
-    })
+    }
 }
 
 impl Master {
@@ -133,13 +172,13 @@ async fn listen(key: &'static str, address: &str) -> Result<TcpListener, MasterE
     })
 }
 
-async fn serve(listener: TcpListener, state: http::App, shutdown: CancellationToken) {
+async fn serve(listener: TcpListener, router: axum::Router, shutdown: CancellationToken) {
     use axum::serve::ListenerExt as _;
     // Events and small answers must not wait for each other.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let router = http::router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await

@@ -29,6 +29,7 @@ pub use forwarding::DnsForward;
 #[cfg(test)]
 pub(crate) use http::shapes;
 pub use masters::SourceKind;
+pub(crate) use masters::zk::location as leader_in;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};

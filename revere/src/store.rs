@@ -1,10 +1,14 @@
 //! The master's memory: one record per object, in a redb file or nowhere.
 
 mod backup;
+pub(crate) mod etcd;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use backup::Backup;
+pub(crate) use etcd::EtcdStoreError;
+pub(crate) use state::{StateStore, Trouble};
 
 use std::path::{Path, PathBuf};
 
@@ -73,6 +77,9 @@ pub enum StoreError {
         /// redb's error.
         cause: String,
     },
+    /// Of records in etcd.
+    #[error(transparent)]
+    Etcd(#[from] EtcdStoreError),
 }
 
 /// Keeps records.
@@ -184,7 +191,8 @@ fn write(database: &Database, records: &[Record]) -> Result<(), String> {
     transaction.commit().map_err(|error| error.to_string())
 }
 
-fn key(record: &Record) -> String {
+/// Where a record lies.
+pub(crate) fn key(record: &Record) -> String {
     match record {
         Record::Framework(_) => "framework/".to_owned(),
         Record::PutApp(app) => format!("app/{}", app.id),

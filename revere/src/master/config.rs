@@ -6,6 +6,7 @@ use model::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::MasterError;
+use crate::etcd::{Access, EtcdAddress};
 
 /// `[master]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,8 +18,22 @@ pub struct Config {
     pub marathon_listen: String,
     /// Directory of the store.
     pub state_dir: String,
-    /// `file` or `memory`.
+    /// `file`, `memory`, or `etcd://host:port,host:port/prefix` (`etcds://` over TLS).
     pub store: StoreKind,
+    /// With etcd: `host:port` where other masters, nodes and people reach this one; empty is `listen`.
+    pub advertise: String,
+    /// With etcd: how long a leader that is cut off keeps its place.
+    pub lease_seconds: u64,
+    /// Certificates of authorities (PEM) that sign etcd's; the system's if empty.
+    pub etcd_ca: String,
+    /// This master's certificate for etcd (PEM); empty for none.
+    pub etcd_cert: String,
+    /// Its key (PEM).
+    pub etcd_key: String,
+    /// Its user at etcd; empty for none.
+    pub etcd_user: String,
+    /// File with the user's password.
+    pub etcd_password_file: String,
     /// Prefix of agent and framework ids; one per cluster.
     pub cluster: String,
     /// Framework name; VIP and task names end in it.
@@ -46,13 +61,44 @@ pub struct Config {
 }
 
 /// Where the state is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum StoreKind {
     /// `<state_dir>/master.redb`.
     File,
     /// Nowhere: for tests and trials.
     Memory,
+    /// In etcd, where other masters can go on with it.
+    Etcd(EtcdAddress),
+}
+
+impl TryFrom<String> for StoreKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "file" => Ok(Self::File),
+            "memory" => Ok(Self::Memory),
+            url if EtcdAddress::is_meant(url) => EtcdAddress::parse(url).map(Self::Etcd).ok_or_else(|| {
+                "master.store: write etcd://host:port,host:port/prefix (etcds:// over TLS); a user goes into \
+                 master.etcd_user and master.etcd_password_file"
+                    .to_owned()
+            }),
+            other => Err(format!(
+                "master.store = `{other}` is wrong: write file, memory, or etcd://host:port,host:port/prefix"
+            )),
+        }
+    }
+}
+
+impl From<StoreKind> for String {
+    fn from(kind: StoreKind) -> Self {
+        match kind {
+            StoreKind::File => "file".to_owned(),
+            StoreKind::Memory => "memory".to_owned(),
+            StoreKind::Etcd(address) => address.url(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -64,6 +110,13 @@ impl Default for Config {
             marathon_listen: "0.0.0.0:8080".to_owned(),
             state_dir: "/var/lib/revere/master".to_owned(),
             store: StoreKind::File,
+            advertise: String::new(),
+            lease_seconds: 3,
+            etcd_ca: String::new(),
+            etcd_cert: String::new(),
+            etcd_key: String::new(),
+            etcd_user: String::new(),
+            etcd_password_file: String::new(),
             cluster: core.cluster,
             framework: core.framework_name,
             overlay: core.overlay.map(|net| net.to_string()).unwrap_or_default(),
@@ -90,6 +143,11 @@ impl Config {
                 return Err(wrong(key, value, want));
             }
         }
+        // etcd itself grants none below two, with its usual election time.
+        if !(2..=300).contains(&self.lease_seconds) {
+            let want = "write from 2 to 300 seconds";
+            return Err(wrong("lease_seconds", &self.lease_seconds.to_string(), want));
+        }
         if self.lost_share_percent > 100 {
             let want = "write a share of the nodes in percent, from 0 (one at a time) to 100";
             return Err(wrong("lost_share_percent", &self.lost_share_percent.to_string(), want));
@@ -115,6 +173,17 @@ impl Config {
             ready_within: Duration::from_millis(self.ready_within_ms),
             ..scheduler::Config::default()
         })
+    }
+
+    /// How etcd is spoken to.
+    pub(crate) fn etcd_access(&self) -> Access {
+        Access {
+            ca: self.etcd_ca.clone().into(),
+            certificate: self.etcd_cert.clone().into(),
+            key: self.etcd_key.clone().into(),
+            user: self.etcd_user.clone(),
+            password_file: self.etcd_password_file.clone().into(),
+        }
     }
 
     /// The block of the overlay, which must be large enough to cut a node's subnet from.
@@ -154,7 +223,9 @@ mod tests {
     fn faults_name_their_key() {
         assert!(Config::default().core().is_ok());
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 9] = [
+            ("lease_seconds", |c| c.lease_seconds = 1),
+            ("lease_seconds", |c| c.lease_seconds = 301),
             ("lost_share_percent", |c| c.lost_share_percent = 101),
             ("vip_timeout_ms", |c| c.vip_timeout_ms = 500),
             ("overlay", |c| c.overlay = "9.0.0.1/8".into()),
@@ -168,6 +239,18 @@ mod tests {
             change(&mut config);
             let error = config.core().expect_err(key).to_string();
             assert!(error.starts_with(&format!("master.{key} = ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_written_as_it_is_read() {
+        for text in ["file", "memory", "etcd://a:1,b:2/x", "etcds://a:2379/revere"] {
+            let kind = StoreKind::try_from(text.to_owned()).expect(text);
+            assert_eq!(String::from(kind), text);
+        }
+        for text in ["", "disk", "zk://a:1", "etcd://a:b", "etcd://me:secret@a:1"] {
+            let error = StoreKind::try_from(text.to_owned()).expect_err(text);
+            assert!(error.contains("master.store") && !error.contains("secret"), "{error}");
         }
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::AgentId;
 use scheduler::{CommandError, Effect, Record, Reply, Scheduler, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::handle::{Handle, Input, LinkId};
-use crate::store::{Store, StoreError};
+use super::flight::Flight;
+use super::handle::{Answer, Gone, Handle, Input, LinkId};
+use crate::store::{StateStore, StoreError, Trouble, key};
 use crate::wire::MasterMessage;
 
 /// Inputs taken before their records are made durable together: one disk flush for all of them.
@@ -26,13 +26,19 @@ struct Link {
 }
 
 /// What waits until the batch's records are durable.
-enum After {
-    Reply(
-        oneshot::Sender<Result<Reply, CommandError>>,
-        Result<Reply, CommandError>,
-    ),
+pub(super) enum After {
+    Reply(oneshot::Sender<Answer>, Result<Reply, CommandError>),
     Ack(AgentId, LinkId, u64),
     Look(Box<dyn FnOnce(&Core) + Send>),
+}
+
+/// What inputs brought about and what has to be durable before it is carried out. Of each record the last form counts,
+/// so that what gathers while a store does not answer is no more than the state itself.
+#[derive(Default)]
+struct Batch {
+    records: BTreeMap<String, Record>,
+    orders: Vec<(AgentId, MasterMessage)>,
+    after: Vec<After>,
 }
 
 /// Wall clock that never runs backwards.
@@ -50,17 +56,21 @@ impl Clock {
 /// See the module.
 pub(super) struct Driver {
     core: Core,
-    store: Arc<Store>,
+    store: StateStore,
+    trouble: watch::Receiver<Option<Trouble>>,
     links: BTreeMap<AgentId, Link>,
     inputs: mpsc::Receiver<Input>,
     clock: Clock,
     shutdown: CancellationToken,
+    batch: Batch,
+    /// The write on its way; inputs wait for it unless the store is in trouble.
+    flight: Option<Flight>,
 }
 
 impl Driver {
     pub(super) fn new(
         config: scheduler::Config,
-        store: Arc<Store>,
+        store: StateStore,
         records: Vec<Record>,
         shutdown: CancellationToken,
     ) -> (Self, Handle) {
@@ -74,40 +84,48 @@ impl Driver {
         let core = Core::new(scheduler, now);
         let driver = Self {
             core,
+            trouble: store.trouble(),
             store,
             links: BTreeMap::new(),
             inputs,
             clock,
             shutdown,
+            batch: Batch::default(),
+            flight: None,
         };
         (driver, handle)
     }
 
     /// Runs until the end is asked for or the store fails.
     pub(super) async fn run(mut self) -> Result<(), StoreError> {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut inputs = Vec::with_capacity(BATCH);
         let shutdown = self.shutdown.clone();
+        let mut trouble = self.trouble.clone();
         loop {
             let wait = self.until_timeout();
+            // What is read must be durable, so nothing is taken in while a write is on its way. A store that does not
+            // answer is the exception: what nodes tell and what readers ask goes on, and only changes are refused.
+            let open = self.flight.is_none() || trouble.borrow().is_some();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                count = self.inputs.recv_many(&mut batch, BATCH) => if count == 0 { return Ok(()) },
-                () = tokio::time::sleep(wait) => {}
+                written = super::flight::landed(&mut self.flight) => {
+                    written?;
+                    self.land();
+                }
+                () = changed(&mut trouble) => self.meet_trouble(),
+                count = self.inputs.recv_many(&mut inputs, BATCH), if open => if count == 0 { return Ok(()) },
+                () = tokio::time::sleep(wait), if open => {}
             }
             let now = self.clock.now();
             self.core.now = now;
-            if self.core.scheduler.poll_timeout().is_some_and(|due| due <= now) {
+            if open && self.core.scheduler.poll_timeout().is_some_and(|due| due <= now) {
                 self.core.scheduler.handle_timeout(now);
             }
-            let mut after = Vec::new();
-            for input in batch.drain(..) {
-                self.take(now, input, &mut after);
+            for input in inputs.drain(..) {
+                self.take(now, input);
             }
-            self.carry_out().await?;
-            self.finish(after);
-            // A connection given up just now may have set the core thinking.
-            self.carry_out().await?;
+            self.carry_out();
         }
     }
 
@@ -116,14 +134,28 @@ impl Driver {
         self.core.scheduler.poll_timeout().map_or(IDLE, |due| due.since(now))
     }
 
-    fn take(&mut self, now: Timestamp, input: Input, after: &mut Vec<After>) {
+    fn take(&mut self, now: Timestamp, input: Input) {
+        let trouble = self.trouble.borrow().clone();
+        match (input, trouble) {
+            (Input::Command { answer, .. }, Some(trouble)) => {
+                // The asker may have gone away meanwhile.
+                let _ = answer.send(Err(Gone::NotTaken(trouble.reason().to_owned())));
+            }
+            (Input::Look(look), Some(_)) => look(&self.core),
+            // Its connection closes, and it finds who leads.
+            (Input::Register { .. }, Some(Trouble::Lead(_))) => {}
+            (input, _) => self.take_in(now, input),
+        }
+    }
+
+    fn take_in(&mut self, now: Timestamp, input: Input) {
         match input {
             Input::Command { command, answer } => {
                 let reply = self.core.scheduler.handle_command(now, command);
-                after.push(After::Reply(answer, reply));
+                self.batch.after.push(After::Reply(answer, reply));
             }
             Input::Tell { kind, data } => self.core.told.tell(kind, now, data),
-            Input::Look(look) => after.push(After::Look(look)),
+            Input::Look(look) => self.batch.after.push(After::Look(look)),
             Input::Register {
                 link,
                 registration,
@@ -150,7 +182,7 @@ impl Driver {
                     tracing::debug!(%agent, %task, state = status.state.as_str(), "status");
                     self.core.heard.insert(agent.clone(), now);
                     if self.core.scheduler.handle_status(now, &agent, task, status) {
-                        after.push(After::Ack(agent, link, sequence));
+                        self.batch.after.push(After::Ack(agent, link, sequence));
                     } else {
                         self.drop_link(now, &agent, "the agent must register anew");
                     }
@@ -188,40 +220,67 @@ impl Driver {
     ///
     /// The stream may run ahead of the store: what it tells of is already so, a dead backend must not wait for a disk, and
     /// a master that falls in between begins its next stream with a whole snapshot. Orders and answers never run ahead.
-    async fn carry_out(&mut self) -> Result<(), StoreError> {
+    fn carry_out(&mut self) {
         loop {
-            let mut records = Vec::new();
-            let mut orders = Vec::new();
-            let mut idle = true;
             while let Some(effect) = self.core.scheduler.poll_effect() {
-                idle = false;
                 self.core.note(&effect);
+                let batch = &mut self.batch;
                 match effect {
-                    Effect::Persist(record) => records.push(record),
+                    Effect::Persist(record) => drop(batch.records.insert(key(&record), record)),
                     Effect::Emit(event) => self.core.emit(event),
                     Effect::Tell(event) => self.core.tell(&event),
-                    Effect::Launch { agent, spec } => orders.push((agent, MasterMessage::Launch(spec))),
-                    Effect::Kill { agent, task, policy } => orders.push((agent, MasterMessage::Kill { task, policy })),
+                    Effect::Launch { agent, spec } => batch.orders.push((agent, MasterMessage::Launch(spec))),
+                    Effect::Kill { agent, task, policy } => {
+                        batch.orders.push((agent, MasterMessage::Kill { task, policy }));
+                    }
                 }
             }
-            if idle {
-                return Ok(());
+            if self.flight.is_some() {
+                return;
             }
-            self.persist(records).await?;
-            for (agent, message) in orders {
-                self.tell(&agent, message);
+            let Batch { records, orders, after } = std::mem::take(&mut self.batch);
+            if !records.is_empty() {
+                let write = self.store.clone().write(records.into_values().collect());
+                self.flight = Some(Flight::new(write, orders, after));
+                return;
             }
+            if orders.is_empty() && after.is_empty() {
+                return;
+            }
+            // A connection given up just now may have set the core thinking.
+            self.finish(orders, after);
         }
     }
 
-    async fn persist(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        if records.is_empty() {
-            return Ok(());
+    /// The write is durable.
+    fn land(&mut self) {
+        if let Some(Flight { orders, after, .. }) = self.flight.take() {
+            self.finish(orders, after);
         }
-        let store = Arc::clone(&self.store);
-        match tokio::task::spawn_blocking(move || store.write(&records)).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+
+    /// Whoever waits for a store that does not answer is told so; who may not lead lets its agents go.
+    fn meet_trouble(&mut self) {
+        let Some(trouble) = self.trouble.borrow().clone() else {
+            return;
+        };
+        let waiting = self.flight.as_mut().map(|flight| std::mem::take(&mut flight.after));
+        let mut kept = Vec::new();
+        for item in waiting.into_iter().flatten() {
+            match item {
+                After::Reply(answer, _) => drop(answer.send(Err(Gone::Unknown(trouble.reason().to_owned())))),
+                After::Look(look) => look(&self.core),
+                ack @ After::Ack(..) => kept.push(ack),
+            }
+        }
+        if let Some(flight) = &mut self.flight {
+            flight.after = kept;
+        }
+        if matches!(trouble, Trouble::Lead(_)) {
+            let agents: Vec<AgentId> = self.links.keys().cloned().collect();
+            for agent in agents {
+                self.drop_link(self.core.now, &agent, "this master may not lead any more");
+            }
         }
     }
 
@@ -234,11 +293,14 @@ impl Driver {
         }
     }
 
-    fn finish(&mut self, after: Vec<After>) {
+    fn finish(&mut self, orders: Vec<(AgentId, MasterMessage)>, after: Vec<After>) {
+        for (agent, message) in orders {
+            self.tell(&agent, message);
+        }
         for item in after {
             match item {
                 // The asker may have gone away meanwhile.
-                After::Reply(answer, reply) => drop(answer.send(reply)),
+                After::Reply(answer, reply) => drop(answer.send(Ok(reply))),
                 After::Ack(agent, link, sequence) => {
                     if self.is_current(&agent, link) {
                         self.tell(&agent, MasterMessage::Ack { sequence });
@@ -247,5 +309,12 @@ impl Driver {
                 After::Look(look) => look(&self.core),
             }
         }
+    }
+}
+
+/// Ends when there is something new; never of a store that has nothing to tell.
+async fn changed(trouble: &mut watch::Receiver<Option<Trouble>>) {
+    if trouble.changed().await.is_err() {
+        std::future::pending().await
     }
 }

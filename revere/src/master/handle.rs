@@ -22,7 +22,7 @@ type Look = Box<dyn FnOnce(&Core) + Send>;
 pub(super) enum Input {
     Command {
         command: Command,
-        answer: oneshot::Sender<Result<Reply, CommandError>>,
+        answer: oneshot::Sender<Answer>,
     },
     Look(Look),
     /// An event that the core knows nothing of.
@@ -53,10 +53,22 @@ pub(super) enum Input {
     },
 }
 
-/// The driver has ended.
-#[derive(Debug, thiserror::Error)]
-#[error("the master is shutting down")]
-pub(super) struct Gone;
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Gone {
+    /// The driver has ended.
+    #[error("the master is shutting down")]
+    Ended,
+    /// Nothing was done.
+    #[error("nothing was changed, because the change could not be kept: {0}; try again later")]
+    NotTaken(String),
+    /// It may have been done.
+    #[error("the change was begun, and whether it will be kept is not known yet: {0}; look before you repeat it")]
+    Unknown(String),
+}
+
+/// What becomes of a command.
+pub(super) type Answer = Result<Result<Reply, CommandError>, Gone>;
 
 /// Sends inputs to the driver.
 #[derive(Clone, Debug)]
@@ -71,7 +83,7 @@ impl Handle {
     }
 
     pub(super) async fn send(&self, input: Input) -> Result<(), Gone> {
-        self.inputs.send(input).await.map_err(|_| Gone)
+        self.inputs.send(input).await.map_err(|_| Gone::Ended)
     }
 
     /// Tells readers of Marathon's events, unless the driver is overburdened: no event is worth a wait.
@@ -80,10 +92,10 @@ impl Handle {
     }
 
     /// Answers once the change is durable.
-    pub(super) async fn command(&self, command: Command) -> Result<Result<Reply, CommandError>, Gone> {
+    pub(super) async fn command(&self, command: Command) -> Answer {
         let (answer, reply) = oneshot::channel();
         self.send(Input::Command { command, answer }).await?;
-        reply.await.map_err(|_| Gone)
+        reply.await.unwrap_or(Err(Gone::Ended))
     }
 
     /// Runs `look` on the state between two inputs. It must be short.
@@ -97,6 +109,6 @@ impl Handle {
             let _ = answer.send(look(core));
         });
         self.send(Input::Look(look)).await?;
-        reply.await.map_err(|_| Gone)
+        reply.await.map_err(|_| Gone::Ended)
     }
 }

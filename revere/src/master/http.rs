@@ -1,6 +1,7 @@
 //! The master's HTTP API: Marathon's paths, Mesos's operator API, and our own under `/revere/v1`.
 
 mod answer;
+mod leader;
 mod marathon;
 mod mesos;
 mod metrics;
@@ -15,24 +16,30 @@ use axum::routing::{any, get};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
-use crate::store::Store;
+use super::lead::Leadership;
+use crate::store::StateStore;
 use crate::wire;
+
+pub(super) use leader::is_redirect;
+pub(super) use metrics::{NOT_LEADING, OPEN_METRICS};
 
 /// What every handler has.
 #[derive(Clone, Debug)]
 pub(super) struct App {
     pub(super) handle: Handle,
-    pub(super) store: Arc<Store>,
+    pub(super) store: StateStore,
     pub(super) shutdown: CancellationToken,
     /// `host:port` told where a request names no host.
     pub(super) address: String,
     pub(super) port: u16,
+    /// Where there are other masters.
+    pub(super) leadership: Option<Arc<Leadership>>,
 }
 
 impl App {
     pub(super) fn new(
         handle: Handle,
-        store: Arc<Store>,
+        store: StateStore,
         addresses: &[SocketAddr],
         shutdown: CancellationToken,
     ) -> Self {
@@ -43,6 +50,24 @@ impl App {
             shutdown,
             address: first.map(ToString::to_string).unwrap_or_default(),
             port: first.map_or(0, SocketAddr::port),
+            leadership: None,
+        }
+    }
+
+    /// Of a master that leads until `term` ends.
+    pub(super) fn of_term(
+        handle: Handle,
+        store: StateStore,
+        leadership: Arc<Leadership>,
+        term: CancellationToken,
+    ) -> Self {
+        Self {
+            handle,
+            store,
+            shutdown: term,
+            address: leadership.me.address.clone(),
+            port: leadership.me.port,
+            leadership: Some(leadership),
         }
     }
 }
@@ -61,6 +86,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/revere/v1/vips", get(own::vips))
         .route("/revere/v1/nodes", get(own::nodes))
         .route("/revere/v1/backup", get(own::backup))
+        .route("/revere/v1/masters", get(leader::masters))
+        .route(leader::REDIRECTS[0], get(leader::redirect))
+        .route(leader::REDIRECTS[1], get(leader::redirect))
         .route("/revere/v1/tasks/{task}/why", get(own::why))
         .route(wire::AGENT_PATH, get(own::agent))
         .method_not_allowed_fallback(answer::wrong_method)

@@ -221,6 +221,7 @@ async fn deploy(master: &Running, agent: &mut Agent) -> Vec<LaunchSpec> {
 mod events;
 mod groups;
 mod health;
+mod lead;
 mod update;
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use super::decode::Encoding;
 use super::protobuf;
 
 pub use tls::TlsError;
+pub(crate) use tls::config as tls_config;
 
 /// The path of the API on masters and agents.
 const API: &str = "/api/v1";

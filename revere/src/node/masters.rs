@@ -1,7 +1,7 @@
 //! Where the task stream comes from: masters in a list, the master that ZooKeeper or etcd tells, or this machine's Mesos agent.
 
 mod etcd;
-pub(super) mod zk;
+pub(crate) mod zk;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;

@@ -74,7 +74,16 @@ impl Backup {
         self.0.len()
     }
 
-    fn write(&self) -> Vec<u8> {
+    /// Of keys and values as a store has them.
+    pub(super) fn of(records: Vec<(String, Vec<u8>)>) -> Self {
+        Self(records)
+    }
+
+    pub(super) fn into_records(self) -> Vec<(String, Vec<u8>)> {
+        self.0
+    }
+
+    pub(super) fn write(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
         for (key, value) in &self.0 {

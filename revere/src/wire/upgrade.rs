@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -53,6 +53,9 @@ pub enum ConnectError {
         /// hyper's error.
         source: hyper::Error,
     },
+    /// Both send on.
+    #[error("the master at {0} sends this node to {1}, which does not lead either: an election is on")]
+    Elsewhere(String, String),
     /// Something else listens there.
     #[error("the server at {address} answers {status} to an agent: is it a revere master of this release?")]
     Refused {
@@ -66,10 +69,35 @@ pub enum ConnectError {
 /// Connects to the master of that URL (`http://host:port`).
 pub async fn connect(url: &str) -> Result<AgentStream, ConnectError> {
     let address = authority(url)?;
-    match tokio::time::timeout(CONNECT_TIMEOUT, dial(&address)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Timeout(address)),
+    let answer = match tokio::time::timeout(CONNECT_TIMEOUT, dial(&address)).await {
+        Ok(result) => result?,
+        Err(_) => return Err(ConnectError::Timeout(address)),
+    };
+    match answer {
+        Dialled::Stream(stream) => Ok(stream),
+        // A master that does not lead knows who does; once is enough, for two that name each other.
+        Dialled::Elsewhere(leader) => match tokio::time::timeout(CONNECT_TIMEOUT, dial(&leader)).await {
+            Ok(Ok(Dialled::Stream(stream))) => Ok(stream),
+            Ok(Ok(Dialled::Elsewhere(_))) => Err(ConnectError::Elsewhere(address, leader)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ConnectError::Timeout(leader)),
+        },
     }
+}
+
+/// What a server makes of an agent.
+enum Dialled {
+    Stream(AgentStream),
+    /// `host:port` of the leader.
+    Elsewhere(String),
+}
+
+/// `//host:port/path`, as a master sends it.
+fn elsewhere(response: &Response<hyper::body::Incoming>) -> Option<String> {
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    let (_, rest) = location.split_once("//")?;
+    let leader = rest.split('/').next()?;
+    (response.status() == StatusCode::TEMPORARY_REDIRECT && !leader.is_empty()).then(|| leader.to_owned())
 }
 
 fn authority(url: &str) -> Result<String, ConnectError> {
@@ -83,7 +111,7 @@ fn authority(url: &str) -> Result<String, ConnectError> {
     Ok(format!("{}:{port}", authority.host()))
 }
 
-async fn dial(address: &str) -> Result<AgentStream, ConnectError> {
+async fn dial(address: &str) -> Result<Dialled, ConnectError> {
     let tcp = TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp {
         address: address.to_owned(),
         source,
@@ -105,6 +133,9 @@ async fn dial(address: &str) -> Result<AgentStream, ConnectError> {
     }
     put_headers(request.headers_mut());
     let response = sender.send_request(request).await.map_err(http)?;
+    if let Some(leader) = elsewhere(&response) {
+        return Ok(Dialled::Elsewhere(leader));
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(ConnectError::Refused {
             address: address.to_owned(),
@@ -112,7 +143,8 @@ async fn dial(address: &str) -> Result<AgentStream, ConnectError> {
         });
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
-    Ok(Framed::new(TokioIo::new(upgraded), FrameCodec::default()))
+    let stream = Framed::new(TokioIo::new(upgraded), FrameCodec::default());
+    Ok(Dialled::Stream(stream))
 }
 
 fn put_headers(headers: &mut HeaderMap) {

@@ -47,7 +47,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/v2/queue/{*path}", any(changes::below_queue))
         .route("/v2/events", get(events::events))
         .route("/v2/info", get(facts::info))
-        .route("/v2/leader", get(facts::leader))
+        .route("/v2/leader", get(facts::leader).delete(super::leader::step_down))
         .route("/v2/plugins", get(facts::plugins))
 }
 

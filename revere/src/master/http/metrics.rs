@@ -17,7 +17,10 @@ use super::App;
 use super::answer::Refusal;
 use crate::master::core::Core;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(in crate::master) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All that a master tells that does not lead.
+pub(in crate::master) const NOT_LEADING: &str = "# HELP revere_master_leads Whether this master leads.\n# TYPE revere_master_leads gauge\nrevere_master_leads 0\n# EOF\n";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StateLabel {
@@ -78,6 +81,7 @@ fn text(figures: &Figures) -> Result<String, std::fmt::Error> {
         registry.register(name, help, gauge);
     };
     let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    gauge("leads", "Whether this master leads", 1);
     gauge("apps", "Apps", count(figures.apps));
     gauge("nodes", "Registered nodes", count(figures.nodes));
     gauge(

@@ -87,11 +87,8 @@ fn node_list(core: &Core) -> Vec<Value> {
 
 /// `GET /revere/v1/backup`: all records, as they are at one moment.
 pub(super) async fn backup(State(app): State<App>) -> Result<Response, Refusal> {
-    let read = tokio::task::spawn_blocking(move || app.store.backup()).await;
-    let refused = |text: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
-    let bytes = read
-        .map_err(|error| refused(error.to_string()))?
-        .map_err(|error| refused(error.to_string()))?;
+    let read = app.store.backup().await;
+    let bytes = read.map_err(|error| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     let headers = [("content-type", "application/octet-stream")];
     Ok((headers, bytes).into_response())
 }

@@ -29,7 +29,7 @@ pub enum TlsError {
 }
 
 /// The settings, or nothing on a machine without any authorities on which none were given.
-pub(super) fn config(access: &Access) -> Result<Option<ClientConfig>, TlsError> {
+pub(crate) fn config(access: &Access) -> Result<Option<ClientConfig>, TlsError> {
     let given = !access.ca.as_os_str().is_empty();
     let file = if given { access.ca.as_path() } else { Path::new(SYSTEM) };
     if !given && !file.exists() {

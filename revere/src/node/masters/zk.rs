@@ -158,7 +158,7 @@ pub(super) fn tell(teller: &str, urls: Vec<String>, masters: &watch::Sender<Vec<
 }
 
 /// `host:port` of a MasterInfo: its address, else its pid, else the packed address of old releases.
-pub(super) fn location(info: &[u8]) -> Option<String> {
+pub(crate) fn location(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     let address = &info["address"];
     let port = |value: &Value| u16::try_from(value.as_u64()?).ok();

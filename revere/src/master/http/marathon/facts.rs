@@ -10,7 +10,11 @@ use super::super::App;
 use super::Answer;
 use crate::master::marathon::write;
 
+/// Where this master is, as the client calls it; one of several has a name that all of them know.
 fn host<'a>(headers: &'a HeaderMap, app: &'a App) -> &'a str {
+    if app.leadership.is_some() {
+        return &app.address;
+    }
     headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
@@ -31,7 +35,7 @@ pub(in super::super) async fn info(State(app): State<App>, headers: HeaderMap) -
             "master": format!("http://{}", host(&headers, &app)),
             "framework_name": framework.name,
             "checkpoint": true,
-            "ha": false,
+            "ha": app.leadership.is_some(),
             "features": ["task_killing", "vips"],
             "local_port_min": 10_000,
             "local_port_max": 20_000,

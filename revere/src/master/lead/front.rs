@@ -1,0 +1,145 @@
+//! What answers at a master's address, whether it leads or not.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+
+use super::proxy;
+use crate::etcd::clock::{LeaseClock, Moment};
+use crate::master::http::{NOT_LEADING, OPEN_METRICS, is_redirect};
+use crate::wire;
+
+/// On answers of a master that may not lead any more: for how many milliseconds that has been so.
+const STALE: HeaderName = HeaderName::from_static("x-revere-stale-ms");
+
+/// What this master is.
+#[derive(Debug)]
+pub(in crate::master) enum Role {
+    /// Nobody leads, as far as is known; why.
+    Waiting(String),
+    /// Another leads: `host:port`.
+    Following(String),
+    /// It leads itself, for as long as the clock says.
+    Leading(Router, Arc<LeaseClock>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::master) struct Front {
+    role: ArcSwap<Role>,
+    me: String,
+}
+
+impl Front {
+    pub(super) fn new(me: String) -> Self {
+        Self {
+            role: ArcSwap::from_pointee(Role::Waiting("this master has just started".to_owned())),
+            me,
+        }
+    }
+
+    pub(super) fn set(&self, role: Role) {
+        self.role.store(Arc::new(role));
+    }
+
+    pub(super) fn role(&self) -> Arc<Role> {
+        self.role.load_full()
+    }
+
+    /// Another leads; whether that is news.
+    pub(super) fn follow(&self, leader: &str) -> bool {
+        let news = !matches!(&**self.role.load(), Role::Following(known) if known == leader);
+        if news {
+            self.set(Role::Following(leader.to_owned()));
+        }
+        news
+    }
+}
+
+/// The service at every address of this master.
+pub(in crate::master) fn router(front: Arc<Front>) -> Router {
+    Router::new().fallback(answer).with_state(front)
+}
+
+async fn answer(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
+    match &*front.role() {
+        Role::Leading(router, clock) => lead(router, clock, request).await,
+        Role::Following(leader) => follow(&front, leader, request).await,
+        Role::Waiting(why) => match own(request.uri().path(), None) {
+            Some(response) => response,
+            None => nobody(request.uri(), why),
+        },
+    }
+}
+
+/// A lease that ran out while the answer was made says so: what was read may be old.
+async fn lead(router: &Router, clock: &LeaseClock, request: Request<Body>) -> Response {
+    use hyper::service::Service as _;
+    let mut response = match TowerToHyperService::new(router.clone()).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let now = Moment::now();
+    if clock.is_over(now) {
+        let age = clock.over_for(now).as_millis().to_string();
+        if let Ok(age) = HeaderValue::from_str(&age) {
+            response.headers_mut().insert(STALE, age);
+        }
+    }
+    response
+}
+
+/// What a master answers by itself, whoever leads.
+fn own(path: &str, leader: Option<&str>) -> Option<Response> {
+    match path {
+        "/ping" => Some("pong".into_response()),
+        // It is well: it waits for its turn.
+        "/health" => Some(axum::Json(json!({"healthy": true, "leads": false, "leader": leader})).into_response()),
+        "/metrics" => Some(([(header::CONTENT_TYPE, OPEN_METRICS)], NOT_LEADING).into_response()),
+        _ => None,
+    }
+}
+
+/// Marathon's clients expect to be served wherever they ask, Mesos's to be sent on.
+async fn follow(front: &Front, leader: &str, request: Request<Body>) -> Response {
+    if let Some(response) = own(request.uri().path(), Some(leader)) {
+        return response;
+    }
+    if is_sent_on(request.uri().path()) {
+        return sent_on(leader, request.uri());
+    }
+    proxy::hand_on(&front.me, leader, request).await
+}
+
+fn is_sent_on(path: &str) -> bool {
+    !path.starts_with("/v2/") && (!path.starts_with("/revere/v1/") || path == wire::AGENT_PATH)
+}
+
+fn sent_on(leader: &str, uri: &Uri) -> Response {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    // Where `/redirect` leads is the leader itself.
+    let path = if is_redirect(uri.path()) { "" } else { path };
+    match HeaderValue::from_str(&format!("//{leader}{path}")) {
+        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+fn nobody(uri: &Uri, why: &str) -> Response {
+    let text = format!("No leader elected: {why}");
+    if is_sent_on(uri.path()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    if uri.path() == "/v2/leader" {
+        let none = json!({"message": "There is no leader", "details": why});
+        return (StatusCode::NOT_FOUND, axum::Json(none)).into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({"message": text}))).into_response()
+}

@@ -1,0 +1,216 @@
+//! Several masters on one etcd: who answers what, who leads next, and what a store in trouble changes.
+
+use hyper::header::LOCATION;
+
+use super::*;
+use crate::etcd::tests::{Fake, Fault};
+
+fn on(fake: &Fake) -> Config {
+    let url = format!("etcd://{}/r", fake.address);
+    Config {
+        store: StoreKind::try_from(url).expect("an address"),
+        ..config()
+    }
+}
+
+/// A master that knows who leads.
+async fn started(config: &Config) -> Running {
+    let master = Running::new(config).await;
+    master.until("/v2/leader", |body| body["leader"].is_string()).await;
+    master
+}
+
+async fn leader(master: &Running) -> String {
+    let told = master.until("/v2/leader", |body| body["leader"].is_string()).await;
+    told["leader"].as_str().expect("text").to_owned()
+}
+
+/// Asks until that one leads.
+async fn leads(asked: &Running, wanted: &Running) {
+    let wanted = wanted.address.to_string();
+    asked
+        .until("/v2/leader", |body| body["leader"] == wanted.as_str())
+        .await;
+}
+
+#[tokio::test]
+async fn whichever_master_is_asked_the_leader_answers() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    assert_eq!(leader(&second).await, first.address.to_string());
+    // Marathon's paths are handed on, with what Marathon tells of it.
+    let (status, headers, _) = second.call(Method::POST, "/v2/apps", NAMED_VIP).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(headers["x-marathon-leader"], format!("http://{}", first.address));
+    assert_eq!(first.get("/v2/apps/my-service").await["app"]["instances"], 3);
+    let masters = second.get("/revere/v1/masters").await;
+    let masters = masters["masters"].as_array().expect("list").iter();
+    let told: Vec<bool> = masters.map(|one| one["leads"].as_bool().expect("told")).collect();
+    assert_eq!(told.iter().filter(|leads| **leads).count(), 1, "{told:?}");
+    assert_eq!(told.len(), 2);
+    // Mesos's clients are sent to it.
+    for (path, wanted) in [
+        ("/api/v1?x=y", "/api/v1?x=y"),
+        ("/redirect", ""),
+        ("/master/redirect", ""),
+    ] {
+        let (status, headers, _) = second.call(Method::POST, path, r#"{"type":"GET_HEALTH"}"#).await;
+        assert_eq!(status, StatusCode::TEMPORARY_REDIRECT, "{path}");
+        assert_eq!(headers[LOCATION], format!("//{}{wanted}", first.address), "{path}");
+    }
+    let client = Client::new(&Access::default()).expect("a client");
+    let stream = client
+        .subscribe(&format!("http://{}", second.address))
+        .await
+        .expect("subscribed");
+    assert_eq!(stream.leader, first.address.to_string());
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn tasks_and_agents_outlive_their_leader() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    let mut agent = Agent::register(&second, None, Vec::new()).await;
+    let specs = deploy(&first, &mut agent).await;
+    // Its lease ends, without a word to it.
+    fake.expires("/r/leader");
+    leads(&first, &second).await;
+    let gone = tokio::time::timeout(DEADLINE, agent.stream.next())
+        .await
+        .expect("the old leader lets it go");
+    assert!(gone.is_none_or(|frame| frame.is_err()));
+    let tasks = specs.iter().map(|spec| ReportedTask {
+        spec: spec.clone(),
+        status: status_running(),
+    });
+    let again = Agent::register(&first, Some(agent.id.clone()), tasks.collect()).await;
+    assert_eq!(again.id, agent.id);
+    let app = first
+        .until("/v2/apps/my-service", |app| app["app"]["tasksRunning"] == 3)
+        .await;
+    let known = app["app"]["tasks"].to_string();
+    assert!(specs.iter().all(|spec| known.contains(spec.task.as_str())), "{known}");
+    let (status, _, body) = first.call(Method::DELETE, "/v2/leader", "").await;
+    assert_eq!(
+        (status, &body["message"]),
+        (StatusCode::OK, &json!("Leadership abdicated"))
+    );
+    leads(&second, &first).await;
+    let app = second.get("/v2/apps/my-service").await;
+    assert_eq!(app["app"]["instances"], 3);
+    first.stop().await;
+    second.stop().await;
+}
+
+fn status_running() -> TaskStatus {
+    status(TaskState::Running)
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_changes_and_nothing_else() {
+    let fake = Fake::start().await;
+    let master = started(&on(&fake)).await;
+    assert_eq!(
+        master.call(Method::POST, "/v2/apps", NAMED_VIP).await.0,
+        StatusCode::CREATED
+    );
+    fake.meets(&[Fault::Full; 100_000]);
+    let other = r#"{"id": "/other", "cmd": "sleep 1"}"#;
+    for wanted in ["whether it will be kept is not known yet", "nothing was changed"] {
+        let (status, _, body) = master.call(Method::POST, "/v2/apps", other).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let text = body["message"].as_str().expect("a sentence");
+        assert!(text.contains(wanted) && text.contains("etcdctl alarm disarm"), "{text}");
+        assert_eq!(master.get("/v2/apps/my-service").await["app"]["instances"], 3);
+    }
+    // Agents go on telling; only what they are told waits.
+    let agent = Agent::register(&master, None, Vec::new()).await;
+    let id = agent.id.clone();
+    let nodes = master
+        .until("/revere/v1/nodes", |body| body["nodes"][0]["connected"] == true)
+        .await;
+    assert_eq!(nodes["nodes"][0]["id"], id.as_str());
+    fake.recovers();
+    master
+        .until("/v2/apps/other", |body| body["app"]["instances"] == 1)
+        .await;
+    let third = r#"{"id": "/third", "cmd": "sleep 1"}"#;
+    let created = async {
+        while master.call(Method::POST, "/v2/apps", third).await.0 != StatusCode::CREATED {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, created)
+        .await
+        .expect("changes are taken again");
+    master.stop().await;
+    let next = started(&on(&fake)).await;
+    for app in ["my-service", "other", "third"] {
+        assert!(next.get(&format!("/v2/apps/{app}")).await["app"].is_object(), "{app}");
+    }
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn a_master_that_cannot_lead_says_why() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = Config {
+        advertise: first.address.to_string(),
+        lease_seconds: 2,
+        ..on(&fake)
+    };
+    let foreign = Config {
+        cluster: "other".to_owned(),
+        ..on(&fake)
+    };
+    for (config, wanted) in [(foreign, "set master.cluster"), (second, "another master of the name")] {
+        let master = start(&config, CancellationToken::new()).await.expect("listens");
+        let ended = tokio::time::timeout(DEADLINE, master.wait()).await.expect("ends");
+        let error = ended.expect_err("refused").to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    let nameless = Config {
+        listen: "0.0.0.0:0".to_owned(),
+        ..on(&fake)
+    };
+    let error = start(&nameless, CancellationToken::new())
+        .await
+        .expect_err("refused")
+        .to_string();
+    assert!(error.starts_with("master.advertise = ``"), "{error}");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn without_etcd_there_is_no_leader_and_a_reason() {
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = gone.local_addr().expect("address");
+    drop(gone);
+    let config = Config {
+        store: StoreKind::try_from(format!("etcd://{address}")).expect("an address"),
+        ..config()
+    };
+    let master = Running::new(&config).await;
+    let why = master
+        .until("/v2/apps", |body| {
+            body["message"].to_string().contains("no member of etcd answers")
+        })
+        .await;
+    assert!(why["message"].to_string().contains("No leader elected"), "{why}");
+    for (path, wanted) in [
+        ("/v2/leader", StatusCode::NOT_FOUND),
+        ("/v2/apps", StatusCode::SERVICE_UNAVAILABLE),
+        ("/redirect", StatusCode::SERVICE_UNAVAILABLE),
+        ("/health", StatusCode::OK),
+        ("/ping", StatusCode::OK),
+        ("/metrics", StatusCode::OK),
+    ] {
+        assert_eq!(master.call(Method::GET, path, "").await.0, wanted, "{path}");
+    }
+    master.stop().await;
+}

@@ -1,0 +1,81 @@
+//! Whose records lie under a prefix, and in which form.
+
+use serde::{Deserialize, Serialize};
+
+use super::{EtcdStore, EtcdStoreError, PATIENCE, Place};
+use crate::etcd::{Compare, Op};
+use crate::wire::VERSION;
+
+/// `<prefix>/meta`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Meta {
+    cluster: String,
+    /// The newest form of a record among them.
+    schema: u8,
+    /// Who wrote it.
+    release: String,
+}
+
+fn key(place: &Place) -> String {
+    format!("{}/meta", place.prefix)
+}
+
+/// What is signed, and its revision; `None` of a place without records. Refuses what is another cluster's or newer.
+async fn read(place: &Place, cluster: &str) -> Result<Option<(Meta, u64)>, EtcdStoreError> {
+    let Some(kv) = place.etcd.get(&key(place), PATIENCE).await? else {
+        return Ok(None);
+    };
+    let meta: Meta = serde_json::from_slice(&kv.value).map_err(|_| EtcdStoreError::Damaged(kv.key.clone()))?;
+    if meta.cluster != cluster {
+        return Err(EtcdStoreError::Foreign {
+            place: place.url.clone(),
+            found: meta.cluster,
+            wanted: cluster.to_owned(),
+        });
+    }
+    if meta.schema > VERSION {
+        return Err(EtcdStoreError::Newer {
+            place: place.url.clone(),
+            found: meta.schema,
+            release: meta.release,
+            known: VERSION,
+        });
+    }
+    Ok(Some((meta, kv.modified)))
+}
+
+/// Refuses what is another cluster's or newer.
+pub(crate) async fn check(place: &Place, cluster: &str) -> Result<(), EtcdStoreError> {
+    read(place, cluster).await.map(|_| ())
+}
+
+impl EtcdStore {
+    /// Signs a new place, or one that this release will write newer records to.
+    pub(super) async fn sign(&self, cluster: &str) -> Result<(), EtcdStoreError> {
+        let place = &self.place;
+        let known = read(place, cluster).await?;
+        if known.as_ref().is_some_and(|(meta, _)| meta.schema == VERSION) {
+            return Ok(());
+        }
+        let meta = Meta {
+            cluster: cluster.to_owned(),
+            schema: VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let when = [
+            Compare::Created(place.leader_key(), self.fence.epoch),
+            Compare::Modified(key(place), known.map_or(0, |(_, modified)| modified)),
+        ];
+        let put = Op::Put {
+            key: key(place),
+            value: serde_json::to_vec(&meta).unwrap_or_default(),
+            lease: 0,
+        };
+        place.etcd.transaction(&when, &[put], &[], PATIENCE).await?;
+        // Whoever was faster: it must be there now, and ours.
+        match read(place, cluster).await? {
+            Some(_) => Ok(()),
+            None => Err(super::deposed("another was elected")),
+        }
+    }
+}
