@@ -6,6 +6,7 @@ mod client;
 pub mod event;
 pub mod group;
 pub mod list;
+pub mod master;
 pub mod node;
 pub mod state;
 mod table;
@@ -39,7 +40,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the master: scheduler, Marathon API, Mesos operator API.
+    /// Run a master (scheduler, Marathon API, Mesos operator API), list masters, or let another one lead.
     Master(MasterArgs),
     /// Run a node (agent, load balancer, DNS, overlay), or list nodes.
     Node(NodeArgs),
@@ -127,7 +128,11 @@ pub struct ConfigArgs {
 
 /// `revere master`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct MasterArgs {
+    /// Something else than run.
+    #[command(subcommand)]
+    pub command: Option<master::MasterCommand>,
     /// Configuration.
     #[command(flatten)]
     pub config: ConfigArgs,

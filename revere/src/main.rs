@@ -42,6 +42,9 @@ fn reader_left(error: &anyhow::Error) -> bool {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Master(MasterArgs {
+            command: Some(command), ..
+        }) => cli::master::run(&command).await?,
         Command::Master(args) => run_master(&args).await?,
         Command::Node(NodeArgs {
             command: Some(NodeCommand::List(client)),
