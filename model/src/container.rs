@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::PersistentVolume;
+
 /// Whose rules a container follows (Marathon's `container.type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContainerKind {
@@ -218,6 +220,8 @@ pub struct Container {
     pub parameters: Vec<Parameter>,
     /// What is mounted in it, in order.
     pub volumes: Vec<Volume>,
+    /// What stays on the node when the task ends, mounted before the others.
+    pub persistent: Vec<PersistentVolume>,
     /// The system call filter.
     pub seccomp: Seccomp,
     /// Shared memory and queues.

@@ -17,6 +17,7 @@ mod snapshot;
 mod table;
 mod task;
 mod vip;
+mod volume;
 
 pub use address::{Vip6Range, VipRange, phash2};
 pub use container::{
@@ -39,3 +40,4 @@ pub use snapshot::{Backend, Node, NodeView, Service, Snapshot, VipAddress, VipNa
 pub use table::{RejectReason, Rejected, ServiceTable, reach};
 pub use task::{PortMapping, PortScope, Task, TaskPort, TaskState, TaskStatus};
 pub use vip::{VipKey, VipLabelError, VipTarget, is_vip_label, is_vip_port_label, parse_vip, split_vip_port};
+pub use volume::{PersistentVolume, volume_owner};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{Command, Container, Fetch, Protocol, Resources};
 
 use crate::{
-    AppHealthCheck, AppReadinessCheck, HealthCheckSpec, ReadinessCheckSpec, Timestamp, UnreachableSpec,
+    AppHealthCheck, AppReadinessCheck, HealthCheckSpec, ReadinessCheckSpec, Residency, Timestamp, UnreachableSpec,
     UnreachableStrategy,
 };
 
@@ -101,6 +101,32 @@ pub struct VolumeSpec {
     pub host_path: String,
     /// `mode`, default RW.
     pub mode: Option<String>,
+    /// `persistent`: then there is no `hostPath`.
+    pub persistent: Option<PersistentSpec>,
+}
+
+/// `persistent` of a volume as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PersistentSpec {
+    /// `type`, default root.
+    pub kind: Option<String>,
+    /// `size` in MiB.
+    pub size: Option<i64>,
+    /// `maxSize` in MiB.
+    pub max_size: Option<i64>,
+    /// Whether `constraints` has any.
+    pub constrained: bool,
+    /// `profileName`.
+    pub profile: Option<String>,
+}
+
+/// `residency` as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResidencySpec {
+    /// `relaunchEscalationTimeoutSeconds`.
+    pub escalation_seconds: Option<i64>,
+    /// `taskLostBehavior`.
+    pub lost_behavior: Option<String>,
 }
 
 /// An entry of `fetch` as written.
@@ -178,6 +204,8 @@ pub struct AppSpec {
     pub readiness_checks: Vec<ReadinessCheckSpec>,
     /// `unreachableStrategy`.
     pub unreachable_strategy: Option<UnreachableSpec>,
+    /// `residency`.
+    pub residency: Option<ResidencySpec>,
     /// Fields of Marathon's schema that this version does not carry out (`volumes`, `fetch`,
     /// `container.docker`, ...), by path. Each is refused with a sentence: silence would be a promise.
     pub unsupported: Vec<String>,
@@ -309,6 +337,8 @@ pub struct App {
     pub readiness_checks: Vec<AppReadinessCheck>,
     /// What becomes of instances on a lost agent.
     pub unreachable: UnreachableStrategy,
+    /// How its instances live with their volumes; there exactly when they have some.
+    pub residency: Option<Residency>,
     /// Time of the last change; Marathon's `version`.
     pub version: Timestamp,
     /// Time of the last change other than of `instances`.

@@ -61,6 +61,8 @@ pub enum Command {
         tasks: Vec<String>,
         /// What becomes of their apps.
         then: AfterKill,
+        /// `wipe` of the query.
+        volumes: Volumes,
         /// `force` of the query; counts only where apps are scaled.
         force: Force,
     },
@@ -96,6 +98,15 @@ pub enum AfterKill {
     Replace,
     /// They want so many fewer.
     Scale,
+}
+
+/// What becomes of the volumes of ended tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volumes {
+    /// The next task of the instance finds them again.
+    Keep,
+    /// They are removed, with all that is in them; the instance may live elsewhere then.
+    Wipe,
 }
 
 /// How a deployment ends before its time.

@@ -6,7 +6,7 @@ use model::{AgentId, FrameworkInfo, TaskEvent};
 
 use crate::{
     App, AppId, ClusterEvent, DeploymentRecord, Effect, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord,
-    Record, Timestamp,
+    Record, Residence, Timestamp,
 };
 
 mod backoff;
@@ -25,6 +25,7 @@ mod node;
 mod order;
 pub(crate) mod placement;
 pub(crate) mod random;
+mod residence;
 mod restore;
 mod rolling;
 mod service_port;
@@ -74,6 +75,8 @@ struct Waiting {
 /// - The records persisted are enough: a core restored from them, at any point between two effects, arrives at the
 ///   same running tasks.
 /// - A task is launched only after its instance was persisted; no two instances ever share a task id.
+/// - The tasks of an instance with volumes run one after the other, all on the agent where the volumes are; volumes are
+///   removed only on demand and only when nothing can use them any more.
 /// - Resources and host ports of an agent count as used until the agent says that the task ended, or comes back
 ///   without it.
 #[derive(Debug)]
@@ -89,6 +92,9 @@ pub struct Scheduler {
     instances: BTreeMap<InstanceId, InstanceRecord>,
     by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
     nodes: BTreeMap<AgentId, Node>,
+    /// Instances with volumes, those without a task too.
+    residences: BTreeMap<InstanceId, Residence>,
+    residences_by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
     service_ports: ServicePorts,
     delays: BTreeMap<AppId, Delay>,
     waiting: BTreeMap<AppId, Waiting>,
@@ -148,6 +154,7 @@ impl Scheduler {
                         .extend(self.instances.get(&id).map(|instance| instance.app.clone()));
                 }
                 Timer::Expunge(id) => self.expunge(&id),
+                Timer::RemoveVolumes(id) => self.remove_wiped(&id),
                 Timer::Delay(app) => {
                     self.dirty.insert(app);
                 }

@@ -4,7 +4,7 @@ use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskEvent, TaskId};
 
 use crate::{
     AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId,
-    InstanceRecord, Timestamp,
+    InstanceRecord, Residence, Timestamp,
 };
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
@@ -29,6 +29,10 @@ pub enum Record {
     PutInstance(Box<InstanceRecord>),
     /// An instance is over.
     DeleteInstance(InstanceId),
+    /// Volumes of an instance are on an agent, or are to go.
+    PutResidence(Box<Residence>),
+    /// They are gone.
+    DeleteResidence(InstanceId),
     /// A deployment has begun or gone on.
     PutDeployment(Box<DeploymentRecord>),
     /// A deployment is done or was given up.
@@ -63,6 +67,14 @@ pub enum Effect {
         task: TaskId,
         /// How.
         policy: KillPolicy,
+    },
+    /// Send to that agent: remove the volumes of that instance, whose tasks have ended. What comes back is for
+    /// [`crate::Scheduler::handle_volumes_gone`].
+    RemoveVolumes {
+        /// To whom.
+        agent: AgentId,
+        /// Whose.
+        owner: InstanceId,
     },
     /// Tell every subscriber of the task stream.
     Emit(TaskEvent),

@@ -26,9 +26,14 @@ impl InstanceId {
         Some(Self(instance.to_owned()))
     }
 
-    /// The id of its one task.
+    /// The id of its first task.
     pub fn task(&self) -> TaskId {
-        TaskId::new(format!("{}._app.1", self.0))
+        self.attempt(1)
+    }
+
+    /// The id of the task of that number; only an instance with volumes has more than one, one after the other.
+    pub fn attempt(&self, number: u32) -> TaskId {
+        TaskId::new(format!("{}._app.{number}", self.0))
     }
 }
 

@@ -13,6 +13,7 @@ mod event;
 mod group;
 mod health;
 mod instance;
+mod residence;
 #[cfg(test)]
 mod sim;
 mod spec;
@@ -24,9 +25,9 @@ pub use self::core::{
 pub use agent::{AgentRecord, Domain, Registered, Registration, ReportedTask};
 pub use app::{
     App, AppId, AppPort, AppSpec, Backoff, Constraint, ContainerSpec, Fault, FetchSpec, NetworkMode, Operator,
-    PortSpec, UpgradeStrategy, VolumeSpec,
+    PersistentSpec, PortSpec, ResidencySpec, UpgradeStrategy, VolumeSpec,
 };
-pub use command::{AfterKill, Cancel, Command, CommandError, GroupChange, Reply, Run};
+pub use command::{AfterKill, Cancel, Command, CommandError, GroupChange, Reply, Run, Volumes};
 pub use deployment::{Action, ActionKind, DeploymentRecord};
 pub use effect::{Effect, Record};
 pub use event::{ClusterEvent, InstanceFacts};
@@ -36,4 +37,5 @@ pub use health::{
     ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,
 };
 pub use instance::{InstanceId, InstanceRecord};
+pub use residence::{Residence, Residency};
 pub use time::Timestamp;

@@ -46,6 +46,7 @@ fn planted_bugs_are_found() {
     for (bug, words) in [
         (Bug::LostAcknowledgement, "not settled in time"),
         (Bug::DoubleLaunch, "lives twice"),
+        (Bug::ForgottenVolumes, "ran away from its volumes"),
         (Bug::CapacityOffByOne, "over-committed"),
     ] {
         assert!(finds(bug, words, 100), "{bug:?} goes unnoticed");

@@ -11,6 +11,7 @@ mod container;
 mod health;
 mod id;
 mod port;
+mod volume;
 
 pub(crate) use id::resolve;
 
@@ -66,6 +67,7 @@ impl App {
         environment(spec, &mut faults);
         let user = user(spec, &mut faults);
         let container = container::container(spec, &mut faults);
+        let residency = volume::residency(spec, &mut faults);
         let fetch = container::fetch(spec, &mut faults);
         let resources = resources(spec, &mut faults);
         let instances = instance_count(spec.instances.unwrap_or(1)).map_err(|fault| faults.0.push(fault));
@@ -113,6 +115,7 @@ impl App {
             health_checks,
             readiness_checks,
             unreachable,
+            residency,
             version: now,
             last_config_change: now,
         })
@@ -277,7 +280,7 @@ fn kill_youngest_first(spec: &AppSpec, faults: &mut Faults) -> bool {
 }
 
 fn upgrade_strategy(spec: &AppSpec, faults: &mut Faults) -> UpgradeStrategy {
-    let (health, over) = spec.upgrade_strategy.unwrap_or((1.0, 1.0));
+    let (health, over) = spec.upgrade_strategy.unwrap_or_else(|| volume::default_upgrade(spec));
     for (name, value) in [("minimumHealthCapacity", health), ("maximumOverCapacity", over)] {
         if !(0.0..=1.0).contains(&value) {
             faults.add(
@@ -286,6 +289,7 @@ fn upgrade_strategy(spec: &AppSpec, faults: &mut Faults) -> UpgradeStrategy {
             );
         }
     }
+    volume::check_upgrade(spec, over, faults);
     UpgradeStrategy {
         minimum_health_capacity: health,
         maximum_over_capacity: over,

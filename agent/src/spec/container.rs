@@ -2,7 +2,7 @@
 
 use model::{
     Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, ParameterError,
-    Privilege, Pull, Seccomp, Volume, VolumeMode,
+    PersistentVolume, Privilege, Pull, Seccomp, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ pub(super) struct ContainerFile {
     privileged: bool,
     parameters: Vec<(String, String)>,
     volumes: Vec<VolumeFile>,
+    /// Path and MiB.
+    persistent: Vec<(String, u64)>,
     unconfined: bool,
     node_ipc: bool,
     shm_mb: Option<u64>,
@@ -65,6 +67,9 @@ impl From<&Container> for ContainerFile {
                     read_only: volume.mode == VolumeMode::ReadOnly,
                 })
                 .collect(),
+            persistent: (container.persistent.iter())
+                .map(|volume| (volume.container_path.clone(), volume.size_mb))
+                .collect(),
             unconfined: container.seccomp == Seccomp::Unconfined,
             node_ipc: container.ipc == Ipc::Node,
             shm_mb: container.shm_mb,
@@ -97,6 +102,12 @@ impl TryFrom<ContainerFile> for Container {
                 .map(|(key, value)| Parameter::parse(key, value))
                 .collect::<Result<_, _>>()?,
             volumes: file.volumes.into_iter().map(Volume::from).collect(),
+            persistent: (file.persistent.into_iter())
+                .map(|(container_path, size_mb)| PersistentVolume {
+                    container_path,
+                    size_mb,
+                })
+                .collect(),
             seccomp: if file.unconfined {
                 Seccomp::Unconfined
             } else {
@@ -170,6 +181,10 @@ pub(super) fn sample() -> Container {
             container_path: "/data".to_owned(),
             host_path: "data".to_owned(),
             mode: VolumeMode::ReadOnly,
+        }],
+        persistent: vec![PersistentVolume {
+            container_path: "pgdata".to_owned(),
+            size_mb: 100,
         }],
         seccomp: Seccomp::Unconfined,
         ipc: Ipc::Node,

@@ -68,6 +68,10 @@ impl Scheduler {
         let mut spec = spec.clone();
         super::update::keep_service_ports(old, &mut spec);
         let mut app = App::from_spec(version, &spec, framework, network, ports)?;
+        let faults = super::residence::update_faults(old, &app);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         if super::update::same_but_for_instances(old, &app) {
             app.last_config_change = old.last_config_change;
         }

@@ -22,6 +22,45 @@ impl Scheduler {
         }
     }
 
+    /// An instance with volumes is where they are, and has volumes if its app gave it some.
+    fn check_residences(&self) {
+        for residence in self.residences.values() {
+            assert!(
+                self.nodes.contains_key(&residence.agent),
+                "{} has volumes on an unknown agent",
+                residence.id
+            );
+            if let Some(instance) = self.instances.get(&residence.id) {
+                assert_eq!(
+                    instance.agent, residence.agent,
+                    "{} ran away from its volumes",
+                    residence.id
+                );
+                assert_eq!(
+                    instance.spec.task,
+                    residence.task(),
+                    "the newest task of {}",
+                    residence.id
+                );
+                assert!(
+                    instance.unwanted || !residence.wiped,
+                    "{} runs on though its volumes are to go",
+                    residence.id
+                );
+            }
+        }
+        for instance in self.instances.values() {
+            assert_eq!(
+                self.residences.contains_key(&instance.id),
+                !instance.spec.container.persistent.is_empty(),
+                "{}: volumes and residence",
+                instance.id
+            );
+        }
+        let indexed: BTreeSet<_> = self.residences_by_app.values().flatten().collect();
+        assert_eq!(indexed, self.residences.keys().collect(), "index of residences by app");
+    }
+
     /// Panics where the state contradicts itself.
     pub(crate) fn check(&self) {
         let mut by_app: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -44,6 +83,13 @@ impl Scheduler {
             let specs = node.instances.iter().map(|id| &self.instances[id].spec);
             let charges = specs.map(|spec| (&spec.resources, &spec.host_ports));
             let strays = node.strays.values().map(|stray| (&stray.resources, &stray.host_ports));
+            let here = self.residences.values().filter(|one| one.agent == node.record.id);
+            for residence in here {
+                used = used.plus(&residence.disk());
+                if !node.instances.contains(&residence.id) && !node.has_stray_of(&residence.id) {
+                    used = used.plus(&residence.resources);
+                }
+            }
             for (resources, host_ports) in charges.chain(strays) {
                 used = used.plus(resources);
                 for port in host_ports {
@@ -62,6 +108,7 @@ impl Scheduler {
                 node.record.id
             );
         }
+        self.check_residences();
         assert!(self.dirty.is_empty(), "every app was looked at");
         self.check_hidden();
     }

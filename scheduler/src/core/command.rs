@@ -6,7 +6,7 @@ use model::TaskId;
 
 use crate::{
     AfterKill, App, AppId, AppSpec, ClusterEvent, Command, CommandError, Fault, InstanceId, InstanceRecord, Reply, Run,
-    Timestamp,
+    Timestamp, Volumes,
 };
 
 use super::change::Change;
@@ -26,7 +26,12 @@ impl Scheduler {
             Command::RollBackApp { id, version, force } => self.roll_back_app(&id, version, force),
             Command::RemoveApp { id, force } => self.remove_app(&id, force),
             Command::PutApps { specs, force } => self.put_apps(&specs, force),
-            Command::KillTasks { tasks, then, force } => self.kill_tasks(&tasks, then, force),
+            Command::KillTasks {
+                tasks,
+                then,
+                volumes,
+                force,
+            } => self.kill_tasks(&tasks, then, volumes, force),
             Command::CancelDeployment { id, how } => self.cancel_deployment(&id, how),
             Command::ForgetDelay { id } => self.end_delay(&id),
             Command::Group { id, change, force, run } => self.group_command(&id, &change, force, run),
@@ -110,12 +115,24 @@ impl Scheduler {
         (instance.spec.task.as_str() == task).then_some(instance)
     }
 
-    fn kill_tasks(&mut self, tasks: &[String], then: AfterKill, force: Force) -> Result<Reply, CommandError> {
+    fn kill_tasks(
+        &mut self,
+        tasks: &[String],
+        then: AfterKill,
+        volumes: Volumes,
+        force: Force,
+    ) -> Result<Reply, CommandError> {
         let mut ends: Vec<InstanceId> = Vec::new();
+        let mut wipes: Vec<InstanceId> = Vec::new();
         let mut fewer: BTreeMap<AppId, u32> = BTreeMap::new();
         for task in tasks {
+            if let Some(idle) = self.idle_residence_of(task) {
+                wipes.push(idle);
+                continue;
+            }
             let instance = self.instance_of(task);
             let instance = instance.ok_or_else(|| CommandError::NoTask(task.clone()))?;
+            wipes.push(instance.id.clone());
             if !instance.unwanted && !ends.contains(&instance.id) {
                 ends.push(instance.id.clone());
                 *fewer.entry(instance.app.clone()).or_default() += 1;
@@ -139,6 +156,9 @@ impl Scheduler {
                 }
             }
             reply = self.change(change, force, Run::Real)?;
+        }
+        if volumes == Volumes::Wipe {
+            wipes.iter().for_each(|id| self.wipe(id));
         }
         for id in ends {
             self.end(&id);

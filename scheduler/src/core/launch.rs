@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    FrameworkId, KillPolicy, LaunchSpec, PortMapping, PortScope, Protocol, ReadyRule, TaskNetwork, TaskPort,
+    FrameworkId, KillPolicy, LaunchSpec, PortMapping, PortScope, Protocol, ReadyRule, TaskId, TaskNetwork, TaskPort,
     is_vip_label,
 };
 
-use crate::{App, AppPort, InstanceId, NetworkMode};
+use crate::{App, AppPort, NetworkMode};
 
 use super::Config;
 use super::placement::host_port_wishes;
@@ -29,7 +29,7 @@ struct Assigned<'a> {
 /// The order for one instance. `host_ports` are those chosen for the ports that need one, in order.
 pub(super) fn spec(
     app: &App,
-    id: &InstanceId,
+    task: &TaskId,
     host_ports: &[u16],
     framework: &FrameworkId,
     config: &Config,
@@ -37,14 +37,14 @@ pub(super) fn spec(
     let ports = assign(app, host_ports);
     let has_vip = app.ports.iter().any(has_vip_label);
     LaunchSpec {
-        task: id.task(),
+        task: task.clone(),
         name: task_name(app.id.as_str()),
         framework: framework.clone(),
         command: app.command.clone(),
         user: app.user.clone(),
         container: app.container.clone(),
         fetch: app.fetch.clone(),
-        env: environment(app, id, &ports),
+        env: environment(app, task, &ports),
         resources: app.resources,
         network: match &app.network {
             NetworkMode::Host => TaskNetwork::Host,
@@ -141,12 +141,12 @@ fn ready_rule(ports: &[Assigned<'_>], within: Duration) -> ReadyRule {
 }
 
 /// Marathon's environment; `HOST` is the agent's to add, and the user's own entries win.
-fn environment(app: &App, id: &InstanceId, ports: &[Assigned<'_>]) -> BTreeMap<String, String> {
+fn environment(app: &App, task: &TaskId, ports: &[Assigned<'_>]) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let mut set = |key: &str, value: String| {
         env.insert(key.to_owned(), value);
     };
-    set("MESOS_TASK_ID", id.task().to_string());
+    set("MESOS_TASK_ID", task.to_string());
     set("MARATHON_APP_ID", app.id.to_string());
     set("MARATHON_APP_VERSION", app.version.to_string());
     set("MARATHON_APP_RESOURCE_CPUS", decimal(app.resources.cpus_milli));

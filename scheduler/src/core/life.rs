@@ -111,6 +111,7 @@ impl Scheduler {
         self.dirty.insert(instance.app.clone());
         self.capacity_changed();
         self.persist(Record::DeleteInstance(id.clone()));
+        self.residence_left(id, status.state);
         self.tell_status(&instance, &status, status.healthy);
         if !self.apps.contains_key(&instance.app) && !self.by_app.contains_key(&instance.app) {
             self.tell_event(ClusterEvent::AppGone(instance.app.clone()));

@@ -285,10 +285,11 @@ impl Scheduler {
         let Some(node) = self.nodes.get(agent).filter(|node| node.link == Link::Unreachable) else {
             return;
         };
-        let needed = !node.instances.is_empty();
+        let needed = !node.instances.is_empty() || self.keeps_volumes(agent);
         let next = self.new_agent_id();
         let node = self.nodes.remove(agent);
         if self.new_agent_id() == next && !needed {
+            self.forget_wiped_on(agent);
             self.persist(Record::DeleteAgent(agent.clone()));
         } else {
             self.nodes.extend(node.map(|node| (agent.clone(), node)));

@@ -36,6 +36,7 @@ impl Scheduler {
         self.heard_from(&agent);
         self.emit(TaskEvent::AgentAdded(info));
         let unknown = self.reconcile(&agent, tasks);
+        self.remove_wiped_on(&agent);
         self.capacity_changed();
         self.settle();
         Registered { agent, subnet, unknown }
@@ -229,6 +230,7 @@ impl Scheduler {
                 let ended = ClusterEvent::StrayEnded(task.clone(), agent.clone(), status.clone());
                 self.tell_event(ended);
                 self.timers.cancel(&Timer::RepeatStray(agent.clone(), task.clone()));
+                self.remove_wiped_on(agent);
                 self.capacity_changed();
             }
         } else if !node.strays.contains_key(task) && node.link == Link::Connected {

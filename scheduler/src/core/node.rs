@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId};
+use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId, volume_owner};
 
-use crate::{AgentRecord, InstanceId, Timestamp};
+use crate::{AgentRecord, InstanceId, Residence, Timestamp};
 
 /// How an agent is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,15 @@ pub(crate) struct Stray {
     pub(crate) policy: KillPolicy,
 }
 
+/// What is kept free on an agent for an instance that lives there.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    /// Always: its volumes.
+    volumes: Resources,
+    /// While it has no task: what the next one needs.
+    task: Resources,
+}
+
 /// An agent and what is used of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -48,6 +57,7 @@ pub(crate) struct Node {
     pub(crate) lost_at: Option<Timestamp>,
     pub(crate) instances: BTreeSet<InstanceId>,
     pub(crate) strays: BTreeMap<TaskId, Stray>,
+    reserved: BTreeMap<InstanceId, Reserved>,
     pub(crate) used: Resources,
     pub(crate) used_ports: BTreeSet<u16>,
 }
@@ -60,6 +70,7 @@ impl Node {
             lost_at: None,
             instances: BTreeSet::new(),
             strays: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             used: Resources::default(),
             used_ports: BTreeSet::new(),
         }
@@ -77,14 +88,20 @@ impl Node {
     }
 
     pub(crate) fn add_instance(&mut self, id: InstanceId, spec: &LaunchSpec) {
-        if self.instances.insert(id) {
+        if !self.instances.contains(&id) {
             self.charge(&spec.resources, &spec.host_ports);
+            self.recharging(&id, |node| {
+                node.instances.insert(id.clone());
+            });
         }
     }
 
     pub(crate) fn drop_instance(&mut self, id: &InstanceId, spec: &LaunchSpec) {
-        if self.instances.remove(id) {
+        if self.instances.contains(id) {
             self.release(&spec.resources, &spec.host_ports);
+            self.recharging(id, |node| {
+                node.instances.remove(id);
+            });
         }
     }
 
@@ -94,19 +111,69 @@ impl Node {
             host_ports: spec.host_ports.clone(),
             policy: spec.kill,
         };
-        if self.strays.insert(spec.task.clone(), stray).is_none() {
+        if !self.strays.contains_key(&spec.task) {
             self.charge(&spec.resources, &spec.host_ports);
         }
+        let owner = InstanceId(volume_owner(&spec.task).to_owned());
+        self.recharging(&owner, |node| {
+            node.strays.insert(spec.task.clone(), stray);
+        });
     }
 
     pub(crate) fn drop_stray(&mut self, task: &TaskId) -> bool {
-        match self.strays.remove(task) {
-            Some(stray) => {
-                self.release(&stray.resources, &stray.host_ports);
-                true
-            }
-            None => false,
+        let Some(stray) = self.strays.get(task).cloned() else {
+            return false;
+        };
+        self.release(&stray.resources, &stray.host_ports);
+        let owner = InstanceId(volume_owner(task).to_owned());
+        self.recharging(&owner, |node| {
+            node.strays.remove(task);
+        });
+        true
+    }
+
+    /// Whether a task of that instance is here which the core does not want.
+    pub(crate) fn has_stray_of(&self, id: &InstanceId) -> bool {
+        self.strays.keys().any(|task| volume_owner(task) == id.0)
+    }
+
+    /// Keeps free what an instance without a task needs.
+    pub(crate) fn reserve(&mut self, residence: &Residence) {
+        let reserved = Reserved {
+            volumes: residence.disk(),
+            task: residence.resources,
+        };
+        self.recharging(&residence.id, |node| {
+            node.reserved.insert(residence.id.clone(), reserved);
+        });
+    }
+
+    pub(crate) fn unreserve(&mut self, id: &InstanceId) {
+        self.recharging(id, |node| {
+            node.reserved.remove(id);
+        });
+    }
+
+    /// What is charged for a residence now, beside its task.
+    pub(crate) fn charge_of(&self, id: &InstanceId) -> Resources {
+        match self.reserved.get(id) {
+            None => Resources::default(),
+            Some(reserved) if self.instances.contains(id) || self.has_stray_of(id) => reserved.volumes,
+            Some(reserved) => reserved.volumes.plus(&reserved.task),
         }
+    }
+
+    /// All that is kept for residences: volumes, and what their next tasks need.
+    pub(crate) fn reserved(&self) -> Resources {
+        let each = self.reserved.values();
+        each.fold(Resources::default(), |sum, one| sum.plus(&one.volumes).plus(&one.task))
+    }
+
+    /// Changes what a residence's charge depends on, and the charge with it.
+    fn recharging(&mut self, id: &InstanceId, change: impl FnOnce(&mut Self)) {
+        let before = self.charge_of(id);
+        change(self);
+        self.used = self.used.minus(&before).plus(&self.charge_of(id));
     }
 
     fn charge(&mut self, resources: &Resources, ports: &[u16]) {

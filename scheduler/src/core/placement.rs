@@ -17,6 +17,7 @@ mod rule;
 
 pub use decision::Decision;
 pub(crate) use decision::Decisions;
+pub(crate) use ports::ports_for;
 
 use ports::{choose_ports, ports_suffice};
 use rule::Rules;
@@ -31,6 +32,8 @@ pub enum Refusal {
     Role,
     /// A constraint does not hold there.
     Constraint,
+    /// The app's volumes are there, but the agent is away, or an earlier task may still use them.
+    Reservation,
     /// Not enough cpus left.
     Cpus,
     /// Not enough memory left.
@@ -43,9 +46,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// In funnel order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Role,
         Self::Constraint,
+        Self::Reservation,
         Self::Cpus,
         Self::Memory,
         Self::Disk,
@@ -57,11 +61,32 @@ impl Refusal {
         match self {
             Self::Role => "UnfulfilledRole",
             Self::Constraint => "UnfulfilledConstraint",
+            Self::Reservation => "NoCorrespondingReservationFound",
             Self::Cpus => "InsufficientCpus",
             Self::Memory => "InsufficientMemory",
             Self::Disk => "InsufficientDisk",
             Self::Ports => "InsufficientPorts",
         }
+    }
+}
+
+impl Refusals {
+    /// One more agent that was refused.
+    pub(crate) fn note(&mut self, agent: &AgentId, reason: Refusal) {
+        *self.by_rule.entry(reason).or_default() += 1;
+        if self.agents.len() < NAMED {
+            self.agents.push((agent.clone(), reason));
+        }
+    }
+
+    /// Those of a further attempt.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.processed = self.processed.saturating_add(other.processed);
+        for (reason, count) in other.by_rule {
+            *self.by_rule.entry(reason).or_default() += count;
+        }
+        let room = NAMED.saturating_sub(self.agents.len());
+        self.agents.extend(other.agents.into_iter().take(room));
     }
 }
 
@@ -205,20 +230,14 @@ impl<'a> Placer<'a> {
     }
 
     fn refused(&mut self, agent: &AgentId, reason: Refusal) {
-        *self.refusals.by_rule.entry(reason).or_default() += 1;
-        if self.refusals.agents.len() < NAMED {
-            self.refusals.agents.push((agent.clone(), reason));
-        }
+        self.refusals.note(agent, reason);
     }
 
     /// All refusals so far, and the agents whose group has its share.
     fn why_none(&self) -> Refusals {
         let mut refusals = self.refusals.clone();
         for Reverse((_, _, agent)) in self.classes.values().flatten() {
-            *refusals.by_rule.entry(Refusal::Constraint).or_default() += 1;
-            if refusals.agents.len() < NAMED {
-                refusals.agents.push((agent.clone(), Refusal::Constraint));
-            }
+            refusals.note(agent, Refusal::Constraint);
         }
         refusals
     }

@@ -6,7 +6,7 @@ use model::{AgentId, FrameworkId, FrameworkInfo};
 
 use crate::{
     AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
-    Timestamp,
+    Residence, Timestamp,
 };
 
 use super::node::{Link, Node};
@@ -23,6 +23,7 @@ struct Folded {
     versions: BTreeMap<AppId, BTreeMap<Timestamp, App>>,
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
+    residences: BTreeMap<InstanceId, Residence>,
     deployments: BTreeMap<String, DeploymentRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
@@ -60,6 +61,12 @@ impl Folded {
             }
             Record::DeleteInstance(id) => {
                 self.instances.remove(&id);
+            }
+            Record::PutResidence(residence) => {
+                self.residences.insert(residence.id.clone(), *residence);
+            }
+            Record::DeleteResidence(id) => {
+                self.residences.remove(&id);
             }
             other => self.apply_change(other),
         }
@@ -123,6 +130,8 @@ impl Scheduler {
             instances: BTreeMap::new(),
             by_app: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            residences: BTreeMap::new(),
+            residences_by_app: BTreeMap::new(),
             service_ports: ServicePorts::new(config.service_ports),
             delays: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -154,6 +163,9 @@ impl Scheduler {
         }
         let versions = core.groups.values().map(|group| group.version);
         core.last_version = versions.fold(core.last_version, Ord::max);
+        for residence in folded.residences.into_values() {
+            core.restore_residence(residence);
+        }
         for instance in folded.instances.into_values() {
             core.restore_instance(instance);
         }
@@ -179,7 +191,11 @@ impl Scheduler {
             let present = self.apps.get(&instance.app).map(|app| app.last_config_change);
             instance.config = present.map_or(instance.version, |config| config.min(instance.version));
         }
-        if !instance.unwanted && !self.apps.contains_key(&instance.app) {
+        let wiped = self
+            .residences
+            .get(&instance.id)
+            .is_some_and(|residence| residence.wiped);
+        if !instance.unwanted && (wiped || !self.apps.contains_key(&instance.app)) {
             instance.unwanted = true;
             self.persist(Record::PutInstance(Box::new(instance.clone())));
         }

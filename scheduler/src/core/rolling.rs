@@ -15,19 +15,41 @@ pub(super) struct Limits {
     pub(super) most: u32,
 }
 
+/// Where a new instance may be while the old one is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// Beside it.
+    Anywhere,
+    /// Only in its place: there are its volumes.
+    InPlace,
+}
+
+impl Moves {
+    fn of(app: &App) -> Self {
+        if app.is_resident() {
+            Self::InPlace
+        } else {
+            Self::Anywhere
+        }
+    }
+}
+
 impl Limits {
     /// Of an app that wants `instances`. Where the strategy leaves no room at all, one more than wanted may run, or
-    /// nothing could ever be replaced.
-    pub(super) fn new(instances: u32, strategy: &UpgradeStrategy) -> Self {
+    /// nothing could ever be replaced; where the new one needs the old one's volumes, one fewer.
+    pub(super) fn new(instances: u32, strategy: &UpgradeStrategy, moves: Moves) -> Self {
         let wanted = f64::from(instances);
         let least_ready = whole((wanted * strategy.minimum_health_capacity).ceil());
         let most = whole((wanted * (1.0 + strategy.maximum_over_capacity)).floor());
-        Self {
-            least_ready,
-            most: if most <= least_ready {
-                most.saturating_add(1)
-            } else {
-                most
+        match moves {
+            _ if most > least_ready => Self { least_ready, most },
+            Moves::Anywhere => Self {
+                least_ready,
+                most: most.saturating_add(1),
+            },
+            Moves::InPlace => Self {
+                least_ready: most.saturating_sub(1),
+                most,
             },
         }
     }
@@ -68,7 +90,7 @@ pub(super) fn is_ready(instance: &InstanceRecord) -> bool {
 
 /// The next step of an update. `instances` are all of the app that are not over yet.
 pub(super) fn step<'a>(app: &App, instances: impl Iterator<Item = &'a InstanceRecord>) -> Step {
-    let limits = Limits::new(app.instances, &app.upgrade_strategy);
+    let limits = Limits::new(app.instances, &app.upgrade_strategy, Moves::of(app));
     let (mut there, mut new, mut ready) = (0_u32, 0_u32, 0_u32);
     let mut old: Vec<&InstanceRecord> = Vec::new();
     for instance in instances {

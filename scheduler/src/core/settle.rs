@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{AgentId, TaskEvent, TaskState};
+use model::{AgentId, TaskEvent, TaskId, TaskState};
 
 use crate::{App, AppId, ClusterEvent, InstanceId, InstanceRecord, Operator, Record};
 
@@ -32,6 +32,7 @@ impl Scheduler {
         for instance in left {
             self.end(&instance);
         }
+        self.wipe_all(id);
         self.dirty.remove(id);
         self.rolling.remove(id);
     }
@@ -53,12 +54,11 @@ impl Scheduler {
             }
         }
         let missing = if rolls {
-            let there = self.instances_of(&app.id).filter(|one| !self.is_inactive(one));
-            let step = rolling::step(app, there);
-            for id in &step.end {
+            for id in &self.next_step_of(app).end {
                 self.end(id);
             }
-            step.launch
+            // What ended at once, as everything does on an agent that is away, made room.
+            self.next_step_of(app).launch
         } else {
             app.instances.saturating_sub(held)
         };
@@ -66,10 +66,18 @@ impl Scheduler {
         self.fill(app, missing);
     }
 
+    fn next_step_of(&self, app: &App) -> rolling::Step {
+        let there = self.instances_of(&app.id).filter(|one| !self.is_inactive(one));
+        rolling::step(app, there)
+    }
+
     /// Launches so many, as far as there is room and no delay; the rest waits.
     fn fill(&mut self, app: &App, mut missing: u32) {
         let mut refusals = super::Refusals::default();
-        if missing > 0 && self.delayed_until(&app.id).is_none() {
+        let may = missing > 0 && self.delayed_until(&app.id).is_none();
+        if may && app.is_resident() {
+            (missing, refusals) = self.fill_resident(app, missing);
+        } else if may {
             let placed = self.placed(app);
             let mut placer = Placer::new(app, &self.nodes, &placed);
             while missing > 0 {
@@ -92,7 +100,7 @@ impl Scheduler {
     }
 
     /// The app's instances per agent.
-    fn placed(&self, app: &App) -> BTreeMap<AgentId, u32> {
+    pub(super) fn placed(&self, app: &App) -> BTreeMap<AgentId, u32> {
         let mut placed = BTreeMap::new();
         for instance in self.instances_of(&app.id) {
             *placed.entry(instance.agent.clone()).or_default() += 1;
@@ -143,11 +151,16 @@ impl Scheduler {
         best.map_or(0, |(index, _)| index)
     }
 
-    /// Persisted first, then told, then sent.
     fn launch(&mut self, app: &App, placement: Placement) {
         let id = InstanceId::new_for(&app.id, &self.random.uuid());
-        self.decisions.remember(id.task(), placement.decision);
-        let spec = super::launch::spec(app, &id, &placement.host_ports, &self.framework.id, &self.config);
+        let task = id.task();
+        self.start(app, id, task, placement);
+    }
+
+    /// Persisted first, then told, then sent.
+    pub(super) fn start(&mut self, app: &App, id: InstanceId, task: TaskId, placement: Placement) {
+        self.decisions.remember(task.clone(), placement.decision);
+        let spec = super::launch::spec(app, &task, &placement.host_ports, &self.framework.id, &self.config);
         let mut status = self.own_status(TaskState::Staging, "");
         status.message = None;
         let instance = InstanceRecord {

@@ -84,7 +84,7 @@ impl Bench {
             resources: Resources {
                 cpus_milli: 1_000,
                 mem_mb: 1_000,
-                disk_mb: 0,
+                disk_mb: 250,
             },
             ports: vec![(31_000, 32_000)],
             attributes: BTreeMap::new(),
@@ -340,6 +340,7 @@ fn commands_that_cannot_be_are_refused_and_change_nothing() {
         refused(Command::KillTasks {
             tasks: vec!["t".to_owned()],
             then: crate::AfterKill::Replace,
+            volumes: crate::Volumes::Keep,
             force: Force::No
         }),
         CommandError::NoTask("t".to_owned())
@@ -384,7 +385,7 @@ fn scaling_down_keeps_groups_even() {
             resources: Resources {
                 cpus_milli: 2_000,
                 mem_mb: 1_000,
-                disk_mb: 0,
+                disk_mb: 250,
             },
             ports: vec![(31_000, 32_000)],
             attributes: BTreeMap::from([("rack".to_owned(), rack.to_owned())]),

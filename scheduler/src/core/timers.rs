@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Inactive(InstanceId),
     /// An unreachable instance is forgotten.
     Expunge(InstanceId),
+    /// An order to remove an instance's volumes has had no answer.
+    RemoveVolumes(InstanceId),
     /// The app's launch delay is over.
     Delay(AppId),
 }

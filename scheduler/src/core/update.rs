@@ -46,6 +46,7 @@ impl Scheduler {
         let earlier = self.version(&present.id, version).cloned();
         let no_version = || CommandError::NoVersion(present.id.to_string(), version.to_string());
         let mut app = earlier.ok_or_else(no_version)?;
+        super::residence::check_update(&present, &app)?;
         app.version = self.next_version();
         app.last_config_change = if same_but_for_instances(&present, &app) {
             present.last_config_change

@@ -30,8 +30,10 @@ pub struct AgentView<'a> {
     pub record: &'a AgentRecord,
     /// Whether its connection is open.
     pub connected: bool,
-    /// What its tasks use.
+    /// What its tasks use and what is reserved beside them.
     pub used: Resources,
+    /// What is reserved for instances with volumes, whether they have a task or not.
+    pub reserved: Resources,
 }
 
 /// The newest failure of an app's task.
@@ -104,6 +106,7 @@ impl Scheduler {
             record: &node.record,
             connected: node.link == Link::Connected,
             used: node.used,
+            reserved: node.reserved(),
         })
     }
 
@@ -116,6 +119,7 @@ impl Scheduler {
                 record: &node.record,
                 connected: node.link == Link::Connected,
                 used: node.used,
+                reserved: node.reserved(),
             })
     }
 

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use model::{AgentId, LaunchSpec, Resources, TaskId, TaskState, TaskStatus};
+use model::{AgentId, LaunchSpec, Resources, TaskId, TaskState, TaskStatus, volume_owner};
 
-use crate::{Registration, ReportedTask};
+use crate::{InstanceId, Registration, ReportedTask};
 
 use super::world::{Bug, Event, Message, World};
 
 /// Virtual milliseconds between two health checks.
 const CHECK_EVERY: u64 = 5_000;
+/// What a machine's disk holds: fewer volumes than instances of the app that has some.
+const DISK_MB: u64 = 40;
 
 /// A task on a machine.
 pub(super) struct SimTask {
@@ -36,6 +38,8 @@ pub(super) struct SimAgent {
     /// No connection succeeds before this.
     pub(super) cut_until: u64,
     pub(super) tasks: BTreeMap<TaskId, SimTask>,
+    /// Whose volumes are on its disk.
+    pub(super) volumes: BTreeSet<String>,
     last_status: u64,
     /// Delivery time of the newest message to the agent: a connection keeps its order.
     last_down: u64,
@@ -54,6 +58,7 @@ impl SimAgent {
             next_connection: 1,
             cut_until: 0,
             tasks: BTreeMap::new(),
+            volumes: BTreeSet::new(),
             last_status: 0,
             last_down: 0,
             last_up: 0,
@@ -65,7 +70,7 @@ impl SimAgent {
             Resources {
                 cpus_milli: self.cpus_milli,
                 mem_mb: 1_000,
-                disk_mb: 0,
+                disk_mb: DISK_MB,
             },
             vec![(31_000, 31_004), (31_010, 31_014)],
         )
@@ -171,6 +176,7 @@ impl World {
             }
             Message::Launch(spec) => self.agent_launches(number, *spec),
             Message::Kill(task) => self.agent_kills(number, task),
+            Message::RemoveVolumes(owner) => self.agent_removes(number, owner),
             Message::Ack(task, timestamp) => {
                 if let Some(known) = agent.tasks.get_mut(&task)
                     && known.status.timestamp_ms == timestamp
@@ -186,6 +192,31 @@ impl World {
         }
     }
 
+    /// Volumes go only when no task of theirs is left.
+    fn agent_removes(&mut self, number: usize, owner: InstanceId) {
+        let agent = &mut self.agents[number];
+        let user = agent.live().find(|task| volume_owner(&task.spec.task) == owner.0);
+        assert!(user.is_none(), "the volumes of {owner} go under a task that uses them");
+        agent.volumes.remove(&owner.0);
+        self.removed.insert(owner.0.clone());
+        self.send_up(number, Message::VolumesGone(owner));
+    }
+
+    /// The first task of an instance makes its volumes; the others must find them.
+    fn agent_mounts(&mut self, number: usize, spec: &LaunchSpec) {
+        let owner = volume_owner(&spec.task).to_owned();
+        assert!(
+            !self.removed.contains(&owner),
+            "{owner} is launched after its volumes were removed"
+        );
+        let agent = &mut self.agents[number];
+        if self.owners.insert(owner.clone()) {
+            agent.volumes.insert(owner);
+        } else {
+            assert!(agent.volumes.contains(&owner), "{owner} ran away from its volumes");
+        }
+    }
+
     fn agent_launches(&mut self, number: usize, spec: LaunchSpec) {
         let id = spec.task.clone();
         if let Some(known) = self.agents[number].tasks.get_mut(&id) {
@@ -197,6 +228,9 @@ impl World {
             .iter()
             .any(|agent| agent.live().any(|task| task.spec.task == id));
         assert!(!elsewhere, "task {id} lives twice");
+        if !spec.container.persistent.is_empty() {
+            self.agent_mounts(number, &spec);
+        }
         let status = TaskStatus {
             state: TaskState::Staging,
             reason: None,
@@ -297,6 +331,10 @@ impl World {
         if let Some(known) = self.agents[number].tasks.get_mut(task) {
             known.status = status.clone();
             known.acked = false;
+            if self.bug == Some(Bug::ForgottenVolumes) && status.state.is_terminal() {
+                let owner = volume_owner(task).to_owned();
+                self.agents[number].volumes.remove(&owner);
+            }
             if self.agents[number].registered {
                 self.send_up(number, Message::Status(task.clone(), status));
             }
@@ -356,7 +394,10 @@ impl World {
         if self.agents[number].connection != Some(connection) {
             return;
         }
-        let order = matches!(message, Message::Launch(_) | Message::Kill(_));
+        let order = matches!(
+            message,
+            Message::Launch(_) | Message::Kill(_) | Message::RemoveVolumes(_)
+        );
         if !matches!(message, Message::Registered(_)) && self.bad_luck(15) {
             return;
         }

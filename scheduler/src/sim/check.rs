@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AgentId, FrameworkId, ServiceTable, TaskEvent, TaskId, TaskState, VipRange};
+use model::{AgentId, FrameworkId, ServiceTable, TaskEvent, TaskId, TaskState, VipRange, volume_owner};
 
 use crate::{
     AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
-    Timestamp,
+    Residence, Timestamp,
 };
 
 use super::world::World;
@@ -19,6 +19,7 @@ pub(super) struct Store {
     versions: BTreeMap<(AppId, Timestamp), App>,
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
+    residences: BTreeMap<InstanceId, Residence>,
     deployments: BTreeMap<String, DeploymentRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<(GroupId, Timestamp), GroupVersion>,
@@ -41,6 +42,10 @@ impl Store {
             Record::DeleteAgent(id) => drop(self.agents.remove(&id)),
             Record::PutInstance(instance) => drop(self.instances.insert(instance.id.clone(), *instance)),
             Record::DeleteInstance(id) => drop(self.instances.remove(&id)),
+            Record::PutResidence(one) => drop(self.residences.insert(one.id.clone(), *one)),
+            Record::DeleteResidence(id) => {
+                assert!(self.residences.remove(&id).is_some(), "volumes are removed once");
+            }
             Record::PutDeployment(one) => drop(self.deployments.insert(one.id.clone(), *one)),
             Record::DeleteDeployment(id) => {
                 assert!(self.deployments.remove(&id).is_some(), "a deployment ends once");
@@ -73,6 +78,8 @@ impl Store {
                 .cloned()
                 .map(|one| Record::PutInstance(Box::new(one))),
         );
+        let residences = self.residences.values().cloned();
+        records.extend(residences.map(|one| Record::PutResidence(Box::new(one))));
         let deployments = self.deployments.values().cloned();
         records.extend(deployments.map(|one| Record::PutDeployment(Box::new(one))));
         records.extend(self.groups.values().cloned().map(Record::PutGroup));
@@ -95,11 +102,15 @@ impl Store {
 
 impl World {
     pub(super) fn check_step(&self) {
-        let mut live = BTreeSet::new();
+        let (mut live, mut owners) = (BTreeSet::new(), BTreeSet::new());
         for agent in &self.agents {
             agent.check();
             for task in agent.live() {
                 assert!(live.insert(&task.spec.task), "task {} lives twice", task.spec.task);
+                if !task.spec.container.persistent.is_empty() {
+                    let owner = volume_owner(&task.spec.task);
+                    assert!(owners.insert(owner), "two tasks use the volumes of {owner}");
+                }
             }
         }
         if let Some(core) = &self.core {
@@ -157,6 +168,10 @@ impl World {
         assert!(
             core.instances().eq(self.store.instances.values()),
             "instances differ from the store"
+        );
+        assert!(
+            core.residences().eq(self.store.residences.values()),
+            "residences differ from the store"
         );
         assert!(
             core.deployments().len() == self.store.deployments.len()
@@ -222,6 +237,12 @@ impl World {
             .find(|one| one.unwanted || !one.spec.serves(&one.status))
         {
             return Some(format!("the core holds {} for {:?}", late.id, late.status.state));
+        }
+        for residence in core.residences().filter(|one| one.wiped) {
+            // Those of a machine that lost its id wait until nobody remembers it.
+            if core.agents().any(|agent| agent.record.id == residence.agent) {
+                return Some(format!("volumes of {} are still to be removed", residence.id));
+            }
         }
         let left = core.deployments();
         (!left.is_empty()).then(|| format!("deployments left: {left:?}"))

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use model::{TaskId, TaskState};
+use model::{AgentId, TaskId, TaskState};
 
 use crate::{
-    AfterKill, AppSpec, Cancel, Command, Force, GroupChange, GroupSpec, HealthCheckSpec, PortSpec, Run, Timestamp,
-    UnreachableSpec,
+    AfterKill, AppSpec, Cancel, Command, ContainerSpec, Force, GroupChange, GroupSpec, HealthCheckSpec, PersistentSpec,
+    PortSpec, Run, Timestamp, UnreachableSpec, VolumeSpec, Volumes,
 };
 
 use super::world::{Event, Layered, World};
 
 /// Apps that users play with, and how many instances of one they ask for at most.
-const APPS: [&str; 3] = ["/a", "/b/c", "/b/d"];
+const APPS: [&str; 4] = ["/a", "/b/c", "/b/d", RESIDENT];
+/// The one whose instances have volumes.
+const RESIDENT: &str = "/v";
+/// MiB of each volume.
+const VOLUME_MB: i64 = 10;
 const MOST: u64 = 5;
 
 impl World {
@@ -59,6 +63,7 @@ impl World {
         self.agents[number].tasks.clear();
         if self.random.below(4) == 0 {
             self.agents[number].id = None;
+            self.agents[number].volumes.clear();
         }
         if self.agents[number].up {
             self.agents[number].up = false;
@@ -110,17 +115,18 @@ impl World {
         }
         let pause = 3_000 + self.random.below(40_000);
         self.after(pause, Event::Command);
-        match (self.core.is_some(), self.random.below(10)) {
+        match (self.core.is_some(), self.random.below(11)) {
             (false, _) => {}
             (true, 0 | 1) => self.group_command(),
             (true, 2) => self.cancel_command(),
+            (true, 3) => self.wipe_command(),
             (true, _) => self.app_command(),
         }
     }
 
     fn app_command(&mut self) {
         let Some(core) = &mut self.core else { return };
-        let app = APPS[usize::try_from(self.random.below(3)).expect("few")];
+        let app = APPS[usize::try_from(self.random.below(4)).expect("few")];
         let count = self.random.below(MOST + 1);
         let known = self.wanted.contains_key(app);
         let task = core.instances().next().map(|instance| instance.spec.task.to_string());
@@ -138,6 +144,7 @@ impl World {
             (0, _, Some(task)) => Command::KillTasks {
                 tasks: vec![task],
                 then: AfterKill::Replace,
+                volumes: if strategy.0 == 0 { Volumes::Wipe } else { Volumes::Keep },
                 force: Force::No,
             },
             (1, true, _) => Command::RemoveApp {
@@ -184,6 +191,47 @@ impl World {
         }
         self.note(&text);
         self.check_launch(app, before);
+        self.carry_out();
+    }
+
+    /// Somebody gives up the volumes of an instance that waits for its agent.
+    fn wipe_command(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        let idle = core
+            .residences()
+            .filter(|one| core.instance(&one.id).is_none() && !one.wiped);
+        let tasks: Vec<String> = idle.map(|one| one.task().to_string()).take(1).collect();
+        let command = Command::KillTasks {
+            tasks,
+            then: AfterKill::Replace,
+            volumes: Volumes::Wipe,
+            force: Force::No,
+        };
+        let reply = core.handle_command(Timestamp(self.now), command);
+        assert!(reply.is_ok(), "{reply:?}");
+        self.note("wipe");
+        self.carry_out();
+    }
+
+    /// What lived on machines that lost their id never comes back by itself: somebody gives it up.
+    pub(super) fn give_up_lost_volumes(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        let known: Vec<AgentId> = self.agents.iter().filter_map(|agent| agent.id.clone()).collect();
+        let lost = core
+            .residences()
+            .filter(|one| !one.wiped && !known.contains(&one.agent));
+        let tasks: Vec<String> = lost.map(|one| one.task().to_string()).collect();
+        if tasks.is_empty() {
+            return;
+        }
+        let command = Command::KillTasks {
+            tasks,
+            then: AfterKill::Replace,
+            volumes: Volumes::Wipe,
+            force: Force::No,
+        };
+        let reply = core.handle_command(Timestamp(self.now), command);
+        assert!(reply.is_ok(), "{reply:?}");
         self.carry_out();
     }
 
@@ -292,10 +340,22 @@ fn group(apps: Vec<AppSpec>) -> GroupSpec {
 /// Another command, and capacities of 0, 1/2 or 1.
 fn changed(id: &str, instances: u64, now: u64, (minimum, over): (u64, u64)) -> AppSpec {
     let part = |n: u64| f64::from(u32::try_from(n).expect("few")) / 2.0;
+    let over = if id == RESIDENT { 0.0 } else { part(over) };
     AppSpec {
         cmd: Some(format!("serve {now}")),
-        upgrade_strategy: Some((part(minimum), part(over))),
+        upgrade_strategy: Some((part(minimum), over)),
         ..spec(id, instances)
+    }
+}
+
+fn volume() -> VolumeSpec {
+    VolumeSpec {
+        container_path: "data".to_owned(),
+        persistent: Some(PersistentSpec {
+            size: Some(VOLUME_MB),
+            ..PersistentSpec::default()
+        }),
+        ..VolumeSpec::default()
     }
 }
 
@@ -306,7 +366,7 @@ fn spec(id: &str, instances: u64) -> AppSpec {
         ..HealthCheckSpec::default()
     };
     let (health_checks, unreachable_strategy) = match id {
-        "/a" => (Vec::new(), None),
+        "/a" | RESIDENT => (Vec::new(), None),
         "/b/c" => {
             let (inactive, expunge) = (20, 100);
             (vec![checks], Some(UnreachableSpec::After { inactive, expunge }))
@@ -329,6 +389,10 @@ fn spec(id: &str, instances: u64) -> AppSpec {
         max_launch_delay_seconds: Some(20.0),
         health_checks,
         unreachable_strategy,
+        container: ContainerSpec {
+            volumes: if id == RESIDENT { vec![volume()] } else { Vec::new() },
+            ..ContainerSpec::default()
+        },
         ..AppSpec::default()
     }
 }

@@ -109,6 +109,11 @@ impl World {
                 self.carry_out();
                 known
             }
+            Message::VolumesGone(owner) => {
+                let known = core.handle_volumes_gone(now, &id, &owner);
+                self.carry_out();
+                known
+            }
             Message::Disconnect => {
                 core.handle_disconnect(now, &id);
                 self.connections.remove(&id);
@@ -152,6 +157,7 @@ impl World {
                     }
                     self.order(&agent, Message::Launch(spec));
                 }
+                Effect::RemoveVolumes { agent, owner } => self.order(&agent, Message::RemoveVolumes(owner)),
                 Effect::Kill { agent, task, .. } => self.order(&agent, Message::Kill(task)),
                 Effect::Emit(event) => {
                     self.table.apply(event);

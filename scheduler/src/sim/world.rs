@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{AgentId, LaunchSpec, ServiceTable, TaskId, TaskStatus, VipRange};
 
 use crate::core::random::Random;
-use crate::{Registered, Registration, Scheduler, Timestamp};
+use crate::{InstanceId, Registered, Registration, Scheduler, Timestamp};
 
 use super::agent::SimAgent;
 use super::check::Store;
@@ -29,6 +29,8 @@ pub(super) enum Message {
     Registered(Registered),
     Launch(Box<LaunchSpec>),
     Kill(TaskId),
+    RemoveVolumes(InstanceId),
+    VolumesGone(InstanceId),
     Ack(TaskId, u64),
 }
 
@@ -62,6 +64,8 @@ pub(super) enum Bug {
     LostAcknowledgement,
     /// The driver sends a launch to two agents.
     DoubleLaunch,
+    /// Agents remove volumes whenever a task ends, and say nothing of it.
+    ForgottenVolumes,
     /// Agents offer one instance's cpus more than they have.
     CapacityOffByOne,
 }
@@ -92,6 +96,9 @@ pub(super) struct World {
     /// The master died while carrying out a command; whether it holds is read from the store.
     pub(super) wanted_unsure: bool,
     pub(super) faults: bool,
+    /// Instances that ever had volumes, and those whose volumes were removed on demand.
+    pub(super) owners: BTreeSet<String>,
+    pub(super) removed: BTreeSet<String>,
     pub(super) bug: Option<Bug>,
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
@@ -114,6 +121,8 @@ impl World {
             layered: None,
             wanted_unsure: false,
             faults: true,
+            owners: BTreeSet::new(),
+            removed: BTreeSet::new(),
             bug: None,
             events: BTreeMap::new(),
             sequence: 0,
@@ -159,6 +168,7 @@ impl World {
             self.step();
             if self.now >= next_look {
                 next_look = self.now + 5_000;
+                self.give_up_lost_volumes();
                 match self.unsettled() {
                     None => break,
                     Some(why) => assert!(self.now < limit, "not settled in time: {why}"),

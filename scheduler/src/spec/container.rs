@@ -51,6 +51,7 @@ pub(super) fn container(spec: &AppSpec, faults: &mut Faults) -> Container {
             Privilege::Confined
         },
         parameters,
+        persistent: super::volume::persistent(written, faults),
         volumes: volumes(written, image.is_some(), faults),
         seccomp: seccomp(written, faults),
         ipc: ipc(written, faults),
@@ -164,13 +165,8 @@ fn volumes(written: &ContainerSpec, has_image: bool, faults: &mut Faults) -> Vec
     let mut volumes = Vec::new();
     for (index, volume) in written.volumes.iter().enumerate() {
         let base = format!("/container/volumes({index})");
-        for (field, path) in [
-            ("containerPath", &volume.container_path),
-            ("hostPath", &volume.host_path),
-        ] {
-            if let Some(error) = path_fault(path) {
-                faults.add(format!("{base}/{field}"), error);
-            }
+        if let Some(error) = path_fault(&volume.container_path) {
+            faults.add(format!("{base}/containerPath"), error);
         }
         let inside = volume.container_path.trim_matches('/');
         if !seen.insert(inside.to_owned()) {
@@ -180,6 +176,13 @@ fn volumes(written: &ContainerSpec, has_image: bool, faults: &mut Faults) -> Vec
         if !has_image && volume.container_path.starts_with('/') {
             let error = "without an image a volume is mounted in the sandbox: write a path without a leading slash";
             faults.add(format!("{base}/containerPath"), error);
+        }
+        if volume.persistent.is_some() {
+            // Looked at by itself.
+            continue;
+        }
+        if let Some(error) = path_fault(&volume.host_path) {
+            faults.add(format!("{base}/hostPath"), error);
         }
         volumes.push(Volume {
             container_path: volume.container_path.clone(),

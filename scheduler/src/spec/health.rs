@@ -296,6 +296,7 @@ fn ready_codes(check: &ReadinessCheckSpec, path: &str, faults: &mut Faults) -> B
 /// What becomes of instances on a lost agent.
 pub(super) fn unreachable_strategy(spec: &AppSpec, faults: &mut Faults) -> UnreachableStrategy {
     let (inactive, expunge) = match spec.unreachable_strategy {
+        _ if super::volume::waits(spec, faults) => return UnreachableStrategy::Disabled,
         None => return UnreachableStrategy::default(),
         Some(UnreachableSpec::Disabled) => return UnreachableStrategy::Disabled,
         Some(UnreachableSpec::After { inactive, expunge }) => (inactive, expunge),

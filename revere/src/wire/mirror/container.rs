@@ -2,11 +2,11 @@
 
 use bincode::{Decode, Encode};
 use model::{
-    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, Privilege, Pull,
-    Seccomp, Volume, VolumeMode,
+    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, PersistentVolume,
+    Privilege, Pull, Seccomp, Volume, VolumeMode,
 };
 
-use super::super::since::Version;
+use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
 use super::{list, unlist};
 
@@ -22,6 +22,8 @@ pub struct ContainerMirror {
     unconfined: bool,
     node_ipc: bool,
     shm_mb: Option<u64>,
+    /// Path and MiB.
+    persistent: Since<4, Vec<(String, u64)>>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -72,6 +74,11 @@ impl Wire for Container {
             unconfined: self.seccomp == Seccomp::Unconfined,
             node_ipc: self.ipc == Ipc::Node,
             shm_mb: self.shm_mb,
+            persistent: Since(
+                (self.persistent.iter())
+                    .map(|volume| (volume.container_path.clone(), volume.size_mb))
+                    .collect(),
+            ),
         }
     }
 
@@ -107,6 +114,12 @@ impl Wire for Container {
             },
             ipc: if mirror.node_ipc { Ipc::Node } else { Ipc::Private },
             shm_mb: mirror.shm_mb,
+            persistent: (mirror.persistent.0.into_iter())
+                .map(|(container_path, size_mb)| PersistentVolume {
+                    container_path,
+                    size_mb,
+                })
+                .collect(),
         })
     }
 }

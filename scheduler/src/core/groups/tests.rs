@@ -165,6 +165,7 @@ fn ending_tasks_with_scaling_ends_those_and_no_others() {
     let kill = Command::KillTasks {
         tasks: vec![oldest.to_string(), oldest.to_string()],
         then: AfterKill::Scale,
+        volumes: crate::Volumes::Keep,
         force: Force::No,
     };
     bench.command(kill).expect("runs");

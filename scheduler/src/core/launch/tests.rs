@@ -2,7 +2,7 @@
 
 use model::{CheckAddress, Probe, Scheme};
 
-use crate::{AppSpec, HealthCheckSpec, PortSpec, ReadinessCheckSpec, ServicePorts, Timestamp};
+use crate::{AppSpec, HealthCheckSpec, InstanceId, PortSpec, ReadinessCheckSpec, ServicePorts, Timestamp};
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn order(spec: AppSpec, host_ports: &[u16]) -> LaunchSpec {
     let mut service_ports = ServicePorts::new((10_000, 20_000));
     let app = App::from_spec(version, &spec, "marathon", "dcos", &mut service_ports).expect("valid");
     let id = InstanceId::new_for(&app.id, "u-u");
-    super::spec(&app, &id, host_ports, &FrameworkId::new("f"), &Config::default())
+    super::spec(&app, &id.task(), host_ports, &FrameworkId::new("f"), &Config::default())
 }
 
 fn base(id: &str) -> AppSpec {

@@ -8,6 +8,11 @@ use crate::core::random::Random;
 /// Guesses at a free port before all free ones are gathered. An agent offers a thousand and rarely uses half of them.
 const GUESSES: usize = 8;
 
+/// Ports of an agent chosen beforehand, if it has them.
+pub(crate) fn ports_for(node: &Node, wishes: &[u16], random: &mut Random) -> Option<Vec<u16>> {
+    ports_suffice(node, wishes).then(|| choose_ports(node, wishes, random))
+}
+
 pub(super) fn ports_suffice(node: &Node, wishes: &[u16]) -> bool {
     wishes
         .iter()

@@ -109,9 +109,22 @@ fn limits_follow_marathons_arithmetic() {
     ] {
         let strategy = app(instances, minimum, over).upgrade_strategy;
         assert_eq!(
-            Limits::new(instances, &strategy),
+            Limits::new(instances, &strategy, Moves::Anywhere),
             Limits { least_ready, most },
             "{instances} {minimum} {over}"
+        );
+    }
+}
+
+#[test]
+fn who_takes_over_volumes_comes_after_the_old_one_and_never_beside_it() {
+    for (instances, minimum, least_ready) in [(1, 0.5, 0), (1, 0.0, 0), (2, 0.5, 1), (4, 1.0, 3), (0, 0.5, 0)] {
+        let strategy = app(instances, minimum, 0.0).upgrade_strategy;
+        let limits = Limits::new(instances, &strategy, Moves::InPlace);
+        assert_eq!(
+            (limits.least_ready, limits.most),
+            (least_ready, instances),
+            "{instances} {minimum}"
         );
     }
 }
@@ -154,7 +167,7 @@ fn a_full_replacement_starts_all_new_ones_and_lets_one_old_go_for_each_that_is_r
 
 /// Carries an update on to its end: what is launched becomes ready, what is ended goes, one at a time.
 fn finish(app: &App, mut ones: Vec<One>) -> Result<usize, String> {
-    let limits = Limits::new(app.instances, &app.upgrade_strategy);
+    let limits = Limits::new(app.instances, &app.upgrade_strategy, Moves::Anywhere);
     for round in 0..400 {
         let all = records(app, &ones);
         let step = step(app, all.iter());

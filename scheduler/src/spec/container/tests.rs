@@ -27,7 +27,7 @@ fn volume(container: &str, host: &str) -> VolumeSpec {
     VolumeSpec {
         container_path: container.to_owned(),
         host_path: host.to_owned(),
-        mode: None,
+        ..VolumeSpec::default()
     }
 }
 
