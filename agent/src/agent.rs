@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::{
     CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, Reason, TaskId, TaskNetwork, TaskState, TaskStatus,
+    volume_attempt, volume_owner,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -50,6 +51,11 @@ pub enum AgentEvent {
         /// The status.
         status: TaskStatus,
     },
+    /// Of the volumes of that owner nothing is left here.
+    VolumesGone {
+        /// Whose.
+        owner: String,
+    },
 }
 
 /// Whether an order was about a task that the agent has.
@@ -81,6 +87,8 @@ pub(crate) struct Shared {
     table: Mutex<Table>,
     /// Set when `Table::todo` has grown.
     wake: Notify,
+    /// Set when nothing of some task is left.
+    ended: Notify,
     stop: watch::Sender<bool>,
 }
 
@@ -96,6 +104,7 @@ struct Table {
 enum Todo {
     Supervise(Arc<Entry>, Origin),
     Resend(Arc<Entry>),
+    RemoveVolumes(String),
 }
 
 /// One task.
@@ -152,17 +161,20 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         return Err(OpenError::NoRunner);
     }
     let layout = Layout::new(&config.state_dir);
-    for path in [&layout.tasks, &layout.sandboxes, &layout.netns] {
+    for path in [&layout.tasks, &layout.sandboxes, &layout.netns, &layout.volumes] {
         fs::create_dir_all(path).map_err(|source| OpenError::State {
             path: path.clone(),
             source,
         })?;
     }
-    // Launches hold environments, which may hold secrets; the sandboxes are for their users to reach.
-    fs::set_permissions(&layout.tasks, fs::Permissions::from_mode(0o700)).map_err(|source| OpenError::State {
-        path: layout.tasks.clone(),
-        source,
-    })?;
+    // Launches hold environments, which may hold secrets, and volumes the data of others; the sandboxes are for their
+    // users to reach.
+    for path in [&layout.tasks, &layout.volumes] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|source| OpenError::State {
+            path: path.clone(),
+            source,
+        })?;
+    }
     let hierarchies = cgroup::open(&config)?;
     let mut table = Table::default();
     let entries = fs::read_dir(&layout.tasks);
@@ -200,6 +212,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         events,
         table: Mutex::new(table),
         wake: Notify::new(),
+        ended: Notify::new(),
         stop: watch::Sender::new(false),
     };
     Ok((
@@ -314,6 +327,12 @@ impl Agent {
         Known::Yes
     }
 
+    /// Removes the volumes of an owner as soon as no task of it is left here. A further order for the same is harmless.
+    pub fn remove_volumes(&self, owner: String) {
+        lock(&self.shared.table).todo.push(Todo::RemoveVolumes(owner));
+        self.shared.wake.notify_one();
+    }
+
     /// The master has the task's terminal status: it is forgotten. Its sandbox is kept for a while.
     pub fn acknowledge(&self, task: &TaskId) {
         let entry = lock(&self.shared.table).tasks.get(task).cloned();
@@ -364,6 +383,7 @@ async fn take_up(shared: &Shared, todo: Todo) {
             shared.over(&entry);
         }
         Todo::Resend(entry) => shared.tell(&entry).await,
+        Todo::RemoveVolumes(owner) => shared.remove_volumes(owner).await,
     }
 }
 
@@ -458,6 +478,36 @@ impl Shared {
         self.tell(entry).await;
     }
 
+    /// Waits until no task of that owner with a lower number than this is left: two never share a volume.
+    pub(crate) async fn volumes_free(&self, owner: &str, before: u32) {
+        loop {
+            let ended = self.ended.notified();
+            let used = lock(&self.table).tasks.values().any(|entry| {
+                let task = &entry.spec.task;
+                volume_owner(task) == owner && volume_attempt(task) < before && !lock(&entry.state).over
+            });
+            if !used {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    async fn remove_volumes(&self, owner: String) {
+        self.volumes_free(&owner, u32::MAX).await;
+        let (dir, whose) = (self.layout.volumes.clone(), owner.clone());
+        let removed = tokio::task::spawn_blocking(move || crate::volumes::remove(&dir, &whose)).await;
+        match removed {
+            Ok(Ok(())) => {
+                tracing::info!(owner, "volumes removed");
+                // Nobody to hear it means that the node is going down.
+                let _ = self.events.send(AgentEvent::VolumesGone { owner }).await;
+            }
+            Ok(Err(error)) => tracing::warn!(owner, %error, "volumes stay; the master will ask again"),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
     /// Gives the task an address, if its network needs one.
     pub(crate) fn allocate(&self, entry: &Entry) -> Result<Option<Ipv4Addr>, String> {
         if entry.spec.network == TaskNetwork::Host {
@@ -476,6 +526,7 @@ impl Shared {
             inner.over = true;
             inner.address = None;
         }
+        self.ended.notify_waiters();
         self.forget_if_over(entry);
     }
 

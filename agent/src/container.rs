@@ -40,6 +40,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) scratch: PathBuf,
     /// The files to be seen as /etc/hostname, /etc/hosts, /etc/resolv.conf.
     pub(crate) etc: Vec<BindPlan>,
+    /// Its persistent volumes.
+    pub(crate) persistent: &'a [BindPlan],
 }
 
 /// The command line of a container by Docker's rules: a shell command replaces the entrypoint, arguments follow it and
@@ -111,6 +113,7 @@ pub(crate) fn plan(parts: Parts<'_>, sandbox: &Path) -> Result<ContainerPlan, St
         image,
         scratch,
         etc,
+        persistent,
     } = parts;
     let container = &spec.container;
     let find = |look: fn(&Parameter) -> Option<&String>| container.parameters.iter().rev().find_map(look).cloned();
@@ -141,7 +144,7 @@ pub(crate) fn plan(parts: Parts<'_>, sandbox: &Path) -> Result<ContainerPlan, St
         workdir: workdir.or(of_image).unwrap_or_else(|| default.to_owned()),
         hostname: hostname(spec),
         etc,
-        volumes: volumes(spec, sandbox)?,
+        volumes: volumes(spec, sandbox, persistent)?,
         privileged,
         capabilities: capability::set(&container.parameters, container.privilege)?,
         seccomp: !privileged && container.seccomp == Seccomp::Default,
@@ -151,8 +154,8 @@ pub(crate) fn plan(parts: Parts<'_>, sandbox: &Path) -> Result<ContainerPlan, St
     })
 }
 
-/// The volumes with their places on the node; those in the sandbox are made.
-pub(crate) fn volumes(spec: &LaunchSpec, sandbox: &Path) -> Result<Vec<BindPlan>, String> {
+/// The volumes with their places on the node, persistent ones first; those in the sandbox are made.
+pub(crate) fn volumes(spec: &LaunchSpec, sandbox: &Path, persistent: &[BindPlan]) -> Result<Vec<BindPlan>, String> {
     let inside = |path: &str| {
         if path.starts_with('/') {
             path.to_owned()
@@ -160,10 +163,12 @@ pub(crate) fn volumes(spec: &LaunchSpec, sandbox: &Path) -> Result<Vec<BindPlan>
             format!("{SANDBOX}/{path}")
         }
     };
-    let mut plans = Vec::new();
+    let mut plans = persistent.to_vec();
     for volume in &spec.container.volumes {
         let source = if volume.host_path.starts_with('/') {
             PathBuf::from(&volume.host_path)
+        } else if let Some((kept, rest)) = in_persistent(&volume.host_path, persistent) {
+            directory_in(kept, rest)?
         } else {
             directory_in(sandbox, &volume.host_path)?
         };
@@ -185,6 +190,16 @@ pub(crate) fn volumes(spec: &LaunchSpec, sandbox: &Path) -> Result<Vec<BindPlan>
         });
     }
     Ok(plans)
+}
+
+/// The persistent volume that a path of the sandbox leads into, and the way from there: programs that want their data
+/// elsewhere see it a second time there, as Marathon's users write it.
+fn in_persistent<'a>(path: &'a str, persistent: &'a [BindPlan]) -> Option<(&'a Path, &'a str)> {
+    let path = path.trim_start_matches("./");
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    let target = format!("{SANDBOX}/{first}");
+    let kept = persistent.iter().find(|bind| bind.target == target)?;
+    Some((&kept.source, rest))
 }
 
 #[cfg(test)]

@@ -75,6 +75,11 @@ pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Spawned, Stri
         let shown = plan.sandbox.display();
         unpack::give_away(&plan.sandbox, uid, gid)
             .map_err(|error| format!("cannot give the sandbox {shown} to its user: {error}"))?;
+        for volume in &plan.owned {
+            // What lies in it is the task's own business.
+            let given = std::os::unix::fs::chown(volume, Some(uid), Some(gid));
+            given.map_err(|error| format!("cannot give {} to the task's user: {error}", volume.display()))?;
+        }
     }
     let (container, reported) = container_steps(plan)?;
     let steps = Steps {

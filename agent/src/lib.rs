@@ -29,6 +29,7 @@ mod start;
 mod store;
 mod supervise;
 mod unpack;
+mod volumes;
 
 pub use agent::{Agent, AgentEvent, Known, open};
 pub use config::{Config, OpenError};

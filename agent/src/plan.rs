@@ -28,6 +28,9 @@ pub(crate) struct RunPlan {
     /// What a task without an image sees in its sandbox.
     #[serde(default)]
     pub(crate) volumes: Vec<BindPlan>,
+    /// Directories given to the task's user.
+    #[serde(default)]
+    pub(crate) owned: Vec<PathBuf>,
 }
 
 /// A root directory of its own, and what is taken from a process that lives in it.

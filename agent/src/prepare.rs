@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::TaskState;
+use model::{TaskState, volume_attempt, volume_owner};
 
 use crate::agent::{Entry, Shared};
 use crate::image::{Progress, Ready};
@@ -25,6 +25,11 @@ pub(crate) async fn prepare(shared: &Shared, entry: &Entry) -> Result<Option<Rea
     let progress = Progress::default();
     let mut kills = entry.kill.subscribe();
     let work = async {
+        let (owner, attempt) = (volume_owner(&spec.task), volume_attempt(&spec.task));
+        if !spec.container.persistent.is_empty() {
+            // Of an earlier task the end may be known while its last mount is not gone yet.
+            shared.volumes_free(owner, attempt).await;
+        }
         let image = match &spec.container.image {
             Some(image) => {
                 let ready = shared.images.ensure(image, &progress).await;

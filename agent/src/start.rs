@@ -17,6 +17,7 @@ use crate::image::Ready;
 use crate::plan::{BindPlan, NetworkPlan, RunPlan, VERSION};
 use crate::spec::SpecFile;
 use crate::store::{LOG, PLAN, RESOLV_CONF, SPEC, TaskDir};
+use crate::volumes;
 
 /// PATH of a task that sets none; the directory of this program comes last.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +28,8 @@ pub(crate) struct Layout {
     pub(crate) tasks: PathBuf,
     pub(crate) sandboxes: PathBuf,
     pub(crate) netns: PathBuf,
+    /// Persistent volumes, one directory for each owner.
+    pub(crate) volumes: PathBuf,
     pub(crate) damaged: PathBuf,
     pub(crate) images: PathBuf,
     /// What tasks fetched and the node keeps.
@@ -41,6 +44,7 @@ impl Layout {
             tasks: state_dir.join("tasks"),
             sandboxes: state_dir.join("sandboxes"),
             netns: state_dir.join("netns"),
+            volumes: state_dir.join("volumes"),
             damaged: state_dir.join("damaged"),
             images: state_dir.join("images"),
             fetched: state_dir.join("fetched"),
@@ -63,9 +67,11 @@ pub(crate) fn start(
         fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
     }
     let mut plan = plan(config, hierarchies, dir, spec, address);
+    let persistent = volumes::ensure(&Layout::new(&config.state_dir).volumes, spec)?;
+    plan.owned = persistent.iter().map(|bind| bind.source.clone()).collect();
     match image {
-        Some(image) => in_image(config, dir, spec, address, image, &mut plan)?,
-        None => plan.volumes = container::volumes(spec, &sandbox)?,
+        Some(image) => in_image(config, dir, spec, address, (image, &persistent), &mut plan)?,
+        None => plan.volumes = container::volumes(spec, &sandbox, &persistent)?,
     }
     dir.write(SPEC, &SpecFile::from(spec))
         .map_err(|error| error.to_string())?;
@@ -117,6 +123,7 @@ fn plan(
         sandbox,
         container: None,
         volumes: Vec::new(),
+        owned: Vec::new(),
     }
 }
 
@@ -126,7 +133,7 @@ fn in_image(
     dir: &TaskDir,
     spec: &LaunchSpec,
     address: Option<Ipv4Addr>,
-    image: &Ready,
+    (image, persistent): (&Ready, &[BindPlan]),
     plan: &mut RunPlan,
 ) -> Result<(), String> {
     let scratch = Layout::new(&config.state_dir).containers.join(spec.task.as_str());
@@ -143,6 +150,7 @@ fn in_image(
         image,
         scratch,
         etc,
+        persistent,
     };
     let container = container::plan(parts, &plan.sandbox)?;
     plan.argv = container::argv(&spec.command, &image.run, &spec.container.parameters)?;

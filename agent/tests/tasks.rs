@@ -16,6 +16,8 @@ mod checks;
 mod containers;
 #[path = "tasks/node.rs"]
 mod node;
+#[path = "tasks/volumes.rs"]
+mod volumes;
 
 use std::ffi::OsString;
 use std::fs;
@@ -93,6 +95,14 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         ("a_container_has_its_own_network", a_container_has_its_own_network),
         ("a_greedy_task_is_told_so", a_greedy_task_is_told_so),
         ("damage_is_set_aside", damage_is_set_aside),
+        (
+            "a_volume_is_its_users_to_write",
+            volumes::a_volume_is_its_users_to_write,
+        ),
+        (
+            "volumes_are_never_shared_and_go_only_when_nobody_uses_them",
+            volumes::volumes_are_never_shared_and_go_only_when_nobody_uses_them,
+        ),
         ("health_is_told_when_it_changes", checks::health_is_told_when_it_changes),
         (
             "failures_in_the_grace_period_do_not_count",
@@ -135,6 +145,10 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             containers::ends_are_told_through_the_init,
         ),
         ("volumes_are_mounted", containers::volumes_are_mounted),
+        (
+            "volumes_outlive_tasks_and_daemons",
+            volumes::volumes_outlive_tasks_and_daemons,
+        ),
         (
             "bad_images_are_refused_with_a_sentence",
             containers::bad_images_are_refused_with_a_sentence,

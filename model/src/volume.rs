@@ -14,10 +14,18 @@ pub struct PersistentVolume {
 /// Whose volumes a task uses: those of its instance, which each further task of that instance finds again. Task ids are
 /// `<instance>._app.<n>`; any other id is its own owner.
 pub fn volume_owner(task: &TaskId) -> &str {
-    match task.as_str().rsplit_once("._app.") {
-        Some((instance, attempt)) if attempt.parse::<u32>().is_ok() => instance,
-        _ => task.as_str(),
-    }
+    parts(task).0
+}
+
+/// The how manieth task of its owner it is, from 1 on; 0 where the id does not tell.
+pub fn volume_attempt(task: &TaskId) -> u32 {
+    parts(task).1
+}
+
+fn parts(task: &TaskId) -> (&str, u32) {
+    let split = task.as_str().rsplit_once("._app.");
+    let numbered = split.and_then(|(instance, attempt)| Some((instance, attempt.parse().ok()?)));
+    numbered.unwrap_or((task.as_str(), 0))
 }
 
 #[cfg(test)]
@@ -26,13 +34,14 @@ mod tests {
 
     #[test]
     fn tasks_of_one_instance_have_one_owner() {
-        for (task, owner) in [
-            ("db.instance-1._app.1", "db.instance-1"),
-            ("db.instance-1._app.12", "db.instance-1"),
-            ("db.instance-1._app.x", "db.instance-1._app.x"),
-            ("marathon-7", "marathon-7"),
+        for (task, owner, attempt) in [
+            ("db.instance-1._app.1", "db.instance-1", 1),
+            ("db.instance-1._app.12", "db.instance-1", 12),
+            ("db.instance-1._app.x", "db.instance-1._app.x", 0),
+            ("marathon-7", "marathon-7", 0),
         ] {
-            assert_eq!(volume_owner(&TaskId::new(task)), owner);
+            let task = TaskId::new(task);
+            assert_eq!((volume_owner(&task), volume_attempt(&task)), (owner, attempt));
         }
     }
 }

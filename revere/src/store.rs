@@ -203,6 +203,8 @@ pub(crate) fn key(record: &Record) -> String {
         Record::DeleteAgent(id) => format!("agent/{id}"),
         Record::PutInstance(instance) => format!("instance/{}", instance.id),
         Record::DeleteInstance(id) => format!("instance/{id}"),
+        Record::PutResidence(residence) => format!("residence/{}", residence.id),
+        Record::DeleteResidence(id) => format!("residence/{id}"),
         Record::PutDeployment(deployment) => format!("deployment/{}", deployment.id),
         Record::DeleteDeployment(id) => format!("deployment/{id}"),
         Record::PutGroup(group) => format!("group{}", group.id),
@@ -219,6 +221,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutApp(app) | Record::PutVersion(app) => wire::encode(app.as_ref()).map(Some),
         Record::PutAgent(agent) => wire::encode(agent.as_ref()).map(Some),
         Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
+        Record::PutResidence(residence) => wire::encode(residence.as_ref()).map(Some),
         Record::PutDeployment(deployment) => wire::encode(deployment.as_ref()).map(Some),
         Record::PutGroup(group) => wire::encode(group).map(Some),
         Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
@@ -226,6 +229,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         | Record::DeleteVersion(..)
         | Record::DeleteAgent(_)
         | Record::DeleteInstance(_)
+        | Record::DeleteResidence(_)
         | Record::DeleteDeployment(_)
         | Record::DeleteGroup(_)
         | Record::DeleteGroupVersion(..) => Ok(None),
@@ -239,6 +243,7 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("version") => wire::decode_kept(bytes).map(|app| Record::PutVersion(Box::new(app))),
         Some("agent") => wire::decode_kept(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
         Some("instance") => wire::decode_kept(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
+        Some("residence") => wire::decode_kept(bytes).map(|residence| Record::PutResidence(Box::new(residence))),
         Some("deployment") => wire::decode_kept(bytes).map(|one| Record::PutDeployment(Box::new(one))),
         Some("group") => wire::decode_kept(bytes).map(Record::PutGroup),
         Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),

@@ -151,12 +151,12 @@ fn task(id: &str, image: &str, command: Command) -> LaunchSpec {
     task
 }
 
-fn shell(id: &str, image: &str, script: &str) -> LaunchSpec {
+pub(crate) fn shell(id: &str, image: &str, script: &str) -> LaunchSpec {
     task(id, image, Command::Shell(script.to_owned()))
 }
 
 /// A node and the name of its busybox image.
-fn node_with_image() -> (Node, String) {
+pub(crate) fn node_with_image() -> (Node, String) {
     let node = Node::new();
     let image = Built::busybox(&node.state().join("busybox")).name();
     (node, image)
@@ -167,7 +167,7 @@ fn stdout(node: &Node, id: &str) -> String {
 }
 
 /// Runs it to its end and gives what it wrote; it must have ended well.
-fn output(node: &mut Node, task: LaunchSpec) -> String {
+pub(crate) fn output(node: &mut Node, task: LaunchSpec) -> String {
     let id = task.task.as_str().to_owned();
     node.launch(task);
     let last = node.until_end(&id);

@@ -211,6 +211,22 @@ impl Node {
         self.agent().kill(TaskId::new(task), policy);
     }
 
+    pub(crate) fn remove_volumes(&self, owner: &str) {
+        self.agent().remove_volumes(owner.to_owned());
+    }
+
+    /// Reads on until that was told.
+    pub(crate) fn until_seen(&mut self, wanted: &AgentEvent) {
+        while !self.seen.contains(wanted) {
+            let (_, events, _) = self.open.as_mut().expect("the agent is open");
+            let next = self
+                .runtime
+                .block_on(async { tokio::time::timeout(DEADLINE, events.recv()).await });
+            let event = next.unwrap_or_else(|_| panic!("no {wanted:?}; seen: {:#?}", self.seen));
+            self.seen.push(event.expect("the agent runs"));
+        }
+    }
+
     pub(crate) fn acknowledge(&self, task: &str) {
         self.agent().acknowledge(&TaskId::new(task));
     }

@@ -196,6 +196,15 @@ impl Driver {
                     }
                 }
             }
+            Input::VolumesGone { link, agent, owner } => {
+                if self.is_current(&agent, link) {
+                    tracing::info!(%agent, %owner, "volumes removed");
+                    self.core.heard.insert(agent.clone(), now);
+                    if !self.core.scheduler.handle_volumes_gone(now, &agent, &owner) {
+                        self.drop_link(now, &agent, "the agent must register anew");
+                    }
+                }
+            }
             Input::Disconnect { link, agent } => {
                 if self.is_current(&agent, link) {
                     self.drop_link(now, &agent, "connection ended");
@@ -232,6 +241,9 @@ impl Driver {
                     Effect::Launch { agent, spec } => batch.orders.push((agent, MasterMessage::Launch(spec))),
                     Effect::Kill { agent, task, policy } => {
                         batch.orders.push((agent, MasterMessage::Kill { task, policy }));
+                    }
+                    Effect::RemoveVolumes { agent, owner } => {
+                        batch.orders.push((agent, MasterMessage::RemoveVolumes(owner)));
                     }
                 }
             }

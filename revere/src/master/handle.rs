@@ -1,7 +1,7 @@
 //! The way to the driver: inputs in a bounded queue, answers back.
 
 use model::{AgentId, TaskId, TaskStatus};
-use scheduler::{Command, CommandError, Registration, Reply};
+use scheduler::{Command, CommandError, InstanceId, Registration, Reply};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,6 +46,11 @@ pub(super) enum Input {
     Heartbeat {
         link: LinkId,
         agent: AgentId,
+    },
+    VolumesGone {
+        link: LinkId,
+        agent: AgentId,
+        owner: InstanceId,
     },
     Disconnect {
         link: LinkId,

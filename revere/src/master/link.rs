@@ -125,6 +125,7 @@ fn input(message: AgentMessage, link: LinkId, agent: &AgentId) -> Option<Input> 
             task,
             status,
         }),
+        AgentMessage::VolumesGone(owner) => Some(Input::VolumesGone { link, agent, owner }),
         AgentMessage::Heartbeat => Some(Input::Heartbeat { link, agent }),
     }
 }

@@ -9,7 +9,7 @@ use agent::{Agent, AgentEvent, Known};
 use futures_util::{SinkExt as _, StreamExt as _};
 use model::{AgentId, NodeView, TaskEvent, TaskId, TaskState, TaskStatus};
 use parking_lot::Mutex;
-use scheduler::{Registered, Registration, ReportedTask};
+use scheduler::{InstanceId, Registered, Registration, ReportedTask};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
@@ -67,14 +67,23 @@ pub(super) async fn pump(
             }
             AgentEvent::Status { task, status, .. } => {
                 // Nobody listens on a node that takes no tasks from a master.
-                let _ = statuses.send((task, status)).await;
+                let _ = statuses.send(Report::Status(task, status)).await;
+            }
+            AgentEvent::VolumesGone { owner } => {
+                let _ = statuses.send(Report::VolumesGone(InstanceId(owner))).await;
             }
         }
     }
 }
 
-/// A task and its newest status.
-type Report = (TaskId, TaskStatus);
+/// What the agent has to say to the master.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// A task's newest status.
+    Status(TaskId, TaskStatus),
+    /// An instance's volumes are no longer here. Said once: the master asks again where it did not hear it.
+    VolumesGone(InstanceId),
+}
 
 /// The queue between [`pump`] and [`Link`].
 pub(super) fn statuses() -> (mpsc::Sender<Report>, mpsc::Receiver<Report>) {
@@ -207,7 +216,10 @@ impl Link {
                     heard = Instant::now();
                     self.obey(message?, pending)?;
                 }
-                Some((task, status)) = self.statuses.recv() => pending.add(task, status),
+                Some(report) = self.statuses.recv() => match report {
+                    Report::Status(task, status) => pending.add(task, status),
+                    Report::VolumesGone(owner) => stream.send(AgentMessage::VolumesGone(owner)).await?,
+                },
                 _ = heartbeat.tick() => stream.send(AgentMessage::Heartbeat).await?,
             }
         }
@@ -265,6 +277,7 @@ impl Link {
                     pending.add(task, lost());
                 }
             }
+            MasterMessage::RemoveVolumes(owner) => self.agent.remove_volumes(owner.0),
             MasterMessage::Ack { sequence } => {
                 if let Some(task) = pending.acknowledged(sequence) {
                     self.agent.acknowledge(&task);

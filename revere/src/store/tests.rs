@@ -107,7 +107,7 @@ fn a_record_of_another_version_names_both() {
         .expect_err("refused")
         .to_string();
     assert!(
-        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 3"),
+        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 4"),
         "{error}"
     );
 }
@@ -172,6 +172,33 @@ fn records_of_version_1_are_read_and_written_anew() {
         assert_eq!(kept[0], wire::VERSION);
         assert_eq!(decode(&key(&record), &kept).expect("read"), record);
     }
+}
+
+#[test]
+fn residences_come_back_as_kept() {
+    let residence = Record::PutResidence(Box::new(scheduler::Residence {
+        id: scheduler::InstanceId("g_db.instance-u".to_owned()),
+        app: scheduler::AppId::parse("/g/db").expect("valid"),
+        agent: AgentId::new("S1"),
+        volumes: vec![model::PersistentVolume {
+            container_path: "data".to_owned(),
+            size_mb: 100,
+        }],
+        resources: Resources {
+            cpus_milli: 1,
+            mem_mb: 2,
+            disk_mb: 3,
+        },
+        attempt: 7,
+        version: scheduler::Timestamp(9),
+        ended: Some(model::TaskState::Failed),
+        wiped: true,
+    }));
+    let kept = encode(&residence).expect("written").expect("a value");
+    assert_eq!(decode(&key(&residence), &kept).expect("read"), residence);
+    let id = scheduler::InstanceId("g_db.instance-u".to_owned());
+    let gone = Record::DeleteResidence(id);
+    assert_eq!((key(&gone), encode(&gone).expect("written")), (key(&residence), None));
 }
 
 #[test]

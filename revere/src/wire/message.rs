@@ -1,7 +1,7 @@
 //! What agents and the master say to each other.
 
 use model::{KillPolicy, LaunchSpec, TaskId, TaskStatus};
-use scheduler::{Registered, Registration};
+use scheduler::{InstanceId, Registered, Registration};
 
 /// From an agent to the master.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub enum AgentMessage {
     },
     /// Sent when nothing else was for a while.
     Heartbeat,
+    /// The answer to [`MasterMessage::RemoveVolumes`]: none of that instance is left here.
+    VolumesGone(InstanceId),
 }
 
 /// From the master to an agent.
@@ -44,4 +46,6 @@ pub enum MasterMessage {
     Refused(String),
     /// Sent when nothing else was for a while.
     Heartbeat,
+    /// Remove the volumes of that instance.
+    RemoveVolumes(InstanceId),
 }

@@ -6,6 +6,7 @@ mod health;
 mod message;
 mod model;
 mod record;
+mod residence;
 
 use super::{Wire, WireError};
 

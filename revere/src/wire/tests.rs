@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::{BufMut as _, BytesMut};
 use model::{
     AgentId, CheckAddress, CheckResponse, CheckResult, CheckResults, Command, Container, ContainerKind, Extract, Fetch,
-    FetchCache, FetchPermission, FrameworkId, HealthCheck, Image, Ipc, KillPolicy, LaunchSpec, Parameter, PortMapping,
-    PortScope, Privilege, Probe, Protocol, Pull, ReadinessCheck, ReadinessResult, ReadyRule, Reason, Resources, Scheme,
-    Seccomp, TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus, Volume, VolumeMode,
+    FetchCache, FetchPermission, FrameworkId, HealthCheck, Image, Ipc, KillPolicy, LaunchSpec, Parameter,
+    PersistentVolume, PortMapping, PortScope, Privilege, Probe, Protocol, Pull, ReadinessCheck, ReadinessResult,
+    ReadyRule, Reason, Resources, Scheme, Seccomp, TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
+    Volume, VolumeMode,
 };
 use proptest::prelude::*;
-use scheduler::{Registered, Registration, ReportedTask};
+use scheduler::{InstanceId, Registered, Registration, ReportedTask};
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
 use super::*;
@@ -176,6 +177,10 @@ fn container(bits: u64) -> Container {
                 VolumeMode::ReadWrite
             },
         }],
+        persistent: vec![PersistentVolume {
+            container_path: "data".to_owned(),
+            size_mb: 100,
+        }],
         seccomp: if bit(7) { Seccomp::Unconfined } else { Seccomp::Default },
         ipc: if bit(8) { Ipc::Node } else { Ipc::Private },
         shm_mb: bit(9).then_some(8),
@@ -281,7 +286,8 @@ fn message() -> impl Strategy<Value = AgentMessage> {
         task: TaskId::new(task),
         status,
     });
-    prop_oneof![registration, told, Just(AgentMessage::Heartbeat)]
+    let gone = any::<String>().prop_map(|owner| AgentMessage::VolumesGone(InstanceId(owner)));
+    prop_oneof![registration, told, gone, Just(AgentMessage::Heartbeat)]
 }
 
 proptest! {
@@ -331,7 +337,7 @@ fn other_versions_are_named() {
     let mut bytes = encode(&AgentMessage::Heartbeat).expect("encoded");
     bytes[0] = 7;
     let error = decode::<AgentMessage>(&bytes).expect_err("refused").to_string();
-    assert!(error.contains("version 7") && error.contains("version 3"), "{error}");
+    assert!(error.contains("version 7") && error.contains("version 4"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use super::Faults;
 
 /// More MiB than any disk has.
 const MAX_VOLUME_MB: i64 = 1 << 40;
+/// Longest name of a file.
+const MAX_NAME: usize = 255;
 /// Marathon's default.
 const ESCALATION_SECONDS: u64 = 3600;
 
@@ -21,8 +23,9 @@ pub(super) fn persistent(written: &ContainerSpec, faults: &mut Faults) -> Vec<Pe
             let error = "a persistent volume lies where the node keeps it: remove hostPath, or remove persistent";
             faults.add(format!("{base}/hostPath"), error);
         }
-        if volume.container_path.contains('/') || matches!(volume.container_path.as_str(), "." | "..") {
-            let error = "a persistent volume is mounted in the sandbox: write a name without a slash, such as data; \
+        let name = volume.container_path.as_str();
+        if name.contains('/') || name.starts_with('.') || name.len() > MAX_NAME {
+            let error = "a persistent volume is mounted in the sandbox: write a name without a slash or a leading dot, such as data; \
                          to see it elsewhere as well, add a volume with hostPath data";
             faults.add(format!("{base}/containerPath"), error);
         }

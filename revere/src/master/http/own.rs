@@ -64,6 +64,7 @@ fn node_list(core: &Core) -> Vec<Value> {
             "subnet": record.subnet.map(|subnet| subnet.to_string()),
             "tasks": tasks(&record.id),
             "used": resources(&view.used),
+            "reserved": resources(&view.reserved),
             "total": resources(&record.resources),
             "heard_ms_ago": heard,
         })

@@ -4,6 +4,7 @@ mod container;
 mod field;
 pub(crate) mod group;
 mod health;
+mod volume;
 
 #[cfg(test)]
 mod tests;
@@ -24,13 +25,12 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 11] = [
+const UNSUPPORTED: [(&str, Kind); 10] = [
     ("check", Kind::Object),
     ("executorResources", Kind::Object),
     ("executor", Kind::Text),
     ("gpus", Kind::Number),
     ("ipAddress", Kind::Object),
-    ("residency", Kind::Object),
     ("resourceLimits", Kind::Object),
     ("role", Kind::Text),
     ("secrets", Kind::Object),
@@ -121,6 +121,7 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     health::read(&mut spec, object, &mut faults);
     container::container(&mut spec, object, &mut faults);
     container::fetch(&mut spec, object, &mut faults);
+    volume::residency(&mut spec, object, &mut faults);
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
 

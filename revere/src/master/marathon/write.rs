@@ -51,6 +51,12 @@ pub(crate) fn definition(app: &App) -> Value {
     if let Some(user) = &app.user {
         out["user"] = json!(user);
     }
+    if let Some(residency) = app.residency {
+        out["residency"] = json!({
+            "relaunchEscalationTimeoutSeconds": residency.escalation_seconds,
+            "taskLostBehavior": "WAIT_FOREVER",
+        });
+    }
     if let Some(grace) = app.kill_grace {
         out["taskKillGracePeriodSeconds"] = seconds(grace);
     }

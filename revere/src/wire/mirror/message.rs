@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
 use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
-use scheduler::{Domain, Registered, Registration, ReportedTask};
+use scheduler::{Domain, InstanceId, Registered, Registration, ReportedTask};
 
 use super::super::since::Version;
 use super::super::{AgentMessage, MasterMessage, Wire, WireError};
@@ -121,6 +121,7 @@ pub enum AgentMessageMirror {
         status: <TaskStatus as Wire>::Mirror,
     },
     Heartbeat,
+    VolumesGone(String),
 }
 
 impl Wire for AgentMessage {
@@ -135,6 +136,7 @@ impl Wire for AgentMessage {
                 status: status.to_mirror(),
             },
             Self::Heartbeat => AgentMessageMirror::Heartbeat,
+            Self::VolumesGone(owner) => AgentMessageMirror::VolumesGone(owner.0.clone()),
         }
     }
 
@@ -149,6 +151,7 @@ impl Wire for AgentMessage {
                 status: TaskStatus::from_mirror(status)?,
             },
             AgentMessageMirror::Heartbeat => Self::Heartbeat,
+            AgentMessageMirror::VolumesGone(owner) => Self::VolumesGone(InstanceId(owner)),
         })
     }
 }
@@ -167,6 +170,7 @@ pub enum MasterMessageMirror {
     },
     Refused(String),
     Heartbeat,
+    RemoveVolumes(String),
 }
 
 impl Wire for MasterMessage {
@@ -183,6 +187,7 @@ impl Wire for MasterMessage {
             Self::Ack { sequence } => MasterMessageMirror::Ack { sequence: *sequence },
             Self::Refused(reason) => MasterMessageMirror::Refused(reason.clone()),
             Self::Heartbeat => MasterMessageMirror::Heartbeat,
+            Self::RemoveVolumes(owner) => MasterMessageMirror::RemoveVolumes(owner.0.clone()),
         }
     }
 
@@ -197,6 +202,7 @@ impl Wire for MasterMessage {
             MasterMessageMirror::Ack { sequence } => Self::Ack { sequence },
             MasterMessageMirror::Refused(reason) => Self::Refused(reason),
             MasterMessageMirror::Heartbeat => Self::Heartbeat,
+            MasterMessageMirror::RemoveVolumes(owner) => Self::RemoveVolumes(InstanceId(owner)),
         })
     }
 }

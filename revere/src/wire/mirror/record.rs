@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use model::{AgentId, Command, Container, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
     AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, Domain, InstanceId,
-    InstanceRecord, NetworkMode, Operator, Timestamp, UnreachableStrategy, UpgradeStrategy,
+    InstanceRecord, NetworkMode, Operator, Residency, Timestamp, UnreachableStrategy, UpgradeStrategy,
 };
 
 use super::super::since::{Since, Version};
@@ -163,6 +163,7 @@ pub struct AppMirror {
     unreachable: Since<2, <UnreachableStrategy as Wire>::Mirror>,
     container: Since<3, ContainerMirror>,
     fetch: Since<3, Vec<FetchMirror>>,
+    residency: Since<4, Option<u64>>,
 }
 
 impl Wire for App {
@@ -201,6 +202,7 @@ impl Wire for App {
             unreachable: Since(self.unreachable.to_mirror()),
             container: Since(self.container.to_mirror()),
             fetch: Since(list(&self.fetch)),
+            residency: Since(self.residency.map(|residency| residency.escalation_seconds)),
         }
     }
 
@@ -243,6 +245,7 @@ impl Wire for App {
             health_checks: unlist(mirror.health_checks.0)?,
             readiness_checks: unlist(mirror.readiness_checks.0)?,
             unreachable: UnreachableStrategy::from_mirror(mirror.unreachable.0)?,
+            residency: (mirror.residency.0).map(|escalation_seconds| Residency { escalation_seconds }),
             version: Timestamp(mirror.version),
             last_config_change: Timestamp(mirror.last_config_change),
         })

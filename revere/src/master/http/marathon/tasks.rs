@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scheduler::{AfterKill, Command, Fault};
+use scheduler::{AfterKill, Command, Fault, Volumes};
 use serde_json::{Value, json};
 
 use super::super::App;
@@ -141,8 +141,15 @@ pub(in super::super) async fn delete(
         .look(move |core| {
             let known = named.iter().filter_map(|id| {
                 let id = model::TaskId::new(id.as_str());
-                let instance = core.scheduler.instance(&scheduler::InstanceId::of_task(&id)?)?;
-                Some((id, task::task(&core.scheduler, instance)))
+                let instance = scheduler::InstanceId::of_task(&id)?;
+                let shown = match core.scheduler.instance(&instance) {
+                    Some(instance) => task::task(&core.scheduler, instance),
+                    None => task::idle(
+                        &core.scheduler,
+                        core.scheduler.residence(&instance).filter(|one| !one.wiped)?,
+                    ),
+                };
+                Some((id, shown))
             });
             known.map(|(_, task)| task).collect::<Vec<_>>()
         })
@@ -153,10 +160,21 @@ pub(in super::super) async fn delete(
     end(&app, ids, &query, json!({"tasks": shown})).await
 }
 
-/// Ends tasks. `wipe` means nothing here: no task keeps anything on a node.
+/// Ends tasks; with `wipe` their volumes too, those of tasks that are over already included.
 async fn end(app: &App, tasks: Vec<String>, query: &Query, shown: Value) -> Answer {
     let (then, force) = (then(query), force(query));
-    let reply = app.handle.command(Command::KillTasks { tasks, then, force }).await??;
+    let volumes = if query.flag("wipe") {
+        Volumes::Wipe
+    } else {
+        Volumes::Keep
+    };
+    let kill = Command::KillTasks {
+        tasks,
+        then,
+        volumes,
+        force,
+    };
+    let reply = app.handle.command(kill).await??;
     let body = match then {
         AfterKill::Replace => shown,
         AfterKill::Scale => deployment(&reply),

@@ -9,7 +9,7 @@ use super::named_port;
 type Object = Map<String, Value>;
 
 /// The object of that key, if it is there and not null.
-fn inner<'a>(object: &'a Object, path: &str, key: &str, faults: &mut Vec<Fault>) -> Option<&'a Object> {
+pub(super) fn inner<'a>(object: &'a Object, path: &str, key: &str, faults: &mut Vec<Fault>) -> Option<&'a Object> {
     match object.get(key)? {
         Value::Null => None,
         Value::Object(inner) => Some(inner),
@@ -114,7 +114,7 @@ fn old_network(spec: &mut AppSpec, network: Option<&str>, faults: &mut Vec<Fault
 
 fn volumes(spec: &mut AppSpec, container: &Object, faults: &mut Vec<Fault>) {
     for (path, volume) in field::objects(container, "/container", "volumes", faults).unwrap_or_default() {
-        let other = ["persistent", "external", "secret"]
+        let other = ["external", "secret"]
             .into_iter()
             .find(|key| volume.get(*key).is_some_and(|value| !value.is_null()));
         if let Some(kind) = other {
@@ -122,8 +122,10 @@ fn volumes(spec: &mut AppSpec, container: &Object, faults: &mut Vec<Fault>) {
                 .push(format!("{}/{kind}", path.trim_start_matches('/')));
             continue;
         }
+        let persistent = super::volume::persistent(volume, &path, faults);
         let mut fields = Fields::new(volume, &path, faults);
         spec.container.volumes.push(VolumeSpec {
+            persistent,
             container_path: fields.take("containerPath", "a string", text).unwrap_or_default(),
             host_path: fields.take("hostPath", "a string", text).unwrap_or_default(),
             mode: fields.take("mode", "a string", text),

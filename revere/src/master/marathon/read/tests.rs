@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 const NAMED_VIP: &str = include_str!("../../../../../examples/named-vip.json");
+const DATABASE: &str = include_str!("../../../../../examples/database-with-volume.json");
 const BLUE: &str = include_str!("../../../../../examples/blue.json");
 
 const POD: &str = include_str!("../../../../../examples/pod.json");
@@ -31,17 +32,59 @@ fn the_example_is_read_whole() {
 }
 
 #[test]
+fn an_app_with_a_volume_is_read_and_shown_with_the_same_meaning() {
+    let mut ports = scheduler::ServicePorts::new((10_000, 20_000));
+    let mut check = |spec: &AppSpec| {
+        let now = scheduler::Timestamp(1);
+        scheduler::App::from_spec(now, spec, "marathon", "dcos", &mut ports).expect("valid")
+    };
+    let first = check(&read(DATABASE).expect("read"));
+    let shown = super::super::write::definition(&first);
+    assert_eq!(
+        shown["container"]["volumes"],
+        json!([{"containerPath": "pgdata", "mode": "RW", "persistent": {"type": "root", "size": 100, "constraints": []}}])
+    );
+    assert_eq!(
+        shown["residency"],
+        json!({"relaunchEscalationTimeoutSeconds": 3600, "taskLostBehavior": "WAIT_FOREVER"})
+    );
+    assert_eq!(shown["unreachableStrategy"], "disabled");
+    assert_eq!(
+        shown["upgradeStrategy"],
+        json!({"minimumHealthCapacity": 0.0, "maximumOverCapacity": 0.0})
+    );
+    assert_eq!(check(&app(&shown).expect("read")), first);
+}
+
+#[test]
+fn persistent_volumes_of_wrong_types_are_told_at_their_place() {
+    let sent = json!({"id": "/a", "cmd": "x", "residency": {"taskLostBehavior": 1}, "container": {"volumes": [
+        {"containerPath": "a", "persistent": {"size": "1", "type": 2, "maxSize": 1.5}}, {"persistent": 3}]}});
+    let faults = app(&sent).expect_err("refused");
+    let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+    for wanted in [
+        "/container/volumes(0)/persistent/size",
+        "/container/volumes(0)/persistent/type",
+        "/container/volumes(0)/persistent/maxSize",
+        "/container/volumes(1)/persistent",
+        "/residency/taskLostBehavior",
+    ] {
+        assert!(paths.contains(&wanted), "{wanted} in {paths:?}");
+    }
+}
+
+#[test]
 fn what_is_not_carried_out_is_named() {
     assert!(read(BLUE).expect("types are right").unsupported.is_empty());
     let docker = json!({"id": "/a", "container": {"type": "DOCKER", "docker": {"image": "x", "credential": {"principal": "p"}},
-            "volumes": [{"containerPath": "p", "persistent": {"size": 1}}], "linuxInfo": {"effectiveCapabilities": []}},
+            "volumes": [{"containerPath": "p", "external": {"name": "v"}}], "linuxInfo": {"effectiveCapabilities": []}},
         "env": {"A": {"secret": "s"}}, "gpus": 1});
     let named = app(&docker).expect("types are right").unsupported;
     for wanted in [
         "gpus",
         "env(A)/secret",
         "container/docker/credential",
-        "container/volumes(0)/persistent",
+        "container/volumes(0)/external",
         "container/linuxInfo/effectiveCapabilities",
     ] {
         assert!(named.iter().any(|name| name == wanted), "{wanted} in {named:?}");

@@ -11,17 +11,21 @@ pub(super) fn definition(app: &App, mappings: Option<Vec<Value>>) -> Value {
         ContainerKind::Mesos => "MESOS",
         ContainerKind::Docker => "DOCKER",
     };
-    let volumes: Vec<Value> = container
-        .volumes
-        .iter()
-        .map(|volume| {
-            json!({
-                "containerPath": volume.container_path,
-                "hostPath": volume.host_path,
-                "mode": volume.mode.as_str(),
-            })
+    let kept = container.persistent.iter().map(|volume| {
+        json!({
+            "containerPath": volume.container_path,
+            "mode": "RW",
+            "persistent": {"type": "root", "size": volume.size_mb, "constraints": []},
         })
-        .collect();
+    });
+    let of_node = container.volumes.iter().map(|volume| {
+        json!({
+            "containerPath": volume.container_path,
+            "hostPath": volume.host_path,
+            "mode": volume.mode.as_str(),
+        })
+    });
+    let volumes: Vec<Value> = kept.chain(of_node).collect();
     let mut out = json!({"type": kind, "volumes": volumes});
     if let Some(mappings) = mappings {
         out["portMappings"] = json!(mappings);

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use model::TaskState;
-use scheduler::{App, InstanceRecord, Scheduler, TaskFailure, Timestamp};
+use model::{PersistentVolume, TaskState};
+use scheduler::{App, InstanceRecord, Residence, Scheduler, TaskFailure, Timestamp};
 use serde_json::{Map, Value, json};
 
-/// All tasks of an app.
+/// All tasks of an app, and of instances that wait beside their volumes the last ones.
 pub(crate) fn tasks_of(scheduler: &Scheduler, app: &App) -> Vec<Value> {
     scheduler
         .instances_of(&app.id)
         .map(|instance| task(scheduler, instance))
+        .chain(scheduler.idle_residences(&app.id).map(|one| idle(scheduler, one)))
         .collect()
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn task(scheduler: &Scheduler, instance: &InstanceRecord) -> Value {
         "stagedAt": instance.staged_at.to_string(),
         "version": instance.version.to_string(),
         "healthCheckResults": super::health::results(instance),
-        "localVolumes": [],
+        "localVolumes": scheduler.residence(&instance.id).map(volumes).unwrap_or_default(),
         "role": "*",
     });
     if let Some(agent) = agent {
@@ -46,6 +47,45 @@ pub(crate) fn task(scheduler: &Scheduler, instance: &InstanceRecord) -> Value {
         out["startedAt"] = json!(started.to_string());
     }
     out
+}
+
+/// The last task of an instance that waits beside its volumes. Marathon tells neither ports nor times of one that is over.
+pub(crate) fn idle(scheduler: &Scheduler, residence: &Residence) -> Value {
+    let agent = scheduler.agent(&residence.agent);
+    let mut out = json!({
+        "appId": residence.app.as_str(),
+        "id": residence.task().as_str(),
+        "host": agent.map(|agent| agent.hostname.clone()).unwrap_or_default(),
+        "slaveId": residence.agent.as_str(),
+        "state": residence.ended.unwrap_or(TaskState::Lost).as_str(),
+        "ports": [],
+        "servicePorts": [],
+        "ipAddresses": [],
+        "version": residence.version.to_string(),
+        "healthCheckResults": [],
+        "localVolumes": volumes(residence),
+        "role": agent.map_or("*", |agent| agent.domain.role.as_str()),
+    });
+    if let Some(region) = agent.and_then(|agent| agent.domain.region.as_ref()) {
+        out["region"] = json!(region);
+    }
+    if let Some(zone) = agent.and_then(|agent| agent.domain.zone.as_ref()) {
+        out["zone"] = json!(zone);
+    }
+    out
+}
+
+/// `localVolumes`.
+fn volumes(residence: &Residence) -> Vec<Value> {
+    let one = |volume: &PersistentVolume| {
+        json!({
+            "runSpecId": residence.app.as_str(),
+            "containerPath": volume.container_path,
+            "uuid": residence.uuid(),
+            "persistenceId": residence.persistence_id(volume),
+        })
+    };
+    residence.volumes.iter().map(one).collect()
 }
 
 /// The old table: app, service port, and where it is served.
