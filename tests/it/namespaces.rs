@@ -10,6 +10,7 @@ mod leak;
 mod marathon;
 mod paths;
 mod standby;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -23,6 +23,9 @@ pub enum TaskCommand {
         /// Let its app want one instance fewer instead.
         #[arg(long)]
         scale: bool,
+        /// Remove its persistent volumes too, with all that is in them. Works for tasks that are over already.
+        #[arg(long)]
+        wipe: bool,
         /// Connection.
         #[command(flatten)]
         client: ClientArgs,
@@ -41,7 +44,12 @@ pub enum TaskCommand {
 pub async fn run(command: TaskCommand) -> Result<(), ClientError> {
     match command {
         TaskCommand::List(client) => list(&client).await,
-        TaskCommand::Kill { id, scale, client } => kill(&id, scale, &client).await,
+        TaskCommand::Kill {
+            id,
+            scale,
+            wipe,
+            client,
+        } => kill(&id, (scale, wipe), &client).await,
         TaskCommand::Why { id, client } => why(&id, &client).await,
     }
 }
@@ -65,11 +73,15 @@ async fn list(args: &ClientArgs) -> Result<(), ClientError> {
     Ok(table::print(&["ID", "APP", "STATE", "HOST", "PORTS", "SINCE"], &rows)?)
 }
 
-async fn kill(id: &str, scale: bool, args: &ClientArgs) -> Result<(), ClientError> {
+async fn kill(id: &str, (scale, wipe): (bool, bool), args: &ClientArgs) -> Result<(), ClientError> {
     let client = Client::new(&args.master)?;
     let body = Bytes::from(json!({"ids": [id]}).to_string());
     let answer = client
-        .call(Method::POST, &format!("/v2/tasks/delete?scale={scale}"), body)
+        .call(
+            Method::POST,
+            &format!("/v2/tasks/delete?scale={scale}&wipe={wipe}"),
+            body,
+        )
         .await?;
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -163,7 +163,22 @@ impl Core {
         let agents = self
             .scheduler
             .agents()
-            .map(|view| encode::agent(view.record, &view.used, ports.get(&view.record.id).unwrap_or(&empty)))
+            .map(|view| {
+                let id = &view.record.id;
+                let there: Vec<_> = self.scheduler.residences().filter(|one| one.agent == *id).collect();
+                let reserved = encode::reserved(self.scheduler.framework(), there.iter().copied());
+                // Reservations without a task are used by nobody.
+                let idle = there
+                    .into_iter()
+                    .filter(|one| self.scheduler.instance(&one.id).is_none());
+                let (_, unused) = encode::reserved(self.scheduler.framework(), idle);
+                encode::agent(
+                    view.record,
+                    &view.used.minus(&unused),
+                    ports.get(id).unwrap_or(&empty),
+                    reserved,
+                )
+            })
             .collect();
         let recovered = self.scheduler.recovered_agents().map(encode::agent_info).collect();
         encode::lists(vec![("agents", agents), ("recovered_agents", recovered)])

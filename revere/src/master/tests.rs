@@ -122,7 +122,7 @@ impl Agent {
             resources: Resources {
                 cpus_milli: 4000,
                 mem_mb: 4096,
-                disk_mb: 0,
+                disk_mb: 1000,
             },
             ports: vec![(31000, 32000)],
             attributes: [("rack".to_owned(), "r1".to_owned())].into(),
@@ -223,6 +223,7 @@ mod groups;
 mod health;
 mod lead;
 mod update;
+mod volumes;
 
 #[tokio::test]
 async fn an_app_goes_the_whole_way() {

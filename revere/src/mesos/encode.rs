@@ -1,7 +1,10 @@
 //! The master's state and changes in the operator API's exact JSON.
 
+mod reserved;
 #[cfg(test)]
 mod tests;
+
+pub use reserved::reserved;
 
 use model::{FrameworkInfo, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
 use scheduler::AgentRecord;
@@ -181,15 +184,24 @@ pub fn agent_info(record: &AgentRecord) -> Value {
     })
 }
 
-/// `GetAgents.Agent`.
-pub fn agent(record: &AgentRecord, used: &Resources, used_ports: &[u16]) -> Value {
+/// `GetAgents.Agent`. `used` is what its tasks use, `reserved` what is told apart of its resources, with its sum.
+pub fn agent(
+    record: &AgentRecord,
+    used: &Resources,
+    used_ports: &[u16],
+    (reserved, sum): (Vec<Value>, Resources),
+) -> Value {
+    let mut total = resources(&record.resources.minus(&sum), &record.ports);
+    if let Value::Array(total) = &mut total {
+        total.extend(reserved);
+    }
     json!({
         "agent_info": agent_info(record),
         "active": true,
         "deactivated": false,
         "version": VERSION,
         "pid": format!("slave(1)@{}:{}", record.ip, record.http_port),
-        "total_resources": resources(&record.resources, &record.ports),
+        "total_resources": total,
         "allocated_resources": resources(used, &single_ports(used_ports)),
         "offered_resources": [],
         "capabilities": [],
@@ -229,7 +241,7 @@ pub fn task_updated(framework: &str, task: &str, agent: Option<&str>, status: &T
 
 /// `AGENT_ADDED`.
 pub fn agent_added(record: &AgentRecord) -> Value {
-    json!({"type": "AGENT_ADDED", "agent_added": {"agent": agent(record, &Resources::default(), &[])}})
+    json!({"type": "AGENT_ADDED", "agent_added": {"agent": agent(record, &Resources::default(), &[], Default::default())}})
 }
 
 /// `AGENT_REMOVED`.

@@ -165,7 +165,7 @@ fn shapes_are_those_of_mesos() {
     staging.status.state = TaskState::Staging;
     assert_eq!(task(&staging, None)["statuses"], json!([]));
     assert_eq!(
-        agent(&record(), &Resources::default(), &[])["pid"],
+        agent(&record(), &Resources::default(), &[], Default::default())["pid"],
         "slave(1)@10.0.0.1:5051"
     );
 }

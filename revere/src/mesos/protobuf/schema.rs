@@ -258,8 +258,28 @@ static RESOURCE: Message = part(
         one(2, "type", Word(VALUES)),
         one(3, "scalar", Nested(&SCALAR)),
         one(4, "ranges", Nested(&RANGES)),
+        one(7, "disk", Nested(&DISK)),
+        list(13, "reservations", &RESERVATION),
     ],
 );
+static RESERVATION: Message = part(
+    "Resource.ReservationInfo",
+    &[
+        one(1, "principal", Text),
+        one(2, "labels", Nested(&LABELS)),
+        one(3, "role", Text),
+        one(4, "type", Word(RESERVATIONS)),
+    ],
+);
+static DISK: Message = part(
+    "Resource.DiskInfo",
+    &[
+        one(1, "persistence", Nested(&PERSISTENCE)),
+        one(2, "volume", Nested(&VOLUME)),
+    ],
+);
+static PERSISTENCE: Message = part("Persistence", &[one(1, "id", Text), one(2, "principal", Text)]);
+static VOLUME: Message = part("Volume", &[one(1, "container_path", Text), one(3, "mode", Word(MODES))]);
 static SET: Message = part(
     "Set",
     &[Field {
@@ -409,6 +429,8 @@ const REASONS: Words = &[
     ("REASON_TASK_KILLED_DURING_LAUNCH", 30),
 ];
 const VALUES: Words = &[("SCALAR", 0), ("RANGES", 1), ("SET", 2), ("TEXT", 3)];
+const RESERVATIONS: Words = &[("STATIC", 1), ("DYNAMIC", 2)];
+const MODES: Words = &[("RW", 1), ("RO", 2)];
 const SOURCES: Words = &[("SOURCE_MASTER", 0), ("SOURCE_AGENT", 1), ("SOURCE_EXECUTOR", 2)];
 const FAMILIES: Words = &[("IPv4", 1), ("IPv6", 2)];
 const CONTAINERS: Words = &[("DOCKER", 1), ("MESOS", 2)];

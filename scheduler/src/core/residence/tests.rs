@@ -175,7 +175,7 @@ fn wiped_volumes_are_asked_for_until_they_are_gone_and_their_place_is_free_then(
     );
     bench.tell(&home.agent, &first.task, TaskState::Killed);
     let owner = InstanceId::of_task(&first.task).expect("a task");
-    assert_eq!(removals(&mut bench), [owner.clone()]);
+    assert_eq!(removals(&mut bench), std::slice::from_ref(&owner));
     assert_eq!(
         used(&bench, &home).disk_mb,
         200,
@@ -189,7 +189,7 @@ fn wiped_volumes_are_asked_for_until_they_are_gone_and_their_place_is_free_then(
         }
         bench.core.handle_heartbeat(bench.at(), &home.agent);
     };
-    assert_eq!(again, [owner.clone()], "asked again");
+    assert_eq!(again, std::slice::from_ref(&owner), "asked again");
     assert!(bench.core.handle_volumes_gone(bench.at(), &home.agent, &owner));
     let second = bench.launches().remove(0);
     assert_ne!(

@@ -112,11 +112,16 @@ fn what_cannot_be_is_refused_at_its_place() {
     for (change, path) in cases {
         assert_eq!(paths(with(change)), [path]);
     }
+}
+
+#[test]
+fn residency_is_for_apps_with_volumes() {
     let alone = AppSpec {
         id: "/a".to_owned(),
         cmd: Some("x".to_owned()),
         residency: Some(ResidencySpec::default()),
         ..AppSpec::default()
     };
-    assert_eq!(paths(alone), ["/residency"]);
+    let faults = check(&alone).expect_err("refused");
+    assert_eq!(faults[0].path, "/residency");
 }

@@ -172,9 +172,9 @@ fn a_field_that_is_not_carried_out_still_has_a_type() {
         .collect();
     let wanted = [
         "/dependencies must be a list of strings, not 0",
-        "/residency must be an object, not a boolean",
         "/secrets must be an object, not a list",
         "/tty must be a boolean, not a string",
+        "/residency must be an object, not a boolean",
     ];
     assert_eq!(told, wanted);
 }
