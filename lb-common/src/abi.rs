@@ -3,6 +3,7 @@
 mod backend;
 mod flow;
 mod fragment;
+mod nat;
 mod node;
 mod observe;
 mod socket;
@@ -11,6 +12,7 @@ mod vip;
 pub use backend::{BackendEntry, BackendStats, MAX_BACKENDS, Tag, backend_flags};
 pub use flow::{FlowKey4, FlowKey6, FlowState, FlowValue, flow_flags};
 pub use fragment::{FragmentKey4, FragmentKey6, FragmentValue, fragment_ways};
+pub use nat::{Guard, ListenerEntry, NatKey4};
 pub use node::{MAX_PEERS, NodeConfig, PeerEntry, node_flags};
 pub use observe::{Decision, FlowEvent, FlowEventKind, Origin};
 pub use socket::{DatagramKey, SocketEntry};
@@ -52,6 +54,9 @@ layout! {
     FragmentKey4: 12, 4;
     FragmentKey6: 40, 4;
     FragmentValue: 12, 4;
+    NatKey4: 16, 4;
+    Guard: 4, 4;
+    ListenerEntry: 12, 4;
     PeerEntry: 4, 4;
     NodeConfig: 52, 4;
     SocketEntry: 32, 4;

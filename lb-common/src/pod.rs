@@ -3,8 +3,8 @@
 
 use crate::{
     BackendEntry, BackendStats, DatagramKey, Decision, Endpoint, Endpoint4, FlowEvent, FlowKey4, FlowKey6, FlowValue,
-    FragmentKey4, FragmentKey6, FragmentValue, Ip, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey,
-    SourceKeyV4, Tag, VipEntry, VipOptions, VipStats,
+    FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenerEntry, NatKey4, NodeConfig, PeerEntry, RateBucket,
+    SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry, VipOptions, VipStats,
 };
 
 macro_rules! pod {
@@ -30,7 +30,10 @@ pod!(
     FragmentKey4,
     FragmentKey6,
     FragmentValue,
+    Guard,
     Ip,
+    ListenerEntry,
+    NatKey4,
     NodeConfig,
     PeerEntry,
     RateBucket,

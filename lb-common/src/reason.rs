@@ -102,7 +102,7 @@ reasons! {
     Echo = 9, "echo", Xdp, Pass;
     /// More extension headers or VLAN tags than are walked.
     TooDeep = 10, "too_deep", Xdp, Pass;
-    /// The end of a flow whose backend has just died: the stack resets it.
+    /// For a backend of this node that has stopped, and nobody takes it over: the stack resets it.
     LatePacket = 11, "late_packet", Xdp, Pass;
     /// An answer of a backend on a node without daemon, with address and ports of the flow restored, for the stack to route.
     NatRestoredPass = 12, "nat_restored_stack", Xdp, Pass;
@@ -166,6 +166,9 @@ reasons! {
     NoNatPort = 79, "no_nat_port", Xdp, Drop;
     /// The flow of an ICMP error is not known.
     ErrorUnknown = 80, "error_unknown", Xdp, Drop;
+    /// Opens a connection to a backend that has just stopped listening; the client tries again in a moment, when the tables
+    /// say who else there is.
+    BackendGone = 81, "backend_gone", Xdp, Drop;
 
     /// An answer whose source was turned back into the VIP.
     Restored = 96, "restored", Egress, Pass;

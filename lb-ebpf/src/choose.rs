@@ -42,9 +42,6 @@ pub(crate) fn choose<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: K
     if kind.is_syn() || !kind.is_tcp() {
         return open::<M, F>(entry, key, kind, hash).map(Choice::sure);
     }
-    if entry.flags & vip_flags::OBITUARY != 0 {
-        return Err(Reason::LatePacket);
-    }
     stray::<M, F>(entry, key, kind, hash)
 }
 
@@ -61,6 +58,9 @@ fn open<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind, hash: u3
     let Some(mut owner) = Owner::of_slot(slot) else {
         return Err(Reason::NoBackend);
     };
+    if owner.is(backend_flags::GONE) {
+        return Err(Reason::BackendGone);
+    }
     if owner.is(backend_flags::SHARED) {
         owner = shared::choose::<F>(entry, key, owner, slot)?;
     }

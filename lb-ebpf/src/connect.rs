@@ -10,6 +10,7 @@ pub(crate) mod admit;
 mod call;
 mod choose;
 mod datagram;
+mod listener;
 mod memory;
 mod open;
 mod tell;
@@ -66,7 +67,9 @@ pub(crate) fn revere_getpeername6(ctx: SockAddrContext) -> i32 {
 /// The last descriptor of a socket was closed.
 #[cgroup_sock(sock_release)]
 pub(crate) fn revere_sock_release(ctx: SockContext) -> i32 {
-    memory::forget(call::cookie(&ctx));
+    let cookie = call::cookie(&ctx);
+    memory::forget(cookie);
+    listener::closed(&ctx, cookie);
     ALLOW
 }
 

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::{
-    Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag, VipEntry,
+    Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Reason, Tag, VipEntry,
 };
 
 use crate::fragment::{revere_remember4, revere_remember6};
@@ -11,6 +11,8 @@ use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
 use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, Owner, VIPS4, VIPS6};
 use crate::mode::Mode;
+use crate::nat::{self, HAND_OVER};
+use crate::packet::Kind;
 use crate::parse::FRAGMENT;
 use crate::reply::reset::{revere_reset4, revere_reset6};
 use crate::reply::too_big::{revere_too_big4, revere_too_big6};
@@ -31,9 +33,13 @@ pub(crate) trait Family: Sized {
     const ICMP: u8;
     /// Bytes of an IP and a TCP header without options.
     const HEADERS: u16;
+    /// The end of a packet for a backend whose node runs no daemon.
+    const BARE: Reason;
 
     fn vip(addr: Self::Addr, port: Be16, protocol: u8) -> Option<&'static VipEntry>;
     fn in_range(node: &NodeConfig, addr: Self::Addr) -> bool;
+    /// See `nat`.
+    fn is_translated(node: &NodeConfig, server: Self::Addr, kind: Kind) -> bool;
     fn key(client: Self::Addr, port: Be16, vip: u16) -> Self::Key;
     fn flow(key: &Self::Key) -> Option<&'static mut FlowValue>;
     fn half(key: &Self::Key) -> Option<&'static mut FlowValue>;
@@ -92,6 +98,7 @@ impl Family for V4 {
     const NUMBER: u8 = 4;
     const ICMP: u8 = ICMP4;
     const HEADERS: u16 = 40;
+    const BARE: Reason = HAND_OVER;
 
     #[inline(always)]
     fn vip(addr: Be32, port: Be16, protocol: u8) -> Option<&'static VipEntry> {
@@ -102,6 +109,11 @@ impl Family for V4 {
     #[inline(always)]
     fn in_range(node: &NodeConfig, addr: Be32) -> bool {
         addr.raw() & node.vip_mask.raw() == node.vip_network.raw()
+    }
+
+    #[inline(always)]
+    fn is_translated(node: &NodeConfig, server: Be32, kind: Kind) -> bool {
+        nat::concerns(node, server, kind.dest, kind.is_tcp())
     }
 
     #[inline(always)]
@@ -281,6 +293,8 @@ impl Family for V6 {
     const NUMBER: u8 = 6;
     const ICMP: u8 = ICMP6;
     const HEADERS: u16 = 60;
+    // Sources are translated in IPv4 only.
+    const BARE: Reason = Reason::NoRoute;
 
     #[inline(always)]
     fn vip(addr: Ip, port: Be16, protocol: u8) -> Option<&'static VipEntry> {
@@ -292,6 +306,11 @@ impl Family for V6 {
     fn in_range(node: &NodeConfig, addr: Ip) -> bool {
         let network = node.vip6_network;
         network[0].raw() != 0 && addr.0[0] == network[0] && addr.0[1] == network[1]
+    }
+
+    #[inline(always)]
+    fn is_translated(_node: &NodeConfig, _server: Ip, _kind: Kind) -> bool {
+        false
     }
 
     #[inline(always)]

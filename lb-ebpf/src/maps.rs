@@ -4,11 +4,12 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use lb_common::{
     BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
-    FlowValue, FragmentKey4, FragmentKey6, FragmentValue, Ip, MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NodeConfig, PeerEntry,
-    RateBucket, Reason, SlotPair, SocketEntry, TOO_BIG_BUCKETS, Tag, VipEntry, VipOptions, VipStats, backend_flags,
+    FlowValue, FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenerEntry, MAX_BACKENDS, MAX_PEERS, MAX_VIPS,
+    NatKey4, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry, TOO_BIG_BUCKETS, Tag, VipEntry,
+    VipOptions, VipStats, backend_flags,
 };
 
 /// Rooms unless user space asks for another number.
@@ -23,6 +24,8 @@ const SOCKET_ROOMS: u32 = 131_072;
 const DATAGRAM_ROOMS: u32 = 65_536;
 const VIP_ROOMS: u32 = 4_096;
 const SOURCE_ROOMS: u32 = 16_384;
+const NAT_ROOMS: u32 = 16_384;
+const LISTENER_ROOMS: u32 = 16_384;
 const EVENT_BYTES: u32 = 1 << 20;
 const TRACE_BYTES: u32 = 1 << 16;
 
@@ -81,6 +84,20 @@ pub(crate) static FRAGMENTS4: LruHashMap<FragmentKey4, FragmentValue> = LruHashM
 #[map]
 pub(crate) static FRAGMENTS6: LruHashMap<FragmentKey6, FragmentValue> =
     LruHashMap::with_max_entries(FRAGMENT6_ROOMS, 0);
+/// Flows with a translated source: the client's direction, then the backend's, which leads to the client's.
+#[map]
+pub(crate) static NAT4: LruHashMap<NatKey4, FlowValue> = LruHashMap::with_max_entries(NAT_ROOMS, 0);
+#[map]
+pub(crate) static NAT4_BACK: LruHashMap<NatKey4, NatKey4> = LruHashMap::with_max_entries(NAT_ROOMS, 0);
+/// By TCP port of this node's own address.
+#[map]
+pub(crate) static GUARDS: Array<Guard> = Array::with_max_entries(1 << 16, 0);
+/// Listening sockets of this node's backends, by cookie.
+#[map]
+pub(crate) static LISTENERS: HashMap<u64, ListenerEntry> = HashMap::with_max_entries(LISTENER_ROOMS, BPF_F_NO_PREALLOC);
+/// Programs that the uplink program hands a packet over to; see `hand`.
+#[map]
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Connected sockets, from `connect` to `close`. No entry may be thrown out: `OPEN_SOCKETS` counts each.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(SOCKET_ROOMS, BPF_F_NO_PREALLOC);
@@ -174,7 +191,9 @@ impl Owner {
     /// Whether it ends the connections it has.
     #[inline(always)]
     pub(crate) fn resets(&self) -> bool {
-        self.backend.flags & (backend_flags::OPEN | backend_flags::RESET) == backend_flags::RESET
+        // Whoever only stopped to listen may go on with what it has.
+        const ASKED: u8 = backend_flags::OPEN | backend_flags::RESET | backend_flags::GONE;
+        self.backend.flags & ASKED == backend_flags::RESET
     }
 
     #[inline(always)]

@@ -107,6 +107,9 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
         return pack(NOBODY, Reason::TunnelNotLocal.index());
     };
     if kind.is_syn() || !kind.is_tcp() {
+        if wanted.is(backend_flags::GONE) {
+            return pack(NOBODY, Reason::BackendGone.index());
+        }
         if wanted.is(backend_flags::SHARED) && F::conflict(key, wanted.index) {
             return pack(NOBODY, Reason::TupleConflict.index());
         }

@@ -14,6 +14,7 @@ use crate::headers::{ETH_LEN, Eth, IPV4, IPV6, UDP};
 use crate::icmp::{ICMP4, ICMP6};
 use crate::maps::{count, node, reason, revere_trace};
 use crate::mode::{Explain, Live, Mode, note};
+use crate::nat::{HAND_OVER, hand};
 use crate::packet::NoPacket;
 use crate::{parse, tunnel, vip};
 
@@ -22,7 +23,11 @@ const IS_ICMP: u32 = u32::MAX;
 
 #[xdp]
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
-    let reason = sort::<Live>(&ctx);
+    let mut reason = sort::<Live>(&ctx);
+    if reason == HAND_OVER {
+        hand(&ctx);
+        reason = Reason::NoRoute;
+    }
     count(reason);
     if node().is_some_and(|node| node.flags & node_flags::TRACE != 0) {
         revere_trace(reason.index(), ctx.ingress_ifindex() as u32);
@@ -47,7 +52,7 @@ pub(crate) fn revere_explain(ctx: XdpContext) -> u32 {
 
 /// The numbers of the XDP reasons lie in the order of their verdicts.
 #[inline(always)]
-fn action(reason: Reason) -> u32 {
+pub(crate) fn action(reason: Reason) -> u32 {
     let number = reason.index();
     if number < XDP_TX_FIRST {
         XDP_PASS
@@ -160,6 +165,7 @@ fn balance<M: Mode, F: Family>(ctx: &XdpContext, node: &NodeConfig, header: &par
     match F::vip(server, packet.kind.dest, packet.kind.protocol) {
         Some(entry) => vip::forward::<M, F>(ctx, &packet, entry),
         None if F::in_range(node, server) => Reason::UnknownVip,
+        None if F::is_translated(node, server, packet.kind) => HAND_OVER,
         None => Reason::NotVip,
     }
 }

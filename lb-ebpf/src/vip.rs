@@ -44,7 +44,7 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
         return deliver::<M, F>(ctx, packet, owner.backend);
     }
     if owner.is(backend_flags::BARE) {
-        return Reason::NoRoute;
+        return F::BARE;
     }
     let own = tag::<F>(&owner);
     let wrap = Wrap {

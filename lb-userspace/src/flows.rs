@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Pod;
-use lb_common::{BackendEntry, FlowKey4, FlowKey6, FlowState, FlowValue, Ip, backend_flags};
+use lb_common::{BackendEntry, FlowKey4, FlowKey6, FlowState, FlowValue, Ip, NatKey4, backend_flags};
 
 use crate::{Lb, raw};
 
@@ -74,6 +74,8 @@ pub struct FlowTables {
     flows6: OwnedFd,
     half4: OwnedFd,
     half6: OwnedFd,
+    nat4: OwnedFd,
+    nat4_back: OwnedFd,
     backends: OwnedFd,
 }
 
@@ -89,6 +91,8 @@ impl Lb {
             flows6: open("FLOWS6")?,
             half4: open("HALF4")?,
             half6: open("HALF6")?,
+            nat4: open("NAT4")?,
+            nat4_back: open("NAT4_BACK")?,
             backends: open("BACKENDS")?,
         })
     }
@@ -190,7 +194,38 @@ impl FlowTables {
         for (map, fd) in [("FLOWS6", &self.flows6), ("HALF6", &self.half6)] {
             self.sweep_one::<FlowKey6>(map, fd, now, meanwhile, &mut sweep)?;
         }
+        self.sweep_translated(now)
+            .map_err(|source| FlowsError { map: "NAT4", source })?;
         Ok(sweep)
+    }
+
+    /// Translated flows that have ended, then ports that no flow has any more.
+    fn sweep_translated(&self, now: u32) -> io::Result<()> {
+        let generations = self.generations().map_err(|error| error.source)?;
+        let mut over = Vec::new();
+        raw::walk(self.nat4.as_fd(), 1, |key: &NatKey4, values: &[FlowValue]| {
+            over.extend(
+                values
+                    .iter()
+                    .filter(|value| fate(value, now, &generations) != Fate::Stays)
+                    .map(|value| (*key, *value)),
+            );
+        })?;
+        for (key, value) in &over {
+            raw::take_unchanged(self.nat4.as_fd(), key, value)?;
+        }
+        let mut ports = Vec::new();
+        raw::walk(self.nat4_back.as_fd(), 1, |key: &NatKey4, flows: &[NatKey4]| {
+            ports.extend(flows.iter().map(|flow| (*key, *flow)));
+        })?;
+        // The port is there a moment before its flow: only what has none now, after all ports were read, never had one.
+        for (port, flow) in &ports {
+            let holder: Option<FlowValue> = raw::lookup(self.nat4.as_fd(), flow)?;
+            if holder.is_none_or(|value| value.port != port.dest_port) {
+                raw::take_unchanged(self.nat4_back.as_fd(), port, flow)?;
+            }
+        }
+        Ok(())
     }
 
     fn sweep_one<K: FlowKey>(

@@ -9,12 +9,13 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    BackendEntry, BackendStats, Decision, Endpoint, Endpoint4, Ip, NodeConfig, PeerEntry, RateBucket, Reason,
-    SocketEntry, Tag, VipEntry, VipOptions, VipStats,
+    BackendEntry, BackendStats, Endpoint, Endpoint4, FlowValue, Guard, Ip, ListenerEntry, NatKey4, NodeConfig,
+    PeerEntry, RateBucket, Reason, SocketEntry, Tag, VipEntry, VipOptions, VipStats,
 };
 use model::{Cidr, Generation, VipAddress};
 
 use crate::Config;
+use crate::guard::Guards;
 use crate::open::remove_filter;
 use crate::pins::Pins;
 use crate::raw::SlotMemory;
@@ -35,6 +36,8 @@ pub struct Lb {
     pub(crate) sockets: Worker,
     pub(crate) book: Book,
     pub(crate) generation: Generation,
+    /// There once somebody asked for an explanation.
+    pub(crate) explaining: Option<Ebpf>,
 }
 
 /// What is where in the maps.
@@ -45,6 +48,7 @@ pub(crate) struct Book {
     pub(crate) vips: BTreeMap<VipAddress, VipRecord>,
     /// When `previous` tables are to be emptied, in seconds of the monotonic clock.
     pub(crate) expiries: BTreeSet<(u64, VipAddress)>,
+    pub(crate) guards: Guards,
 }
 
 impl Book {
@@ -56,6 +60,7 @@ impl Book {
             ids: Ids::new(config.vips),
             vips: BTreeMap::new(),
             expiries: BTreeSet::new(),
+            guards: Guards::default(),
         }
     }
 }
@@ -92,7 +97,9 @@ pub(crate) struct Maps {
     pub(crate) peers: HashMap<MapData, Ip, PeerEntry>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
     pub(crate) node: Array<MapData, NodeConfig>,
-    pub(crate) decision: PerCpuArray<MapData, Decision>,
+    pub(crate) guards: Array<MapData, Guard>,
+    pub(crate) listeners: HashMap<MapData, u64, ListenerEntry>,
+    pub(crate) nat4: HashMap<MapData, NatKey4, FlowValue>,
     pub(crate) slots: SlotMemory,
 }
 
@@ -187,10 +194,14 @@ impl Lb {
         }
     }
 
-    /// Instructions verified per program, by name.
+    /// Instructions verified per program that is loaded, by name.
     pub fn verifier_stats(&self) -> Result<Vec<ProgramStats>, aya::programs::ProgramError> {
         let mut stats = Vec::new();
-        for (name, program) in self.ebpf.programs() {
+        let all = self.ebpf.programs().chain(self.explaining.iter().flat_map(Ebpf::programs));
+        for (name, program) in all {
+            if program.fd().is_err() {
+                continue;
+            }
             let info = program.info()?;
             stats.push(ProgramStats {
                 name: name.to_owned(),

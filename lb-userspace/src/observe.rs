@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use aya::maps::MapError;
-use lb_common::{BackendEntry, Endpoint, Ip, TableRange, VipEntry, backend_flags, vip_flags};
+use lb_common::{BackendEntry, Endpoint, Ip, TableRange, VipEntry, backend_flags};
 use model::{Cidr, Protocol, VipAddress};
 
 use crate::lb::{Book, VipRecord};
 use crate::slots::Indices;
-use crate::{Actual, BackendKey, BackendState, Lb, clock, open};
+use crate::{Actual, BackendKey, BackendState, Lb, clock, guard, open};
 
 /// The kernel side could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +31,17 @@ pub fn observe(lb: &mut Lb) -> Result<Actual, ObserveError> {
             names.extend(book.ids.get(address).map(|id| (id, *address)));
         }
     }
-    let (backends, live) = read_backends(lb, &mut book, &names)?;
+    let mut entries_of = BTreeMap::new();
+    let (backends, live) = read_backends(lb, &mut book, &names, &mut entries_of)?;
     let mut sources = read_sources(lb, &names)?;
     let mut vips = BTreeMap::new();
     for (address, entry) in entries {
         let whole = adopt_vip(lb, &mut book, &live, address, entry, sources.remove(&address));
         vips.insert(address, whole.then_some(entry.fingerprint));
     }
+    let guards = std::mem::take(&mut lb.book.guards);
     lb.book = book;
+    guard::adopt(lb, guards, &entries_of);
     let peers = lb.maps.peers.keys().map(|key| key.map_err(failed("PEERS")));
     let peers = peers.collect::<Result<Vec<_>, _>>()?;
     let node = lb.maps.node.get(&0, 0).map_err(failed("NODE"))?;
@@ -68,7 +71,7 @@ pub(crate) fn protocol(number: u8) -> Option<Protocol> {
         .find(|protocol| protocol.number() == number)
 }
 
-/// Both tables of VIPs. Entries of backends that died under an earlier daemon are not among them.
+/// Both tables of VIPs.
 fn read_entries(lb: &Lb) -> Result<Vec<(VipAddress, VipEntry)>, ObserveError> {
     let four = lb.maps.vips4.iter().map(|entry| {
         let (key, entry) = entry.map_err(failed("VIPS4"))?;
@@ -78,9 +81,7 @@ fn read_entries(lb: &Lb) -> Result<Vec<(VipAddress, VipEntry)>, ObserveError> {
     let mut found = Vec::new();
     for entry in four.chain(six) {
         let (endpoint, entry) = entry?;
-        if entry.flags & vip_flags::OBITUARY == 0 {
-            found.extend(vip_address(&endpoint).map(|address| (address, entry)));
-        }
+        found.extend(vip_address(&endpoint).map(|address| (address, entry)));
     }
     Ok(found)
 }
@@ -100,6 +101,7 @@ fn read_backends(
     lb: &Lb,
     book: &mut Book,
     names: &BTreeMap<u16, VipAddress>,
+    entries: &mut BTreeMap<BackendKey, (u32, BackendEntry)>,
 ) -> Result<(Backends, Vec<bool>), ObserveError> {
     let mut found = BTreeMap::new();
     let mut used = BTreeMap::new();
@@ -113,6 +115,13 @@ fn read_backends(
         let known = known_backend(&entry);
         live.push(known.is_some());
         let Some((key, mut state)) = known else { continue };
+        if (entry.flags & backend_flags::BARE != 0) != (!state.local && lb.config.is_bare(state.node)) {
+            // Written anew, for this is nobody's state.
+            state.node = Ipv4Addr::UNSPECIFIED;
+        }
+        if state.local {
+            entries.insert(key, (index, entry));
+        }
         if entry.flags & backend_flags::SHARED == 0 {
             state.vips.extend(names.get(&entry.vip).copied());
         } else {
@@ -140,7 +149,8 @@ fn known_backend(entry: &BackendEntry) -> Option<(BackendKey, BackendState)> {
     let state = BackendState {
         node: v4(entry.node)?,
         local: entry.flags & backend_flags::LOCAL != 0,
-        weight: if entry.flags & backend_flags::OPEN == 0 {
+        // What the kernel marked as gone is the daemon's to take out, when it hears of it.
+        weight: if entry.flags & (backend_flags::OPEN | backend_flags::GONE) == 0 {
             0
         } else {
             entry.weight

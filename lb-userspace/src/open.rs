@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use aya::EbpfError;
@@ -23,7 +24,9 @@ mod load;
 
 pub(crate) use attach::{attach_one, unattached};
 pub(crate) use check::ifindex;
+pub use check::nat_ports as check_nat_ports;
 pub(crate) use clsact::remove as remove_filter;
+pub(crate) use load::explaining;
 
 /// Which kind of XDP to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +94,11 @@ pub struct Config {
     pub previous_seconds: u32,
     /// Seconds in which a new backend comes to its full share; 0 = at once.
     pub slow_start: u32,
+    /// Ports of this node's own address for flows whose source it takes the place of; outside of what the kernel gives out itself
+    /// (`net.ipv4.ip_local_port_range`). `None`: no source is translated.
+    pub nat_ports: Option<RangeInclusive<u16>>,
+    /// Nodes that run no daemon: packets for their backends go there with translated source.
+    pub bare_nodes: Vec<Ipv4Net>,
 }
 
 impl Config {
@@ -117,7 +125,16 @@ impl Config {
             backends: lb_common::MAX_BACKENDS,
             previous_seconds: 120,
             slow_start: 0,
+            nat_ports: None,
+            bare_nodes: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// Whether a node runs no daemon.
+    pub(crate) fn is_bare(&self, node: Ipv4Addr) -> bool {
+        self.bare_nodes.iter().any(|net| net.contains(node))
     }
 }
 
@@ -175,6 +192,18 @@ pub enum OpenError {
         name: String,
         /// The cause.
         source: io::Error,
+    },
+    /// The kernel gives such ports to others.
+    #[error(
+        "the node's translated flows cannot have ports {first} to {last}: {why}; choose others (`nat_ports`), or none"
+    )]
+    NatPorts {
+        /// As configured.
+        first: u16,
+        /// As configured.
+        last: u16,
+        /// What is wrong with them.
+        why: String,
     },
     /// The cgroup directory cannot be used.
     #[error("could not use {} as a cgroup v2 directory: {source}", path.display())]
@@ -239,6 +268,7 @@ impl Lb {
         check::uplinks(&config.uplinks, &mut opened.warnings)?;
         check::cgroup(&config.cgroup)?;
         check::local(&config.local_interfaces, &mut opened.warnings);
+        config.nat_ports.as_ref().map_or(Ok(()), check::nat_ports)?;
         check::layout(&config.bpffs)?;
         let mut ebpf = load::object(&config)?;
         let (maps, config) = load::maps(&mut ebpf, config)?;
@@ -257,6 +287,7 @@ impl Lb {
             drain,
             maps,
             pins: Pins::default(),
+            explaining: None,
         };
         lb.write_node_config()?;
         let missing: BTreeSet<String> = unattached(&lb);

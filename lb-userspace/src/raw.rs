@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 mod batch;
 
-pub(crate) use batch::{take_unchanged, walk};
+pub(crate) use batch::{lookup, take_unchanged, walk};
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;

@@ -142,6 +142,12 @@ fn in_one(
     }
 }
 
+/// Where TCP sockets of this thread's network namespace listen, with their cookies.
+pub(crate) fn listening() -> io::Result<Vec<(SocketAddr, u64)>> {
+    let found = diag::listeners()?;
+    Ok(found.iter().map(|socket| (socket.local(), socket.cookie())).collect())
+}
+
 /// Both families in one, as an IPv6 socket names an IPv4 peer.
 fn wide(addr: IpAddr) -> Ipv6Addr {
     match addr {

@@ -20,6 +20,8 @@ pub mod backend_flags {
     pub const SHARED: u8 = 16;
     /// Established flows get a RST once it is no longer `OPEN` (instead of being drained).
     pub const RESET: u8 = 32;
+    /// Its listening socket was closed; the kernel noted it down, the daemon has yet to hear of it. Not `OPEN` then.
+    pub const GONE: u8 = 64;
 }
 
 /// One backend, found by its index. One cache line.

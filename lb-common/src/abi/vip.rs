@@ -106,9 +106,6 @@ pub mod vip_flags {
     pub const LIMITED: u32 = 1;
     /// Flows choose by the source address alone (session affinity).
     pub const AFFINITY: u32 = 2;
-    /// Not a VIP of its own: the endpoint of a backend that has just died. Late SYNs that the socket hook of another node
-    /// sent there are given to a backend that lives; anything but a SYN passes to the stack.
-    pub const OBITUARY: u32 = 4;
     /// Connections whose backend is gone, or ends what it has ([`crate::backend_flags::RESET`]), are reset.
     pub const RESET: u32 = 8;
 }

@@ -22,7 +22,7 @@ use crate::mode::{Mode, note};
 use crate::tunnel::Outer;
 use crate::vip::leave;
 
-const AF_INET: u8 = 2;
+pub(crate) const AF_INET: u8 = 2;
 const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
 /// "A network identifier is there."
 const VXLAN_FLAGS: Be32 = Be32::new(0x0800_0000);
@@ -160,7 +160,7 @@ const _: () = assert!(REQUEST * 8 == size_of::<FibLookup>() && align_of::<FibLoo
 /// A request of zeros. They are written one by one: the compiler would call a function for them, and the stack of this deepest
 /// way through the programs has no room for one more, as Linux 6.1 counts it.
 #[inline(always)]
-fn route_request(words: &mut MaybeUninit<[u64; REQUEST]>) -> &mut FibLookup {
+pub(crate) fn route_request(words: &mut MaybeUninit<[u64; REQUEST]>) -> &mut FibLookup {
     let start = words.as_mut_ptr().cast::<u64>();
     for word in 0..REQUEST {
         // SAFETY: inside the array.

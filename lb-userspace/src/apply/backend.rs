@@ -4,7 +4,7 @@ use lb_common::{BackendEntry, BackendStats, Be16, Ip, Tag, backend_flags};
 
 use super::{ApplyError, absent_is_fine, map};
 use crate::sock_destroy::Doomed;
-use crate::{BackendKey, BackendState, Lb, VIPS_PER_BACKEND, clock};
+use crate::{BackendKey, BackendState, Lb, VIPS_PER_BACKEND, clock, guard};
 
 fn tag(key: &BackendKey) -> Tag {
     Tag::new(&Ip::from(key.addr), Be16::new(key.port), key.protocol.number())
@@ -33,6 +33,7 @@ pub(super) fn put(lb: &mut Lb, key: &BackendKey, state: &BackendState) -> Result
     if closes && entry.flags & backend_flags::RESET != 0 {
         end_sockets(lb, key, index, entry.generation);
     }
+    guard::put(lb, key, index, &entry, state.weight > 0).map_err(map("GUARDS"))?;
     put_tag(lb, key, index)
 }
 
@@ -61,10 +62,15 @@ fn entry(
     for (on, flag) in [
         (state.weight > 0, backend_flags::OPEN),
         (state.local, backend_flags::LOCAL),
+        (!state.local && lb.config.is_bare(state.node), backend_flags::BARE),
         (state.reset, backend_flags::RESET),
         (state.vips.len() > 1, backend_flags::SHARED),
     ] {
         flags |= if on { flag } else { 0 };
+    }
+    // Only the kernel knows that it stopped to listen, until a look at the sockets says otherwise.
+    if known.is_some_and(|old| old.flags & backend_flags::GONE != 0) {
+        flags = flags & !backend_flags::OPEN | backend_flags::GONE;
     }
     let was_open = known.is_some_and(|old| old.flags & backend_flags::OPEN != 0);
     let opened = match known {
@@ -145,6 +151,7 @@ pub(super) fn remove(lb: &mut Lb, key: &BackendKey) -> Result<(), ApplyError> {
         absent_is_fine(lb.maps.backend_vips.remove(&index)).map_err(map("BACKEND_VIPS"))?;
     }
     lb.book.indices.free(key);
+    guard::remove(lb, key).map_err(map("GUARDS"))?;
     end_sockets(lb, key, index, entry.generation);
     Ok(())
 }

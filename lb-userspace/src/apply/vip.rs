@@ -209,6 +209,7 @@ impl Lb {
     /// Empties `previous` tables whose time is over by `now` (seconds of the monotonic clock). Costs nothing when there
     /// are none.
     pub fn expire(&mut self, now: u64) -> Result<(), ApplyError> {
+        self.expire_guards(now).map_err(map("GUARDS"))?;
         while let Some((until, address)) = self.book.expiries.first().copied()
             && until <= now
         {

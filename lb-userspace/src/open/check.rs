@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramError, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported, is_program_supported};
 use aya::util::KernelVersion;
-use lb_common::LAYOUT_VERSION;
+use lb_common::{LAYOUT_VERSION, TUNNEL_PORT};
 
 use crate::OpenError;
 use crate::open::link;
@@ -160,6 +161,34 @@ pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<()
                 "uplink {name} is a veth: its other end needs GRO on or an XDP program, else packets sent by XDP are lost"
             ));
         }
+    }
+    Ok(())
+}
+
+/// The ports that the kernel gives to sockets which ask for any, per network namespace.
+const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Refuses ports for translated flows that others may get.
+pub fn nat_ports(ports: &RangeInclusive<u16>) -> Result<(), OpenError> {
+    let refused = |why: String| OpenError::NatPorts {
+        first: *ports.start(),
+        last: *ports.end(),
+        why,
+    };
+    if ports.is_empty() || *ports.start() == 0 {
+        return Err(refused("that is no range of ports".to_owned()));
+    }
+    if ports.contains(&TUNNEL_PORT) {
+        return Err(refused(format!("{TUNNEL_PORT} is the tunnel's")));
+    }
+    let told =
+        fs::read_to_string(LOCAL_PORTS).map_err(|error| refused(format!("could not read {LOCAL_PORTS}: {error}")))?;
+    let mut words = told.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(first)), Some(Ok(last))) = (words.next(), words.next()) else {
+        return Err(refused(format!("{LOCAL_PORTS} makes no sense: {told}")));
+    };
+    if *ports.start() <= last && *ports.end() >= first {
+        return Err(refused(format!("{LOCAL_PORTS} gives {first} to {last} to any socket")));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Loading the object: maps by their pins, programs through the verifier.
 
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError, ProgramArray};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{BackendEntry, Be16, Be32, LAYOUT_VERSION, NodeConfig, Reason, TUNNEL_PORT, VipOptions, node_flags};
@@ -8,6 +8,7 @@ use lb_common::{BackendEntry, Be16, Be32, LAYOUT_VERSION, NodeConfig, Reason, TU
 use crate::lb::Maps;
 use crate::open::link;
 use crate::raw::SlotMemory;
+use crate::run::EXPLAIN;
 use crate::{Config, Lb, OpenError};
 
 #[cfg(revere_bpf_object)]
@@ -16,7 +17,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 static OBJECT: &[u8] = &[];
 
 /// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
-const PINNED: [&str; 33] = [
+const PINNED: [&str; 35] = [
     "LAYOUT",
     "NODE",
     "VIPS4",
@@ -41,7 +42,10 @@ const PINNED: [&str; 33] = [
     "FRAGMENTS4",
     "FRAGMENTS6",
     "NAT4",
-    "NAT6",
+    "NAT4_BACK",
+    "GUARDS",
+    "LISTENERS",
+    "PROGRAMS",
     "SOCKETS",
     "DATAGRAMS",
     "SOCKET_RATES",
@@ -49,7 +53,6 @@ const PINNED: [&str; 33] = [
     "COUNTERS",
     "EVENTS",
     "EVENTS_LOST",
-    "LOCAL_FLOWS",
 ];
 
 /// Rooms by map, where the configuration has a say. A name the object does not have changes nothing.
@@ -83,6 +86,16 @@ fn rooms(config: &Config) -> [(&'static str, u32); 19] {
 const DEFAULT_MTU: u16 = 1500;
 
 pub(crate) fn object(config: &Config) -> Result<Ebpf, OpenError> {
+    loaded(config, |name| name != EXPLAIN)
+}
+
+/// The explaining twin of the uplink program, on the same pinned maps: as large as all that is needed always, so it is loaded
+/// only when somebody asks.
+pub(crate) fn explaining(config: &Config) -> Result<Ebpf, OpenError> {
+    loaded(config, |name| name == EXPLAIN)
+}
+
+fn loaded(config: &Config, wanted: impl Fn(&str) -> bool) -> Result<Ebpf, OpenError> {
     if OBJECT.is_empty() {
         return Err(OpenError::NoObject);
     }
@@ -94,7 +107,7 @@ pub(crate) fn object(config: &Config) -> Result<Ebpf, OpenError> {
         loader.map_max_entries(name, rooms);
     }
     let mut ebpf = loader.load(OBJECT)?;
-    for (name, program) in ebpf.programs_mut() {
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| wanted(name)) {
         load_program(program).map_err(|source| OpenError::Program {
             name: name.to_owned(),
             source,
@@ -134,6 +147,7 @@ pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config)
     let mut layout: Array<MapData, u32> = take(ebpf, "LAYOUT")?;
     let put = layout.set(0, LAYOUT_VERSION, 0);
     put.map_err(|source| OpenError::Map { name: "LAYOUT", source })?;
+    hand_over(ebpf)?;
     let slots = ebpf.take_map("SLOTS").ok_or_else(|| missing("SLOTS"))?;
     let Map::Array(slots) = slots else {
         return Err(missing("SLOTS"));
@@ -163,10 +177,26 @@ pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config)
         peers: take(ebpf, "PEERS")?,
         counters: take(ebpf, "COUNTERS")?,
         node: take(ebpf, "NODE")?,
-        decision: take(ebpf, "DECISION")?,
+        guards: take(ebpf, "GUARDS")?,
+        listeners: take(ebpf, "LISTENERS")?,
+        nat4: take(ebpf, "NAT4")?,
         slots: SlotMemory::map(slots.fd(), found).map_err(OpenError::Slots)?,
     };
     Ok((maps, config))
+}
+
+/// What the uplink program hands packets over to: the pinned array gets the new program in one step.
+fn hand_over(ebpf: &mut Ebpf) -> Result<(), OpenError> {
+    let mut programs: ProgramArray<MapData> = take(ebpf, "PROGRAMS")?;
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Attach {
+        hook: "the program for translated packets".to_owned(),
+        source,
+    };
+    let Some(Program::Xdp(program)) = ebpf.program("revere_nat") else {
+        return Err(failed(ProgramError::NotLoaded.into()));
+    };
+    let fd = program.fd().map_err(|error| failed(error.into()))?;
+    programs.set(0, fd, 0).map_err(|error| failed(error.into()))
 }
 
 fn entries(map: &MapData, name: &'static str) -> Result<u32, OpenError> {
@@ -254,8 +284,10 @@ impl Lb {
             tunnel_port: Be16::new(TUNNEL_PORT),
             underlay_mtu: mtu.unwrap_or(DEFAULT_MTU),
             flags,
+            nat_first: Be16::new(self.config.nat_ports.as_ref().map_or(0, |ports| *ports.start())),
+            nat_last: Be16::new(self.config.nat_ports.as_ref().map_or(0, |ports| *ports.end())),
             slow_start: self.config.slow_start,
-            // No source is translated and no cookie made.
+            // No cookie is made.
             ..NodeConfig::default()
         };
         self.maps.node.set(0, node, 0).map_err(failed)

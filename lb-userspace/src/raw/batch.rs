@@ -92,6 +92,11 @@ pub(crate) fn take_unchanged<K: Pod, V: Pod + PartialEq>(map: BorrowedFd<'_>, ke
     }
 }
 
+/// The value of a key.
+pub(crate) fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    element(map, BPF_MAP_LOOKUP_ELEM, key)
+}
+
 /// The value of a key, by one of the commands that tell it.
 fn element<K: Pod, V: Pod>(map: BorrowedFd<'_>, command: libc::c_long, key: &K) -> io::Result<Option<V>> {
     let mut bytes = vec![0_u8; size_of::<V>()];

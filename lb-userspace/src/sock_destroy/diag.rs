@@ -26,6 +26,8 @@ const NLM_F_DUMP: u16 = 0x300;
 
 /// All TCP states with a peer that may still send: not TIME_WAIT (6), CLOSE (7), LISTEN (10), NEW_SYN_RECV (12).
 const TCP_STATES: u32 = !(1 << 6 | 1 << 7 | 1 << 10 | 1 << 12) & 0xffff;
+/// `TCP_LISTEN`.
+const LISTENING: u32 = 1 << 10;
 /// A UDP socket that is connected counts as established.
 const UDP_STATES: u32 = 1 << 1;
 
@@ -43,14 +45,23 @@ impl Named {
 
     /// Where it points.
     pub(super) fn peer(&self) -> SocketAddr {
+        self.address(2, 20)
+    }
+
+    /// Where it is bound.
+    pub(super) fn local(&self) -> SocketAddr {
+        self.address(0, 4)
+    }
+
+    fn address(&self, port: usize, at: usize) -> SocketAddr {
         let mut bytes = [0; 16];
-        bytes.copy_from_slice(&self.identity[20..36]);
+        bytes.copy_from_slice(&self.identity[at..at + 16]);
         let addr = if i32::from(self.family) == libc::AF_INET {
             IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
         } else {
             IpAddr::V6(Ipv6Addr::from(bytes))
         };
-        SocketAddr::new(addr, self.port(2))
+        SocketAddr::new(addr, self.port(port))
     }
 
     /// The same number as the hooks' `bpf_get_socket_cookie`.
@@ -92,6 +103,15 @@ pub(super) fn list(protocol: Protocol) -> io::Result<Vec<Named>> {
         Protocol::Tcp => TCP_STATES,
         Protocol::Udp => UDP_STATES,
     };
+    dump(protocol, states)
+}
+
+/// TCP sockets of this thread's namespace that take connections.
+pub(super) fn listeners() -> io::Result<Vec<Named>> {
+    dump(Protocol::Tcp, LISTENING)
+}
+
+fn dump(protocol: Protocol, states: u32) -> io::Result<Vec<Named>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).map_err(io::Error::other)?;

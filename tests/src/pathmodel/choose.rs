@@ -55,7 +55,9 @@ impl Model {
     pub(super) fn is_cut_off(&self, key: &Key) -> bool {
         let going = |flow: Option<&FlowValue>| {
             let owner = flow.and_then(|flow| self.tables.owner(flow));
-            owner.is_some_and(|owner| owner.is(backend_flags::OPEN) || !owner.is(backend_flags::RESET))
+            owner.is_some_and(|owner| {
+                owner.is(backend_flags::OPEN | backend_flags::GONE) || !owner.is(backend_flags::RESET)
+            })
         };
         let flow = self.flows.flows.get(key);
         flow.is_some_and(|flow| flow.state != FlowState::Closed as u8)
@@ -86,14 +88,14 @@ impl Model {
         if packet.is_syn() || !packet.is_tcp() {
             let slot = entry.table.slot(hash).ok_or(Reason::NoBackend)?;
             let mut owner = self.tables.at(slot).ok_or(Reason::NoBackend)?;
+            if owner.is(backend_flags::GONE) {
+                return Err(Reason::BackendGone);
+            }
             if owner.is(backend_flags::SHARED) {
                 owner = self.free(entry, key, owner, slot)?;
             }
             let owner = self.opened(packet, key, owner, 0);
             return Ok((owner, owner.tag()));
-        }
-        if entry.flags & vip_flags::OBITUARY != 0 {
-            return Err(Reason::LatePacket);
         }
         self.stray(packet, entry, key, hash)
     }

@@ -162,6 +162,9 @@ impl Model {
             None => {}
         }
         if packet.is_syn() || !packet.is_tcp() {
+            if wanted.is(backend_flags::GONE) {
+                return Err(Reason::BackendGone);
+            }
             if wanted.is(backend_flags::SHARED) && self.conflict(key, wanted.index) {
                 return Err(Reason::TupleConflict);
             }

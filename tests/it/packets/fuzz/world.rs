@@ -28,7 +28,6 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::LocalBackend,
     Reason::TunnelDelivered,
     Reason::TooDeep,
-    Reason::LatePacket,
     Reason::TunnelSent,
     Reason::TunnelRedirected,
     Reason::LocalRedirected,
@@ -46,6 +45,7 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::TunnelMalformed,
     Reason::TunnelNotVip,
     Reason::TunnelNotLocal,
+    Reason::BackendGone,
     Reason::TupleConflict,
     Reason::Restored,
     Reason::NotBalanced,
@@ -106,17 +106,6 @@ pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
         }
         id += u32::try_from(vips).expect("small");
     }
-    // The end of a backend of this node that has just died.
-    let heir = backend(chance, &mut tables, 4, TCP, &[id]);
-    let endpoint = Endpoint::new(ip(OWN), Be16::new(31_999), TCP);
-    add(
-        chance,
-        &mut tables,
-        &mut offset,
-        (4, endpoint),
-        &[heir],
-        (id, vip_flags::OBITUARY),
-    );
     Model {
         tables,
         ..Model::default()
@@ -153,6 +142,9 @@ fn backend(chance: &mut Chance, tables: &mut Tables, family: u8, protocol: u8, v
     }
     if local {
         flags |= backend_flags::LOCAL;
+        if chance.percent(10) {
+            flags = flags & !backend_flags::OPEN | backend_flags::GONE;
+        }
     } else if chance.percent(8) {
         flags |= backend_flags::BARE;
     }
@@ -232,7 +224,8 @@ fn add(
 pub(super) fn change(chance: &mut Chance, tables: &mut Tables) -> usize {
     let index = 1 + chance.up_to(tables.backends.len() - 1);
     let entry = &mut tables.backends[index];
-    match chance.up_to(4) {
+    match chance.up_to(5) {
+        3 => entry.flags = (entry.flags ^ backend_flags::GONE) & !backend_flags::OPEN,
         0 => entry.generation += 1,
         1 => entry.flags ^= backend_flags::OPEN,
         2 => entry.flags ^= backend_flags::LIVE,

@@ -152,20 +152,6 @@ fn a_new_flow_with_the_ports_of_one_to_a_draining_backend_is_all_its_own() {
 }
 
 #[test]
-fn a_dead_backends_own_address_takes_late_openings_only() {
-    let mut node = Node::new();
-    let [dead, living] = backends();
-    node.backend(living, TCP, LOCAL);
-    node.vip(dead, TCP, &[0], &[]);
-    node.entry(dead, TCP).flags = vip_flags::OBITUARY;
-    node.load();
-    let run = node.enters(&Frame::tcp(client(), dead, SYN).build(), Reason::LocalBackend);
-    assert_eq!(run.frame, Frame::tcp(client(), living, SYN).build());
-    let late = Frame::tcp((client().0, 40_001), dead, ACK).build();
-    assert_eq!(node.enters(&late, Reason::LatePacket).frame, late);
-}
-
-#[test]
 fn limits_hold_new_flows_and_let_known_ones_through() {
     let mut node = two_backends(TCP);
     node.entry(vip(), TCP).flags = vip_flags::LIMITED;
