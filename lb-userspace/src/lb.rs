@@ -197,7 +197,10 @@ impl Lb {
     /// Instructions verified per program that is loaded, by name.
     pub fn verifier_stats(&self) -> Result<Vec<ProgramStats>, aya::programs::ProgramError> {
         let mut stats = Vec::new();
-        let all = self.ebpf.programs().chain(self.explaining.iter().flat_map(Ebpf::programs));
+        let all = self
+            .ebpf
+            .programs()
+            .chain(self.explaining.iter().flat_map(Ebpf::programs));
         for (name, program) in all {
             if program.fd().is_err() {
                 continue;

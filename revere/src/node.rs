@@ -22,6 +22,7 @@ pub mod standby;
 mod status;
 mod stream;
 mod table;
+mod translation;
 
 pub use config::{Config, XdpMode};
 pub use feed::Feed;
@@ -484,6 +485,8 @@ fn open_lb(settings: &Settings, uplink: String, status: &Arc<Status>) -> Result<
     let mut config = lb_userspace::Config::new(node.bpffs.clone(), uplinks, cgroup, settings.vip_net);
     config.trace = node.trace_packets;
     config.local_interfaces.clone_from(&node.local_interfaces);
+    config.nat_ports = settings.translation.ports();
+    config.bare_nodes.clone_from(&settings.translation.bare);
     config.mode = match node.xdp {
         XdpMode::Auto => lb_userspace::XdpMode::Auto,
         XdpMode::Native => lb_userspace::XdpMode::Native,

@@ -1,5 +1,6 @@
 //! The socket hooks with real sockets: where calls to a VIP go, what the socket sees, what is counted.
 
+mod closed;
 mod connect;
 mod datagram;
 mod destroy;

@@ -12,6 +12,9 @@ use crate::maps::{OPEN_SOCKETS, backend_of_slot, live_backend, node};
 
 /// Slots looked at. One may name a backend that has just gone.
 const DRAWS: u32 = 3;
+/// And once more where nobody of them takes connections: of two backends one of which has stopped, all of so many draws meet that
+/// one once in a million times.
+const LATE_DRAWS: u32 = 20;
 const NOBODY: Candidate = Candidate {
     open: 0,
     weight: 0,
@@ -64,7 +67,32 @@ extern "C" fn revere_least_loaded(offset: u32, len: u32) -> u32 {
         }
         compared += 1;
     }
-    best
+    if compared == 0 {
+        revere_anybody(offset, len)
+    } else {
+        best
+    }
+}
+
+/// Somebody all the same, where the draws met only backends that take nothing: they have just stopped to listen, and the table
+/// does not say so yet. At last one of these: if somebody listens there again it answers, and if not it refuses.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_anybody(offset: u32, len: u32) -> u32 {
+    let table = TableRange::new(offset, len);
+    let mut last = u32::MAX;
+    for _ in 0..LATE_DRAWS {
+        let Some((index, backend)) = table.slot(random()).and_then(backend_of_slot) else {
+            continue;
+        };
+        if is_open(backend) {
+            return index;
+        }
+        if backend.flags & backend_flags::GONE != 0 {
+            last = index;
+        }
+    }
+    last
 }
 
 /// The same backend for the same source: of the address the socket is bound to, else of its network namespace, which
@@ -83,13 +111,19 @@ fn kept<F: Family>(call: &Call<'_, F>, table: TableRange) -> Option<Chosen> {
         }
         hash = hash.wrapping_mul(0x9e37_79b1).rotate_left(16);
     }
-    None
+    let index = revere_anybody(table.offset(), table.len());
+    Some((index, live_backend(index)?))
 }
 
 #[inline(always)]
 fn pick(table: TableRange, hash: u32) -> Option<Chosen> {
     let (index, backend) = backend_of_slot(table.slot(hash)?)?;
-    (backend.flags & backend_flags::OPEN != 0 && backend.weight != 0).then_some((index, backend))
+    is_open(backend).then_some((index, backend))
+}
+
+#[inline(always)]
+fn is_open(backend: &BackendEntry) -> bool {
+    backend.flags & backend_flags::OPEN != 0 && backend.weight != 0
 }
 
 #[inline(always)]

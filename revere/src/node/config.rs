@@ -15,6 +15,7 @@ use super::forwarding::DnsForward;
 use super::masters::{Source, SourceKind};
 use super::naming::DnsNames;
 use super::resolver::{ResolverFile, Resolving};
+use super::translation::Translation;
 use crate::mesos::client::{Access, Client, TokenScheme};
 use crate::mesos::decode::Encoding;
 
@@ -108,6 +109,11 @@ pub struct Config {
     pub vip_range: String,
     /// Block of IPv6 addresses for named VIPs, DC/OS's is fd01:c::/64; empty: they have none.
     pub vip_range6: String,
+    /// Ports of this node's own address for packets whose source it takes the place of, such as `61000-63999` (the usual ones);
+    /// `none`: none is translated.
+    pub nat_ports: String,
+    /// Addresses or networks of nodes that have tasks but run no `revere node`: packets for these go there in this node's name.
+    pub bare_nodes: Vec<String>,
     /// Block that node subnets are cut from.
     pub overlay: String,
     /// Whether to make VIPs and overlay work in the kernel; off loads and routes nothing and runs tasks and names only.
@@ -218,6 +224,8 @@ impl Default for Config {
             dcos_net_listen: "127.0.0.1:62080".to_owned(),
             vip_range: "11.0.0.0/8".to_owned(),
             vip_range6: String::new(),
+            nat_ports: String::new(),
+            bare_nodes: Vec::new(),
             overlay: "9.0.0.0/8".to_owned(),
             dataplane: true,
             hold_seconds: 600,
@@ -289,6 +297,7 @@ pub(super) struct Settings {
     pub(super) dcos_net_listen: Option<SocketAddr>,
     pub(super) vip_net: Ipv4Net,
     pub(super) vip_net6: Option<ipnet::Ipv6Net>,
+    pub(super) translation: Translation,
     pub(super) overlay_net: Ipv4Net,
     pub(super) hold: Duration,
     pub(super) config: Config,
@@ -369,6 +378,7 @@ impl Settings {
                 let want = "write an IPv6 prefix such as fd01:c::/64";
                 Some(parse::<ipnet::Ipv6Net>("vip_range6", &config.vip_range6, want)?.trunc())
             },
+            translation: Translation::new(&config)?,
             overlay_net: parse("overlay", &config.overlay, "write an IPv4 prefix such as 9.0.0.0/8")?,
             hold: Duration::from_secs(config.hold_seconds),
             config,

@@ -61,6 +61,7 @@ impl LbPlane {
         if target.full {
             self.look();
             self.count_repairs();
+            self.tell_listeners(true);
         }
         let before = std::mem::replace(&mut self.snapshot, Arc::clone(&target.snapshot));
         self.view = Some(target.view.clone());
@@ -109,6 +110,7 @@ impl LbPlane {
         if let Err(error) = self.lb.expire(now) {
             tracing::warn!("could not end a previous table: {error}");
         }
+        self.tell_listeners(false);
         let repairs = self.status.metrics.repairs.get_or_create_owned(&PlaneName::Lb.label());
         for pin in self.lb.restore_pins() {
             tracing::warn!(pin = %pin.display(), "somebody unpinned this; it is pinned again");
@@ -234,6 +236,13 @@ impl LbPlane {
         self.scope = Some(scope);
     }
 
+    /// Without it the end of a backend is noticed when its process is gone, a moment later.
+    fn tell_listeners(&mut self, always: bool) {
+        if let Err(error) = self.lb.tell_listeners(always) {
+            tracing::warn!("{error}");
+        }
+    }
+
     fn look(&mut self) {
         self.known = match observe(&mut self.lb) {
             Ok(actual) => Some(actual),
@@ -279,6 +288,7 @@ impl LbPlane {
         steps.adds.retain(&done);
         steps.removes.retain(&done);
         known.note(&steps);
+        self.tell_listeners(false);
     }
 }
 

@@ -1,0 +1,262 @@
+//! Translated sources: backends on nodes without the daemon, and what still comes for a backend of this node that stopped.
+
+use aya::maps::{Array, MapData};
+use lb_common::{BackendEntry, Be16, Guard, Reason, backend_flags};
+
+use super::build::{ACK, FIN, Frame, Peer, RST, SYN, TCP, UDP, at};
+use super::node::Node;
+use crate::packets::fuzz::kernel::open;
+use crate::packets::lab::{OWN, PEER, PEER_MAC, ip};
+
+const PORTS: (u16, u16) = (61_000, 61_003);
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 50];
+
+fn client() -> Peer {
+    at("192.168.7.50", 40_000)
+}
+
+fn vip() -> Peer {
+    at("198.18.2.3", 80)
+}
+
+fn far() -> Peer {
+    (PEER.into(), 31_002)
+}
+
+fn own(port: u16) -> Peer {
+    (OWN.into(), port)
+}
+
+/// A node that translates, with a client that it knows the way to.
+fn node() -> Node {
+    let mut node = Node::new();
+    ip("neigh replace 192.168.7.50 lladdr 02:00:00:00:00:32 dev up0 nud permanent");
+    node.tables.node.nat_first = Be16::new(PORTS.0);
+    node.tables.node.nat_last = Be16::new(PORTS.1);
+    node.tables.node.flags = 0;
+    node
+}
+
+fn bare(protocol: u8) -> Node {
+    let mut node = node();
+    node.backend(far(), protocol, backend_flags::BARE);
+    node.vip(vip(), protocol, &[0], &[]);
+    node.load();
+    node
+}
+
+fn macs(to: [u8; 6], from: [u8; 6]) -> [u8; 12] {
+    let mut macs = [0; 12];
+    macs[..6].copy_from_slice(&to);
+    macs[6..].copy_from_slice(&from);
+    macs
+}
+
+/// The source port of a frame without IP options.
+fn source_port(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[34], frame[35]])
+}
+
+/// The client's frame must arrive at the far backend in this node's name; gives the port it got.
+fn sent(node: &mut Node, frame: &Frame) -> u16 {
+    let run = node.enters(&frame.build(), Reason::NatSent);
+    let port = source_port(&run.frame);
+    assert!((PORTS.0..=PORTS.1).contains(&port), "{port}");
+    let wanted = Frame {
+        from: own(port),
+        to: far(),
+        hops: 63,
+        macs: macs(PEER_MAC, node.kernel.mac),
+        ..frame.clone()
+    };
+    assert_eq!((run.action, run.frame), (3, wanted.build()));
+    port
+}
+
+/// The backend's answer must reach the client as if it came from where that sent.
+fn answered(node: &mut Node, port: u16, answer: &Frame) {
+    let from_backend = Frame {
+        from: far(),
+        to: own(port),
+        ..answer.clone()
+    };
+    let run = node.enters(&from_backend.build(), Reason::NatRestored);
+    let wanted = Frame {
+        hops: 63,
+        macs: macs(CLIENT_MAC, node.kernel.mac),
+        ..answer.clone()
+    };
+    assert_eq!((run.action, run.frame), (3, wanted.build()));
+}
+
+#[test]
+fn a_backend_without_daemon_sees_this_node_and_the_client_sees_the_vip() {
+    for protocol in [TCP, UDP] {
+        let mut node = bare(protocol);
+        let asks = |flags| Frame {
+            protocol,
+            ..Frame::tcp(client(), vip(), if protocol == TCP { flags } else { 0 })
+        };
+        let answers = |flags| Frame {
+            protocol,
+            ..Frame::tcp(vip(), client(), if protocol == TCP { flags } else { 0 })
+        };
+        let port = sent(&mut node, &asks(SYN));
+        answered(&mut node, port, &answers(SYN | ACK));
+        for flags in [ACK, ACK, FIN | ACK] {
+            assert_eq!(sent(&mut node, &asks(flags)), port, "one flow, one port");
+            answered(&mut node, port, &answers(flags));
+        }
+        let unsummed = Frame {
+            summed: false,
+            ..Frame::udp(client(), vip())
+        };
+        if protocol == UDP {
+            let run = node.enters(&unsummed.build(), Reason::NatSent);
+            assert_eq!(run.frame[40..42], [0, 0], "no checksum stays none");
+        }
+        // A port that no flow has is the stack's to refuse.
+        let free = (PORTS.0..=PORTS.1).find(|free| *free != port).expect("several");
+        let stray = Frame {
+            from: far(),
+            to: own(free),
+            ..answers(ACK)
+        }
+        .build();
+        assert_eq!(node.enters(&stray, Reason::NotVip).frame, stray);
+    }
+}
+
+#[test]
+fn without_a_route_back_the_stack_finds_the_client() {
+    let mut node = bare(TCP);
+    let port = sent(&mut node, &Frame::tcp(client(), vip(), SYN));
+    ip("neigh del 192.168.7.50 dev up0");
+    let answer = Frame::tcp(far(), own(port), SYN | ACK).build();
+    let run = node.enters(&answer, Reason::NatRestoredPass);
+    let wanted = Frame {
+        hops: 63,
+        ..Frame::tcp(vip(), client(), SYN | ACK)
+    };
+    assert_eq!((run.action, run.frame), (2, wanted.build()));
+}
+
+#[test]
+fn on_a_veth_it_leaves_by_redirect_and_with_no_ports_not_at_all() {
+    let mut node = bare(TCP);
+    node.tables.node.flags = lb_common::node_flags::REDIRECT;
+    node.load();
+    let syn = Frame::tcp(client(), vip(), SYN);
+    assert_eq!(node.enters(&syn.build(), Reason::NatRedirected).action, 4);
+    node.tables.node.nat_first = Be16::new(0);
+    node.tables.node.nat_last = Be16::new(0);
+    node.load();
+    assert_eq!(node.enters(&syn.build(), Reason::NoRoute).frame, syn.build());
+}
+
+#[test]
+fn parts_of_packets_and_those_at_the_end_of_their_hops_go_nowhere() {
+    let mut node = bare(TCP);
+    let last = Frame {
+        hops: 1,
+        ..Frame::tcp(client(), vip(), SYN)
+    };
+    node.enters(&last.build(), Reason::NoRoute);
+    let mut part = Frame::tcp(client(), vip(), SYN).build();
+    // "More follows", and the header's checksum for it.
+    part[20] = 0x20;
+    let sum = u16::from_be_bytes([part[24], part[25]]) + 0x2000;
+    part[24..26].copy_from_slice(&sum.to_be_bytes());
+    node.enters(&part, Reason::Fragment);
+}
+
+#[test]
+fn all_ports_in_use_is_told_and_an_ended_flow_gives_its_port_back() {
+    let mut node = bare(TCP);
+    let syn = |port: u16| Frame::tcp((client().0, port), vip(), SYN);
+    let mut ports: Vec<u16> = (1..=4).map(|n| sent(&mut node, &syn(n))).collect();
+    let second = ports[1];
+    ports.sort_unstable();
+    assert_eq!(ports, [61_000, 61_001, 61_002, 61_003]);
+    node.enters(&syn(5).build(), Reason::NoNatPort);
+    assert_eq!(sent(&mut node, &Frame::tcp((client().0, 2), vip(), RST)), second);
+    assert_eq!(sent(&mut node, &syn(5)), second);
+    // The same client port again: a new flow.
+    node.enters(&syn(2).build(), Reason::NoNatPort);
+}
+
+/// A backend of this node at 31001, and another of the same VIP on another node.
+fn stopped() -> Node {
+    let mut node = node();
+    node.backend(own(31_001), TCP, backend_flags::LOCAL);
+    node.backend(far(), TCP, 0);
+    node.vip(vip(), TCP, &[0, 1], &[]);
+    node.load();
+    node
+}
+
+fn guard(node: &Node, port: u16, guard: Guard) {
+    let mut guards: Array<MapData, Guard> = open(&node.kernel.folder, "GUARDS");
+    guards.set(u32::from(port), guard, 0).expect("a port");
+}
+
+#[test]
+fn what_still_comes_for_a_backend_that_stopped_is_taken_over() {
+    let mut node = stopped();
+    let asks = |port: u16, flags| Frame::tcp((client().0, port), own(31_001), flags);
+    guard(&node, 31_001, Guard::new(1));
+    let syn = asks(1, SYN).build();
+    assert_eq!(node.enters(&syn, Reason::NotVip).frame, syn, "it lives");
+    guard(&node, 31_001, Guard::new(1).over());
+    mark_gone(&mut node);
+    for source in 1..=4 {
+        let port = sent(&mut node, &asks(source, SYN));
+        let answers = |flags| Frame::tcp(own(31_001), (client().0, source), flags);
+        answered(&mut node, port, &answers(SYN | ACK));
+        assert_eq!(sent(&mut node, &asks(source, ACK)), port);
+        answered(&mut node, port, &answers(ACK));
+    }
+    // Connections that the backend had are the stack's to end.
+    let old = asks(9, ACK).build();
+    assert_eq!(node.enters(&old, Reason::LatePacket).frame, old);
+    // And other ports of this node are nobody's business.
+    let other = Frame::tcp(client(), own(31_009), SYN).build();
+    assert_eq!(node.enters(&other, Reason::NotVip).frame, other);
+}
+
+#[test]
+fn nobody_takes_over_where_nobody_is_left_or_the_number_is_anothers() {
+    let mut node = stopped();
+    guard(&node, 31_001, Guard::new(1).over());
+    let syn = Frame::tcp(client(), own(31_001), SYN).build();
+    mark_gone(&mut node);
+    node.tables.backends[1].flags &= !backend_flags::OPEN;
+    let tables = node.tables.clone();
+    node.kernel.set_backend(&tables, 1);
+    assert_eq!(node.enters(&syn, Reason::LatePacket).frame, syn);
+    guard(&node, 31_001, Guard::new(77).over());
+    assert_eq!(node.enters(&syn, Reason::LatePacket).frame, syn);
+}
+
+/// As the release hook does.
+fn mark_gone(node: &mut Node) {
+    let entry: &mut BackendEntry = &mut node.tables.backends[0];
+    entry.flags = entry.flags & !backend_flags::OPEN | backend_flags::GONE;
+    let tables = node.tables.clone();
+    node.kernel.set_backend(&tables, 0);
+}
+
+#[test]
+fn a_backend_that_has_just_stopped_gets_no_new_connections_and_keeps_those_it_has() {
+    let mut node = node();
+    node.backend(own(31_001), TCP, backend_flags::LOCAL);
+    node.vip(vip(), TCP, &[0], &[]);
+    node.load();
+    let asks = |port: u16, flags| Frame::tcp((client().0, port), vip(), flags).build();
+    for flags in [SYN, ACK] {
+        node.enters(&asks(1, flags), Reason::LocalBackend);
+    }
+    mark_gone(&mut node);
+    node.enters(&asks(1, ACK), Reason::LocalBackend);
+    node.enters(&asks(2, SYN), Reason::BackendGone);
+}
