@@ -187,7 +187,7 @@ reasons! {
     LocalRestored = 106, "local_restored", Local, Pass;
     /// Such a packet for a VIP without backends, or for no VIP of the range: the stack answers.
     LocalRefused = 107, "local_refused", Local, Pass;
-    /// Such a packet that could not be rewritten.
+    /// Such a packet that could not be rewritten, or whose backend has just stopped listening.
     LocalFailed = 108, "local_failed", Local, Drop;
 
     /// A call that is not for a VIP.

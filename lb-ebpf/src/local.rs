@@ -131,8 +131,11 @@ fn give<F: Family>(ctx: &TcContext, packet: &Packet<F>, l4: usize) -> Reason {
     };
     // What has no backend any more is given to another, whose stack resets it.
     vip.flags &= !vip_flags::RESET;
-    let Some(owner) = owner::<F>(packet, &vip) else {
-        return Reason::LocalRefused;
+    let owner = match owner::<F>(packet, &vip) {
+        Ok(owner) => owner,
+        // It tries again in a moment, and finds another.
+        Err(Reason::BackendGone) => return Reason::LocalFailed,
+        Err(_) => return Reason::LocalRefused,
     };
     stats::given::<Live>(owner.index, packet.len);
     let (id, len) = (vip.id, packet.len);
@@ -153,12 +156,12 @@ fn give<F: Family>(ctx: &TcContext, packet: &Packet<F>, l4: usize) -> Reason {
 
 /// The backend of the packet's flow. Its way back passes here whatever node the backend is on, so every flow is known.
 #[inline(always)]
-fn owner<F: Family>(packet: &Packet<F>, vip: &VipEntry) -> Option<Owner> {
+fn owner<F: Family>(packet: &Packet<F>, vip: &VipEntry) -> Result<Owner, Reason> {
     let key = F::key(packet.client(), packet.source, vip.id as u16);
-    let choice = settle::owner::<Live, F>(vip, &key, packet.kind).ok()?;
+    let choice = settle::owner::<Live, F>(vip, &key, packet.kind)?;
     let opens = packet.kind.is_syn() || !packet.kind.is_tcp();
     if !opens && !choice.owner.is(backend_flags::LOCAL) && F::flow(&key).is_none() {
         choose::adopt::<Live, F>(&key, packet.kind, &choice.owner, 0);
     }
-    Some(choice.owner)
+    Ok(choice.owner)
 }
