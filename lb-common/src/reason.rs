@@ -169,6 +169,9 @@ reasons! {
     /// Opens a connection to a backend that has just stopped listening; the client tries again in a moment, when the tables
     /// say who else there is.
     BackendGone = 81, "backend_gone", Xdp, Drop;
+    /// Comes from outside with this node's own address as its source. The kernel would refuse it too, were it not for
+    /// translated answers to containers elsewhere (`accept_local`).
+    OwnSource = 82, "own_source", Xdp, Drop;
 
     /// An answer whose source was turned back into the VIP.
     Restored = 96, "restored", Egress, Pass;

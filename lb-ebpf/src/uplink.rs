@@ -114,6 +114,10 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
             return reason(V4::error(ctx.ctx, M::HOW));
         }
     }
+    let own = V4::narrow(&node.own);
+    if ip.src == own && own.raw() != 0 {
+        return Reason::OwnSource;
+    }
     balance::<M, V4>(ctx, node, &header)
 }
 

@@ -306,6 +306,9 @@ impl Lb {
                 opened.adopted.push(hook);
             }
         }
+        if lb.config.nat_ports.is_some() {
+            check::accept_own(&lb.config.uplinks, &mut opened.warnings);
+        }
         lb.pins = Pins::all(&lb.config.bpffs);
         Ok((lb, opened))
     }

@@ -165,6 +165,19 @@ pub(crate) fn uplinks(names: &[String], warnings: &mut Vec<String>) -> Result<()
     Ok(())
 }
 
+/// Lets translated answers, which bear this node's own address when they reach the stack, be routed on to containers of other
+/// nodes. What comes from outside with that address is dropped by the uplink program, so this comes after it.
+pub(crate) fn accept_own(uplinks: &[String], warnings: &mut Vec<String>) {
+    for name in uplinks {
+        let file = format!("/proc/sys/net/ipv4/conf/{name}/accept_local");
+        if let Err(error) = fs::write(&file, "1") {
+            warnings.push(format!(
+                "could not write 1 to {file}: {error}; what containers of other nodes still send to a task that has ended is lost"
+            ));
+        }
+    }
+}
+
 /// The ports that the kernel gives to sockets which ask for any, per network namespace.
 const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 

@@ -43,6 +43,10 @@ impl Model {
         {
             return self.received(frame);
         }
+        let own = self.tables.node.own;
+        if network.family == 4 && network.from == own && own != lb_common::Ip::default() {
+            return Reason::OwnSource;
+        }
         let packet = match network.packet(frame) {
             Ok(packet) => packet,
             Err(NoPacket::Truncated) => return Reason::Truncated,

@@ -76,6 +76,14 @@ pub(super) fn kill_instance(cluster: &Cluster, facts: &mut Facts, control: u64, 
                 report.failed - after.len() as u64,
                 after.len()
             ));
+            for failure in report.failures.iter().filter(|failure| failure.at_ms >= gone) {
+                text.push_str(&format!(
+                    "    {:.1} ms after SIGKILL: {}, told {:.0} ms later\n",
+                    failure.at_ms - killed,
+                    failure.kind,
+                    failure.failed_ms - failure.at_ms
+                ));
+            }
             if report.failures.iter().any(|failure| failure.at_ms > killed + 3000.0) {
                 facts.fail(format!(
                     "{}: requests still failed 3 s after the SIGKILL of one instance",

@@ -260,3 +260,13 @@ fn a_backend_that_has_just_stopped_gets_no_new_connections_and_keeps_those_it_ha
     node.enters(&asks(1, ACK), Reason::LocalBackend);
     node.enters(&asks(2, SYN), Reason::BackendGone);
 }
+
+#[test]
+fn nobody_outside_may_bear_this_nodes_own_address() {
+    let mut node = node();
+    node.load();
+    let forged = Frame::tcp(own(22), at("192.168.7.50", 80), SYN).build();
+    node.enters(&forged, Reason::OwnSource);
+    let forged = Frame::tcp(own(5000), own(53), SYN).build();
+    node.enters(&forged, Reason::OwnSource);
+}
