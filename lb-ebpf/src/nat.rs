@@ -7,13 +7,16 @@
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{Be16, Be32, NatKey4, NodeConfig, Reason, backend_flags, node_flags};
+use lb_common::{Be16, Be32, Ip, NatKey4, NodeConfig, Reason, backend_flags, node_flags};
 
 use crate::family::{Family, V4};
-use crate::headers::ETH_LEN;
-use crate::maps::{GUARDS, NAT4_BACK, Owner, PROGRAMS, count, node, revere_trace};
+use crate::headers::{ETH_LEN, UDP};
+use crate::maps::{GUARDS, NAT4_BACK, Owner, PEERS, PROGRAMS, count, node, revere_trace};
+use crate::opaque::opaque;
 use crate::packet::Packet;
 use crate::parse;
+use crate::tunnel::receive::strip;
+use crate::tunnel::{self, Carried, INNER_IP};
 use crate::uplink::action;
 
 mod flow;
@@ -43,7 +46,18 @@ pub(crate) fn concerns(node: &NodeConfig, server: Be32, port: Be16, tcp: bool) -
     if server != node.own.0[3] || !is_on(node) {
         return false;
     }
-    is_reserved(node, port) || (tcp && GUARDS.get(u32::from(port.get())).is_some_and(|guard| guard.is_over()))
+    is_reserved(node, port) || (tcp && is_over(port))
+}
+
+/// Whether a TCP packet is for a backend of this node that has stopped.
+#[inline(always)]
+pub(crate) fn is_late(node: &NodeConfig, server: Be32, port: Be16) -> bool {
+    server == node.own.0[3] && is_on(node) && is_over(port)
+}
+
+#[inline(always)]
+fn is_over(port: Be16) -> bool {
+    GUARDS.get(u32::from(port.get())).is_some_and(|guard| guard.is_over())
 }
 
 #[inline(always)]
@@ -63,14 +77,19 @@ pub(crate) fn revere_nat(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn translate(ctx: &XdpContext) -> Reason {
-    let header = match parse::ipv4(ctx, ETH_LEN) {
-        Ok(header) => header,
-        Err(reason) => return reason,
-    };
     let Some(node) = node() else {
         return Reason::NotConfigured;
     };
-    let Ok(packet) = header.packet::<V4>(ctx, ETH_LEN) else {
+    // One way for the verifier, not two.
+    let at = match start(ctx) {
+        Ok(at) => opaque(at as u64) as usize & 0x7f,
+        Err(reason) => return reason,
+    };
+    let header = match parse::ipv4(ctx, at) {
+        Ok(header) => header,
+        Err(reason) => return reason,
+    };
+    let Ok(packet) = header.packet::<V4>(ctx, at) else {
         return Reason::NotVip;
     };
     if !is_on(node) {
@@ -95,9 +114,31 @@ fn translate(ctx: &XdpContext) -> Reason {
         None => bare(&tuple),
     };
     match owner {
-        Ok(owner) => send(ctx, node, &packet, &tuple, owner),
+        Ok(owner) => send(ctx, node, &packet, &tuple, owner, at),
         Err(reason) => reason,
     }
+}
+
+/// Where the packet begins: behind the link header, or in the overlay's tunnel, as the uplink program has seen.
+#[inline(always)]
+fn start(ctx: &XdpContext) -> Result<usize, Reason> {
+    let outer = parse::ipv4(ctx, ETH_LEN)?;
+    if outer.protocol != UDP {
+        return Ok(ETH_LEN);
+    }
+    let Some(node) = node() else {
+        return Err(Reason::NotConfigured);
+    };
+    // SAFETY: checked by the parser.
+    let source = unsafe { (*outer.ip).src };
+    if tunnel::carried(ctx, node) != Carried::Late {
+        return Ok(ETH_LEN);
+    }
+    // SAFETY: a lookup; the value is not read.
+    if unsafe { PEERS.get(Ip::v4(source)) }.is_none() {
+        return Err(Reason::TunnelNotPeer);
+    }
+    Ok(INNER_IP)
 }
 
 /// For a VIP, and the uplink program has found a backend whose node runs no daemon.
@@ -122,18 +163,21 @@ fn late(packet: &Packet<V4>, tuple: &NatKey4) -> Result<Owner, Reason> {
 
 /// To the backend, in this node's name.
 #[inline(always)]
-fn send(ctx: &XdpContext, node: &NodeConfig, packet: &Packet<V4>, tuple: &NatKey4, owner: Owner) -> Reason {
+fn send(ctx: &XdpContext, node: &NodeConfig, packet: &Packet<V4>, tuple: &NatKey4, owner: Owner, at: usize) -> Reason {
     if !V4::may_hop(packet.ip()) {
         return Reason::NoRoute;
     }
     let to = (V4::narrow(&owner.backend.addr), owner.backend.port);
     let own = node.own.0[3];
-    let Some(port) = flow::port(node, tuple, packet.kind, &owner, to) else {
+    let Some(port) = flow::port(tuple, packet.kind, &owner, to) else {
         return Reason::NoNatPort;
     };
     match leave::route(ctx, own, to.0, packet.len, tuple.protocol) {
         Ok(route) => {
             packet.translate((own, port), to);
+            if at != ETH_LEN && !strip(ctx) {
+                return Reason::NoHeadroom;
+            }
             leave::by(ctx, node, &route, Reason::NatSent)
         }
         Err(reason) => reason,

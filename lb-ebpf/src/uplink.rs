@@ -16,6 +16,7 @@ use crate::maps::{count, node, reason, revere_trace};
 use crate::mode::{Explain, Live, Mode, note};
 use crate::nat::{HAND_OVER, hand};
 use crate::packet::NoPacket;
+use crate::tunnel::Carried;
 use crate::{parse, tunnel, vip};
 
 /// Returned instead of a reason's number by the way of IPv6.
@@ -107,8 +108,12 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
     }
     // First parts of ICMP and of tunnel packets are the stack's.
     if !ip.has_more() {
-        if header.protocol == UDP && ip.dst == V4::narrow(&node.own) && tunnel::is_ours(ctx, node) {
-            return reason(M::receive(ctx.ctx));
+        if header.protocol == UDP && ip.dst == V4::narrow(&node.own) {
+            match tunnel::carried(ctx, node) {
+                Carried::Ours => return reason(M::receive(ctx.ctx)),
+                Carried::Late => return HAND_OVER,
+                Carried::Other => {}
+            }
         }
         if header.protocol == ICMP4 {
             return reason(V4::error(ctx.ctx, M::HOW));

@@ -14,7 +14,7 @@ use crate::maps::{OPEN_SOCKETS, backend_of_slot, live_backend, node};
 const DRAWS: u32 = 3;
 /// And once more where nobody of them takes connections: of two backends one of which has stopped, all of so many draws meet that
 /// one once in a million times.
-const LATE_DRAWS: u32 = 20;
+const LATE_DRAWS: u32 = 17;
 const NOBODY: Candidate = Candidate {
     open: 0,
     weight: 0,
@@ -80,19 +80,14 @@ extern "C" fn revere_least_loaded(offset: u32, len: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn revere_anybody(offset: u32, len: u32) -> u32 {
     let table = TableRange::new(offset, len);
-    let mut last = u32::MAX;
     for _ in 0..LATE_DRAWS {
-        let Some((index, backend)) = table.slot(random()).and_then(backend_of_slot) else {
-            continue;
-        };
-        if is_open(backend) {
+        if let Some((index, _)) = pick(table, random()) {
             return index;
         }
-        if backend.flags & backend_flags::GONE != 0 {
-            last = index;
-        }
     }
-    last
+    let last = table.slot(random()).and_then(backend_of_slot);
+    last.filter(|(_, backend)| backend.flags & backend_flags::GONE != 0)
+        .map_or(u32::MAX, |(index, _)| index)
 }
 
 /// The same backend for the same source: of the address the socket is bound to, else of its network namespace, which
@@ -118,12 +113,7 @@ fn kept<F: Family>(call: &Call<'_, F>, table: TableRange) -> Option<Chosen> {
 #[inline(always)]
 fn pick(table: TableRange, hash: u32) -> Option<Chosen> {
     let (index, backend) = backend_of_slot(table.slot(hash)?)?;
-    is_open(backend).then_some((index, backend))
-}
-
-#[inline(always)]
-fn is_open(backend: &BackendEntry) -> bool {
-    backend.flags & backend_flags::OPEN != 0 && backend.weight != 0
+    (backend.flags & backend_flags::OPEN != 0 && backend.weight != 0).then_some((index, backend))
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lb_common::{Be16, Be32, FlowState, FlowValue, NatKey4, NodeConfig, flow_flags};
 
 use crate::family::V4;
-use crate::maps::{NAT4, NAT4_BACK, Owner};
+use crate::maps::{NAT4, NAT4_BACK, Owner, node};
 use crate::mode::Live;
 use crate::packet::Kind;
 use crate::track::{self, CLOSED};
@@ -38,7 +38,7 @@ pub(super) fn owner(tuple: &NatKey4, kind: Kind) -> Option<Owner> {
 
 /// The flow's port, a new one if it has none. `None`: all that were tried are in use.
 #[inline(always)]
-pub(super) fn port(node: &NodeConfig, tuple: &NatKey4, kind: Kind, owner: &Owner, to: (Be32, Be16)) -> Option<Be16> {
+pub(super) fn port(tuple: &NatKey4, kind: Kind, owner: &Owner, to: (Be32, Be16)) -> Option<Be16> {
     if let Some(flow) = known(tuple)
         && flow.backend == owner.index
         && flow.generation == owner.backend.generation
@@ -47,7 +47,10 @@ pub(super) fn port(node: &NodeConfig, tuple: &NatKey4, kind: Kind, owner: &Owner
         track::follow::<Live, V4>(flow, kind.flags, flow_flags::FIN_CLIENT);
         return Some(flow.port);
     }
-    let port = free_port(node, tuple, to)?;
+    let port = match revere_nat_port(tuple, to.0.raw(), to.1.raw().into()) {
+        0 => return None,
+        port => Be16::from_raw(port as u16),
+    };
     let state = if kind.is_tcp() {
         FlowState::Established
     } else {
@@ -68,6 +71,22 @@ pub(super) fn answered(tuple: &NatKey4, kind: Kind) {
     if let Some(flow) = known(tuple) {
         track::follow::<Live, V4>(flow, kind.flags, flow_flags::FIN_BACKEND);
     }
+}
+
+/// A free port towards a backend, in network order, 0 if none was found. Like every function with a name for the linker the
+/// verifier goes through it once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_nat_port(tuple: *const NatKey4, addr: u32, port: u32) -> u32 {
+    let Some(node) = node() else { return 0 };
+    if tuple.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier lets nobody pass anything but a whole key.
+    // A copy: before Linux 6.2 a lookup takes no key out of a caller's memory.
+    let tuple = unsafe { *tuple };
+    let to = (Be32::from_raw(addr), Be16::from_raw(port as u16));
+    free_port(node, &tuple, to).map_or(0, |port| port.raw().into())
 }
 
 /// Tries ports from a random one on. Towards another backend the same port may be in use.

@@ -3,7 +3,7 @@
 
 use lb_common::{BackendEntry, NatKey4, backend_flags};
 
-use crate::choose::of_table;
+use crate::choose::{NOBODY, of_table};
 use crate::family::{Family, V4};
 use crate::maps::{GUARDS, Owner, VIP_ENDPOINTS};
 use crate::packet::{Kind, slot_hash};
@@ -14,6 +14,23 @@ const TRIES: u32 = 8;
 /// Another backend of the same VIP, on another node: what comes back from one of this node would not pass here.
 #[inline(always)]
 pub(super) fn choose(tuple: &NatKey4, kind: Kind) -> Option<Owner> {
+    Owner::at(revere_heir(tuple, kind.packed()))
+}
+
+/// Its index, or [`NOBODY`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_heir(tuple: *const NatKey4, kind: u32) -> u32 {
+    if tuple.is_null() {
+        return NOBODY;
+    }
+    // SAFETY: not null, and the verifier lets nobody pass anything but a whole key.
+    let tuple = unsafe { *tuple };
+    find(&tuple, Kind::unpacked(kind)).map_or(NOBODY, |owner| owner.index)
+}
+
+#[inline(always)]
+fn find(tuple: &NatKey4, kind: Kind) -> Option<Owner> {
     let guard = GUARDS.get(u32::from(tuple.dest_port.get()))?;
     if !guard.is_over() || guard.vip() == 0 {
         return None;

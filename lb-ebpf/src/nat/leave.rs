@@ -12,7 +12,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::{Be32, NodeConfig, Reason, node_flags};
 
 use crate::frame::Frame;
-use crate::headers::Eth;
+use crate::headers::{Eth, IPV4};
 use crate::tunnel::send::{AF_INET, route_request};
 use crate::vip::leave;
 
@@ -58,6 +58,7 @@ pub(super) fn by(ctx: &XdpContext, node: &NodeConfig, route: &Route, same: Reaso
     unsafe {
         (*eth).dst = route.to;
         (*eth).src = route.from;
+        (*eth).kind = IPV4;
     }
     if route.ifindex == ctx.ingress_ifindex() as u32 && node.flags & node_flags::REDIRECT == 0 {
         return same;

@@ -270,3 +270,55 @@ fn nobody_outside_may_bear_this_nodes_own_address() {
     let forged = Frame::tcp(own(5000), own(53), SYN).build();
     node.enters(&forged, Reason::OwnSource);
 }
+
+/// A frame as the overlay of another node brings it.
+fn in_overlay(from: Peer, inner: &Frame) -> Vec<u8> {
+    let mut payload = vec![8, 0, 0, 0, 0, 4, 0, 0];
+    payload.extend(inner.build());
+    Frame {
+        payload,
+        ..Frame::udp(from, own(64_000))
+    }
+    .build()
+}
+
+#[test]
+fn what_containers_elsewhere_still_send_is_taken_over_from_inside_the_overlay() {
+    let mut node = stopped();
+    let container = at("9.0.3.2", 40_000);
+    let asks = |flags| Frame::tcp(container, own(31_001), flags);
+    let peer = (PEER.into(), 50_000);
+    let syn = in_overlay(peer, &asks(SYN));
+    guard(&node, 31_001, Guard::new(1));
+    assert_eq!(node.enters(&syn, Reason::NotVip).frame, syn, "it lives");
+    guard(&node, 31_001, Guard::new(1).over());
+    mark_gone(&mut node);
+    let mut ports = Vec::new();
+    for flags in [SYN, ACK] {
+        let run = node.enters(&in_overlay(peer, &asks(flags)), Reason::NatSent);
+        ports.push(source_port(&run.frame));
+        let wanted = Frame {
+            from: own(ports[0]),
+            to: far(),
+            hops: 63,
+            macs: macs(PEER_MAC, node.kernel.mac),
+            ..asks(flags)
+        };
+        assert_eq!(run.frame, wanted.build());
+    }
+    // The way to a container is the stack's to find.
+    let answer = Frame::tcp(far(), own(ports[0]), SYN | ACK).build();
+    let run = node.enters(&answer, Reason::NatRestoredPass);
+    let wanted = Frame {
+        hops: 63,
+        ..Frame::tcp(own(31_001), container, SYN | ACK)
+    };
+    assert_eq!(run.frame, wanted.build());
+    // Nobody but the cluster's nodes, and nothing that is for somebody else.
+    let forged = in_overlay(at("192.168.7.99", 50_000), &asks(SYN));
+    node.enters(&forged, Reason::TunnelNotPeer);
+    let other = in_overlay(peer, &Frame::tcp(container, own(31_009), SYN));
+    assert_eq!(node.enters(&other, Reason::NotVip).frame, other);
+    let late = in_overlay(peer, &Frame::tcp(at("9.0.3.2", 9), own(31_001), ACK));
+    assert_eq!(node.enters(&late, Reason::LatePacket).frame, late);
+}
