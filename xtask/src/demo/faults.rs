@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::load::{At, Load, Report};
+use super::load::{At, Failure, Load, Report};
 use super::{Extent, Facts, Figure, show};
 use crate::lab::{Cluster, NODES, wait_for};
 
@@ -68,22 +68,7 @@ pub(super) fn kill_instance(cluster: &Cluster, facts: &mut Facts, control: u64, 
             };
             *side = side.max(last);
             later += after.len() as u64;
-            text.push_str(&format!(
-                "  {:<20} {} of {} failed: {} in flight, {} later; last new connection to it {last:.1} ms after SIGKILL\n",
-                at.name(),
-                report.failed,
-                report.total,
-                report.failed - after.len() as u64,
-                after.len()
-            ));
-            for failure in report.failures.iter().filter(|failure| failure.at_ms >= gone) {
-                text.push_str(&format!(
-                    "    {:.1} ms after SIGKILL: {}, told {:.0} ms later\n",
-                    failure.at_ms - killed,
-                    failure.kind,
-                    failure.failed_ms - failure.at_ms
-                ));
-            }
+            text.push_str(&kill_line(at, report, (killed, gone), last));
             if report.failures.iter().any(|failure| failure.at_ms > killed + 3000.0) {
                 facts.fail(format!(
                     "{}: requests still failed 3 s after the SIGKILL of one instance",
@@ -114,6 +99,28 @@ pub(super) fn kill_instance(cluster: &Cluster, facts: &mut Facts, control: u64, 
     facts.figures.push(figure("A2.local", local, "ms", times));
     facts.figures.push(figure("A2.remote", remote, "ms", times));
     Ok(())
+}
+
+/// What one client saw: `killed` and `gone` are when the instance was, `last` when it was given a connection last.
+fn kill_line(at: &At, report: &Report, (killed, gone): (f64, f64), last: f64) -> String {
+    let later: Vec<&Failure> = report.failures.iter().filter(|failure| failure.at_ms >= gone).collect();
+    let mut text = format!(
+        "  {:<20} {} of {} failed: {} in flight, {} later; last new connection to it {last:.1} ms after SIGKILL\n",
+        at.name(),
+        report.failed,
+        report.total,
+        report.failed - later.len() as u64,
+        later.len()
+    );
+    for failure in later {
+        text.push_str(&format!(
+            "    {:.1} ms after SIGKILL: {}, told {:.0} ms later\n",
+            failure.at_ms - killed,
+            failure.kind,
+            failure.failed_ms - failure.at_ms
+        ));
+    }
+    text
 }
 
 /// Up to five and down to two.
