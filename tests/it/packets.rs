@@ -4,6 +4,7 @@ mod client;
 mod frame;
 mod fuzz;
 mod golden;
+mod guards;
 mod hooks;
 mod lab;
 mod sizes;

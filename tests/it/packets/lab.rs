@@ -115,9 +115,13 @@ impl Lab {
     }
 
     pub(crate) fn hooked(egress: EgressHook) -> Self {
+        Self::configured(|config| config.egress = egress)
+    }
+
+    pub(crate) fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let folder = enter();
         let mut config = config(folder.path());
-        config.egress = egress;
+        change(&mut config);
         let (lb, _) = Lb::open(config).expect("the load balancer opens");
         let uplink = nix::net::if_::if_nametoindex("up0").expect("up0");
         Self { lb, uplink, folder }

@@ -3,10 +3,12 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use aya::maps::{Array, Map, MapData};
+use lb_common::Guard;
 use model::Protocol;
 
 use super::connect::listener;
-use super::lab::{Lab, Vip, vip4};
+use super::lab::{Lab, OWN, Vip, ip, vip4};
 
 /// Connections of one go: enough to meet each of two backends.
 const MANY: usize = 64;
@@ -73,4 +75,22 @@ fn a_socket_that_is_no_backends_is_nobodys_end() {
     drop(other);
     let mut held = Vec::new();
     assert_eq!(reached(&first, &mut held), MANY);
+}
+
+#[test]
+fn the_port_of_whoever_closes_at_the_nodes_own_address_is_marked_and_unmarked() {
+    let mut lab = Lab::configured(|config| config.nat_ports = Some(61_000..=61_999));
+    ip(&format!("addr add {OWN}/32 dev lo"));
+    let listener = TcpListener::bind((OWN, 0)).expect("a port");
+    let at = listener.local_addr().expect("bound");
+    told(&mut lab, &[(at, 1)]);
+    let data = MapData::from_pin(lab.pins().join("maps/GUARDS")).expect("a pinned map");
+    let guards: Array<MapData, Guard> = Map::Array(data).try_into().expect("an array");
+    let guard = || guards.get(&u32::from(at.port()), 0).expect("a port");
+    assert!(guard().vip() != 0 && !guard().is_over(), "{:?}", guard());
+    drop(listener);
+    assert!(guard().is_over(), "{:?}", guard());
+    let _listener = TcpListener::bind(at).expect("the port is free again");
+    lab.lb.tell_listeners(false).expect("the kernel lists sockets");
+    assert!(guard().vip() != 0 && !guard().is_over(), "{:?}", guard());
 }
