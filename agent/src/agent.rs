@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::{
-    CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, Reason, TaskId, TaskNetwork, TaskState, TaskStatus,
-    volume_attempt, volume_owner,
+    CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, Reason, SecretValues, TaskId, TaskNetwork, TaskState,
+    TaskStatus, volume_attempt, volume_owner,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -96,6 +96,8 @@ pub(crate) struct Shared {
 struct Table {
     subnet: Option<Ipv4Net>,
     tasks: BTreeMap<TaskId, Arc<Entry>>,
+    /// Told right before the launch that takes them.
+    secrets: Option<(TaskId, SecretValues)>,
     /// What `run` has to take up: at most two per command received.
     todo: Vec<Todo>,
 }
@@ -114,6 +116,8 @@ pub(crate) struct Entry {
     /// None for an id that cannot name a directory.
     pub(crate) dir: Option<TaskDir>,
     pub(crate) kill: watch::Sender<Option<KillRecord>>,
+    /// Of a task that this agent starts; one that was found again has them already.
+    pub(crate) secrets: SecretValues,
     state: Mutex<EntryState>,
 }
 
@@ -254,6 +258,7 @@ impl Table {
         let entry = Arc::new(Entry {
             dir: Some(TaskDir::new(dir)),
             kill: watch::Sender::new(found.kill),
+            secrets: SecretValues::new(),
             state: Mutex::new(EntryState {
                 status: found.status,
                 address: found.address,
@@ -300,17 +305,27 @@ impl Agent {
     /// Starts a task; for a known id only its status is told again.
     pub fn launch(&self, spec: LaunchSpec) {
         let mut table = lock(&self.shared.table);
+        let secrets = table.secrets.take().filter(|(task, _)| *task == spec.task);
         if let Some(entry) = table.tasks.get(&spec.task) {
             let todo = Todo::Resend(Arc::clone(entry));
             table.todo.push(todo);
         } else {
             let id = spec.task.as_str();
             let dir = is_dir_name(id).then(|| TaskDir::new(self.shared.layout.tasks.join(id)));
-            let entry = Arc::new(Entry::new(spec, dir));
+            let entry = Arc::new(Entry::new(
+                spec,
+                dir,
+                secrets.map(|(_, values)| values).unwrap_or_default(),
+            ));
             table.tasks.insert(entry.spec.task.clone(), Arc::clone(&entry));
             table.todo.push(Todo::Supervise(entry, Origin::Fresh));
         }
         self.shared.wake.notify_one();
+    }
+
+    /// Takes the secrets of the task that the next launch is about.
+    pub fn take_secrets(&self, task: TaskId, values: SecretValues) {
+        lock(&self.shared.table).secrets = Some((task, values));
     }
 
     /// Ends a task, by its own policy or by the one given; a further kill can only hasten it.
@@ -341,6 +356,10 @@ impl Agent {
         };
         lock(&entry.state).acknowledged = true;
         self.shared.forget_if_over(&entry);
+    }
+
+    pub(crate) fn sandbox_dir(&self) -> &Path {
+        &self.shared.layout.sandboxes
     }
 
     /// The cgroup v2 directory that all tasks live under.
@@ -584,7 +603,7 @@ impl Shared {
 }
 
 impl Entry {
-    fn new(spec: LaunchSpec, dir: Option<TaskDir>) -> Self {
+    fn new(spec: LaunchSpec, dir: Option<TaskDir>, secrets: SecretValues) -> Self {
         let status = TaskStatus {
             state: TaskState::Staging,
             reason: None,
@@ -598,6 +617,7 @@ impl Entry {
             spec,
             dir,
             kill: watch::Sender::new(None),
+            secrets,
             state: Mutex::new(EntryState {
                 status,
                 address: None,

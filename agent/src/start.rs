@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use model::{Command as TaskCommand, LaunchSpec, Parameter};
+use model::{Command as TaskCommand, LaunchSpec, Parameter, SecretValues};
 
 use crate::address::link_name;
 use crate::cgroup::Hierarchies;
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::container::{self, Parts};
 use crate::image::Ready;
 use crate::plan::{BindPlan, NetworkPlan, RunPlan, VERSION};
+use crate::secrets;
 use crate::spec::SpecFile;
 use crate::store::{LOG, PLAN, RESOLV_CONF, SPEC, TaskDir};
 use crate::volumes;
@@ -61,6 +62,7 @@ pub(crate) fn start(
     spec: &LaunchSpec,
     address: Option<Ipv4Addr>,
     image: Option<&Ready>,
+    secrets: &SecretValues,
 ) -> Result<Child, String> {
     let sandbox = Layout::new(&config.state_dir).sandboxes.join(spec.task.as_str());
     for path in [dir.path(), &sandbox] {
@@ -73,6 +75,7 @@ pub(crate) fn start(
         Some(image) => in_image(config, dir, spec, address, (image, &persistent), &mut plan)?,
         None => plan.volumes = container::volumes(spec, &sandbox, &persistent)?,
     }
+    secrets::put(dir, spec, secrets, &mut plan)?;
     dir.write(SPEC, &SpecFile::from(spec))
         .map_err(|error| error.to_string())?;
     if let Some(text) = &config.resolv_conf {

@@ -146,6 +146,7 @@ async fn begin(shared: &Shared, entry: &Entry, dir: &TaskDir) -> Option<Child> {
             &entry.spec,
             address,
             image.as_ref(),
+            &entry.secrets,
         )
     };
     let started = shared.allocate(entry).and_then(begin);

@@ -96,6 +96,10 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         ("a_greedy_task_is_told_so", a_greedy_task_is_told_so),
         ("damage_is_set_aside", damage_is_set_aside),
         (
+            "secrets_are_variables_and_files_of_their_task_alone",
+            volumes::secrets_are_variables_and_files_of_their_task_alone,
+        ),
+        (
             "a_volume_is_its_users_to_write",
             volumes::a_volume_is_its_users_to_write,
         ),
@@ -145,6 +149,10 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             containers::ends_are_told_through_the_init,
         ),
         ("volumes_are_mounted", containers::volumes_are_mounted),
+        (
+            "a_container_has_its_secrets_too",
+            volumes::a_container_has_its_secrets_too,
+        ),
         (
             "volumes_outlive_tasks_and_daemons",
             volumes::volumes_outlive_tasks_and_daemons,

@@ -12,6 +12,7 @@ mod name;
 mod network;
 mod options;
 mod reason;
+mod secret;
 mod shared;
 mod snapshot;
 mod table;
@@ -35,6 +36,7 @@ pub use name::{MAX_LABEL, domain_frag, framework_frag, label, label_within, task
 pub use network::{Ipv4Net, NetError, Protocol};
 pub use options::{Cidr, MAX_ALLOWED, OptionError, PortOptions, ServiceOptions, port_options};
 pub use reason::Reason;
+pub use secret::{SecretValue, SecretValues, Secrets};
 pub use shared::SharedMap;
 pub use snapshot::{Backend, Node, NodeView, Service, Snapshot, VipAddress, VipName};
 pub use table::{RejectReason, Rejected, ServiceTable, reach};

@@ -6,8 +6,10 @@ mod client;
 pub mod event;
 pub mod group;
 pub mod list;
+pub mod log;
 pub mod master;
 pub mod node;
+pub mod secret;
 pub mod state;
 mod table;
 pub mod task;
@@ -58,6 +60,9 @@ pub enum Command {
     /// List and end tasks, and tell why one is where it is.
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Secrets that apps name and only their tasks get.
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Follow what happens in the cluster.
     Event(event::EventArgs),
     /// Write the master's memory into a file.

@@ -10,6 +10,7 @@ pub(crate) use backup::Backup;
 pub(crate) use etcd::EtcdStoreError;
 pub(crate) use state::{StateStore, Trouble};
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, TableDefinition};
@@ -101,7 +102,14 @@ impl Store {
             source,
         })?;
         let path = dir.join(FILE_NAME);
-        match opened(&path) {
+        let ready = opened(&path);
+        // It may hold secrets.
+        if matches!(ready, Ok(Ok(_)))
+            && let Err(source) = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        {
+            return Err(StoreError::Directory { path, source });
+        }
+        match ready {
             Ok(Ok(database)) => Ok(Self {
                 file: Some((database, path)),
             }),
@@ -205,6 +213,8 @@ pub(crate) fn key(record: &Record) -> String {
         Record::DeleteInstance(id) => format!("instance/{id}"),
         Record::PutResidence(residence) => format!("residence/{}", residence.id),
         Record::DeleteResidence(id) => format!("residence/{id}"),
+        Record::PutSecret(secret) => format!("secret/{}", secret.path),
+        Record::DeleteSecret(path) => format!("secret/{path}"),
         Record::PutDeployment(deployment) => format!("deployment/{}", deployment.id),
         Record::DeleteDeployment(id) => format!("deployment/{id}"),
         Record::PutGroup(group) => format!("group{}", group.id),
@@ -222,6 +232,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutAgent(agent) => wire::encode(agent.as_ref()).map(Some),
         Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
         Record::PutResidence(residence) => wire::encode(residence.as_ref()).map(Some),
+        Record::PutSecret(secret) => wire::encode(secret.as_ref()).map(Some),
         Record::PutDeployment(deployment) => wire::encode(deployment.as_ref()).map(Some),
         Record::PutGroup(group) => wire::encode(group).map(Some),
         Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
@@ -230,6 +241,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         | Record::DeleteAgent(_)
         | Record::DeleteInstance(_)
         | Record::DeleteResidence(_)
+        | Record::DeleteSecret(_)
         | Record::DeleteDeployment(_)
         | Record::DeleteGroup(_)
         | Record::DeleteGroupVersion(..) => Ok(None),
@@ -244,6 +256,7 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("agent") => wire::decode_kept(bytes).map(|agent| Record::PutAgent(Box::new(agent))),
         Some("instance") => wire::decode_kept(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
         Some("residence") => wire::decode_kept(bytes).map(|residence| Record::PutResidence(Box::new(residence))),
+        Some("secret") => wire::decode_kept(bytes).map(|secret| Record::PutSecret(Box::new(secret))),
         Some("deployment") => wire::decode_kept(bytes).map(|one| Record::PutDeployment(Box::new(one))),
         Some("group") => wire::decode_kept(bytes).map(Record::PutGroup),
         Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),

@@ -103,6 +103,8 @@ pub struct VolumeSpec {
     pub mode: Option<String>,
     /// `persistent`: then there is no `hostPath`.
     pub persistent: Option<PersistentSpec>,
+    /// `secret`: its name among the definition's secrets; then there is no `hostPath`.
+    pub secret: Option<String>,
 }
 
 /// `persistent` of a volume as written.
@@ -164,6 +166,10 @@ pub struct AppSpec {
     pub instances: Option<i64>,
     /// `env`, plain values.
     pub env: BTreeMap<String, String>,
+    /// `secrets`: path in the store by name.
+    pub secrets: BTreeMap<String, String>,
+    /// `env` with `{"secret": NAME}`: name of a secret by variable.
+    pub secret_env: BTreeMap<String, String>,
     /// `labels`.
     pub labels: BTreeMap<String, String>,
     /// `user`.

@@ -1,6 +1,8 @@
 //! What users ask of the core, and what it answers at once.
 
-use crate::{Action, AppId, AppSpec, Fault, Force, GroupSpec, Timestamp};
+use model::SecretValue;
+
+use crate::{Action, AppId, AppSpec, Fault, Force, GroupSpec, Put, SecretError, Timestamp};
 
 /// A user's wish. `now` comes beside it; what follows comes out of `poll_effect`.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,20 @@ pub enum Command {
     ForgetDelay {
         /// Id of the app as the user wrote it.
         id: String,
+    },
+    /// `PUT` and `PATCH /secrets/v1/secret/default/{path}`.
+    PutSecret {
+        /// Its path.
+        path: String,
+        /// What tasks get.
+        value: SecretValue,
+        /// Whether it must be there.
+        put: Put,
+    },
+    /// `DELETE /secrets/v1/secret/default/{path}`.
+    RemoveSecret {
+        /// Its path.
+        path: String,
     },
     /// A change of a group.
     Group {
@@ -188,6 +204,9 @@ pub enum CommandError {
         .0.first().map_or("", String::as_str)
     )]
     Locked(Vec<String>),
+    /// Of secrets.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// Marathon's 409 for a POST of an app that exists.
     #[error("An app with id [{0}] already exists.")]
     AppExists(String),

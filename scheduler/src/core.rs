@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AgentId, FrameworkInfo, TaskEvent};
+use model::{AgentId, FrameworkInfo, SecretValues, TaskEvent};
 
 use crate::{
     App, AppId, ClusterEvent, DeploymentRecord, Effect, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord,
@@ -28,6 +28,7 @@ pub(crate) mod random;
 mod residence;
 mod restore;
 mod rolling;
+mod secrets;
 mod service_port;
 mod settle;
 mod timers;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use config::Config;
 pub use placement::{Decision, Refusal};
+pub use secrets::Put;
 pub use service_port::ServicePorts;
 pub use update::Force;
 pub use view::{AgentView, QueueView, Refusals, TaskFailure};
@@ -95,6 +97,7 @@ pub struct Scheduler {
     /// Instances with volumes, those without a task too.
     residences: BTreeMap<InstanceId, Residence>,
     residences_by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
+    secrets: SecretValues,
     service_ports: ServicePorts,
     delays: BTreeMap<AppId, Delay>,
     waiting: BTreeMap<AppId, Waiting>,

@@ -1,10 +1,10 @@
 //! What the core wants done. Values; the drivers in `revere` carry them out.
 
-use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskEvent, TaskId};
+use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, SecretValues, TaskEvent, TaskId};
 
 use crate::{
     AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId,
-    InstanceRecord, Residence, Timestamp,
+    InstanceRecord, Residence, Secret, Timestamp,
 };
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
@@ -33,6 +33,10 @@ pub enum Record {
     PutResidence(Box<Residence>),
     /// They are gone.
     DeleteResidence(InstanceId),
+    /// A secret is new or changed.
+    PutSecret(Box<Secret>),
+    /// A secret is gone.
+    DeleteSecret(String),
     /// A deployment has begun or gone on.
     PutDeployment(Box<DeploymentRecord>),
     /// A deployment is done or was given up.
@@ -52,6 +56,15 @@ pub enum Record {
 pub enum Effect {
     /// Make this durable.
     Persist(Record),
+    /// Send to that agent: the secrets of the task that the next order starts. To nobody else, and never printed.
+    Secrets {
+        /// To whom.
+        agent: AgentId,
+        /// Whose.
+        task: TaskId,
+        /// By path in the store.
+        values: SecretValues,
+    },
     /// Send to that agent: start this task. Lost messages are repeated by the core.
     Launch {
         /// To whom.

@@ -14,13 +14,14 @@ mod group;
 mod health;
 mod instance;
 mod residence;
+mod secret;
 #[cfg(test)]
 mod sim;
 mod spec;
 mod time;
 
 pub use self::core::{
-    AgentView, Config, Decision, Force, QueueView, Refusal, Refusals, Scheduler, ServicePorts, TaskFailure,
+    AgentView, Config, Decision, Force, Put, QueueView, Refusal, Refusals, Scheduler, ServicePorts, TaskFailure,
 };
 pub use agent::{AgentRecord, Domain, Registered, Registration, ReportedTask};
 pub use app::{
@@ -38,4 +39,5 @@ pub use health::{
 };
 pub use instance::{InstanceId, InstanceRecord};
 pub use residence::{Residence, Residency};
+pub use secret::{Secret, SecretError};
 pub use time::Timestamp;

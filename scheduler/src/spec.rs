@@ -11,6 +11,7 @@ mod container;
 mod health;
 mod id;
 mod port;
+pub(crate) mod secret;
 mod volume;
 
 pub(crate) use id::resolve;

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -263,9 +263,26 @@ pub(crate) fn mount_volumes(volumes: &[BindPlan], sandbox: &Path) -> Result<(), 
     for volume in volumes {
         let mut opened = detach(volume, libc::MOUNT_ATTR_NODEV)?;
         let inside = volume.target.strip_prefix(SANDBOX).unwrap_or(&volume.target);
-        let inside = super::root::directory_in(sandbox, inside)?;
-        opened.target = inside.to_string_lossy().into_owned();
+        let place = if opened.is_dir {
+            super::root::directory_in(sandbox, inside)?
+        } else {
+            file_in(sandbox, inside)?
+        };
+        opened.target = place.to_string_lossy().into_owned();
         opened.attach()?;
     }
     Ok(())
+}
+
+/// Where a file is mounted in the sandbox. What a task fetched may lie there, but no link may lead out.
+fn file_in(sandbox: &Path, path: &str) -> Result<PathBuf, String> {
+    let path = path.trim_matches('/');
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let place = super::root::directory_in(sandbox, dir)?.join(name);
+    match place.symlink_metadata() {
+        Ok(found) if found.is_symlink() => Err(format!(
+            "cannot mount {path} in the sandbox: there is a link of that name"
+        )),
+        _ => Ok(place),
+    }
 }

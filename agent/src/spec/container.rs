@@ -2,9 +2,10 @@
 
 use model::{
     Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, ParameterError,
-    PersistentVolume, Privilege, Pull, Seccomp, Volume, VolumeMode,
+    PersistentVolume, Privilege, Pull, Seccomp, Secrets, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// [`Container`] on disk.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -17,6 +18,10 @@ pub(super) struct ContainerFile {
     volumes: Vec<VolumeFile>,
     /// Path and MiB.
     persistent: Vec<(String, u64)>,
+    /// Names of secrets; their values are in the task's plan alone.
+    secret_sources: BTreeMap<String, String>,
+    secret_env: BTreeMap<String, String>,
+    secret_files: Vec<(String, String)>,
     unconfined: bool,
     node_ipc: bool,
     shm_mb: Option<u64>,
@@ -67,6 +72,9 @@ impl From<&Container> for ContainerFile {
                     read_only: volume.mode == VolumeMode::ReadOnly,
                 })
                 .collect(),
+            secret_sources: container.secrets.sources.clone(),
+            secret_env: container.secrets.env.clone(),
+            secret_files: container.secrets.files.clone(),
             persistent: (container.persistent.iter())
                 .map(|volume| (volume.container_path.clone(), volume.size_mb))
                 .collect(),
@@ -102,6 +110,11 @@ impl TryFrom<ContainerFile> for Container {
                 .map(|(key, value)| Parameter::parse(key, value))
                 .collect::<Result<_, _>>()?,
             volumes: file.volumes.into_iter().map(Volume::from).collect(),
+            secrets: Secrets {
+                sources: file.secret_sources,
+                env: file.secret_env,
+                files: file.secret_files,
+            },
             persistent: (file.persistent.into_iter())
                 .map(|(container_path, size_mb)| PersistentVolume {
                     container_path,
@@ -186,6 +199,11 @@ pub(super) fn sample() -> Container {
             container_path: "pgdata".to_owned(),
             size_mb: 100,
         }],
+        secrets: Secrets {
+            sources: [("pw".to_owned(), "team/db".to_owned())].into(),
+            env: [("PASSWORD".to_owned(), "pw".to_owned())].into(),
+            files: vec![("pw.txt".to_owned(), "pw".to_owned())],
+        },
         seccomp: Seccomp::Unconfined,
         ipc: Ipc::Node,
         shm_mb: Some(8),

@@ -211,6 +211,10 @@ impl Node {
         self.agent().kill(TaskId::new(task), policy);
     }
 
+    pub(crate) fn take_secrets(&self, task: &TaskId, values: model::SecretValues) {
+        self.agent().take_secrets(task.clone(), values);
+    }
+
     pub(crate) fn remove_volumes(&self, owner: &str) {
         self.agent().remove_volumes(owner.to_owned());
     }

@@ -1,13 +1,13 @@
-//! Persistent volumes: what a task wrote, the next task of its instance finds.
+//! Persistent volumes: what a task wrote, the next task of its instance finds. And secrets, which it finds alone.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use agent::AgentEvent;
-use model::{LaunchSpec, PersistentVolume, TaskState, Volume, VolumeMode};
+use model::{LaunchSpec, PersistentVolume, SecretValue, Secrets, TaskState, Volume, VolumeMode};
 
 use crate::containers::{node_with_image, output, shell};
-use crate::node::{Node, spec};
+use crate::node::{Node, eventually, spec};
 
 fn with_volume(mut task: LaunchSpec) -> LaunchSpec {
     task.container.persistent = vec![PersistentVolume {
@@ -82,4 +82,56 @@ pub(crate) fn volumes_are_never_shared_and_go_only_when_nobody_uses_them() {
     node.seen.clear();
     node.remove_volumes("w.instance-1");
     node.until_seen(&gone);
+}
+
+fn with_secrets(mut task: LaunchSpec) -> LaunchSpec {
+    task.container.secrets = Secrets {
+        sources: [("pw".to_owned(), "team/db".to_owned())].into(),
+        env: [("PASSWORD".to_owned(), "pw".to_owned())].into(),
+        files: vec![("etc/pw".to_owned(), "pw".to_owned())],
+    };
+    task
+}
+
+fn give(node: &Node, task: &LaunchSpec) {
+    let value = SecretValue::new(b"s3cret".to_vec());
+    node.take_secrets(&task.task, [("team/db".to_owned(), value)].into());
+}
+
+pub(crate) fn secrets_are_variables_and_files_of_their_task_alone() {
+    let mut node = Node::new();
+    node.open_to_all();
+    let mut task = with_secrets(spec(
+        "s-1",
+        "echo $PASSWORD; cat etc/pw; echo; echo x > etc/pw || echo refused",
+    ));
+    task.user = Some("nobody".to_owned());
+    give(&node, &task);
+    assert_eq!(output(&mut node, task), "s3cret\ns3cret\nrefused\n");
+    let seen = fs::read(node.state().join("sandboxes/s-1/etc/pw")).expect("a place to mount on");
+    assert!(seen.is_empty(), "the sandbox itself holds nothing");
+    let mode = fs::metadata(node.state().join("tasks"))
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o077, 0, "nobody else reads what tasks are started from");
+    node.acknowledge("s-1");
+    let left = node.state().join("tasks/s-1");
+    eventually("the secrets go with the task", || !left.exists());
+    // Told for another task, and not for this one.
+    give(&node, &spec("other", "true"));
+    node.launch(with_secrets(spec("s-2", "true")));
+    let last = node.until_end("s-2");
+    assert_eq!(last.state, TaskState::Failed);
+    assert!(last.message.is_some_and(|text| text.contains("no secret team/db")));
+}
+
+pub(crate) fn a_container_has_its_secrets_too() {
+    let (mut node, image) = node_with_image();
+    let script = "echo $PASSWORD; cat /mnt/mesos/sandbox/etc/pw /run/secret";
+    let mut task = with_secrets(shell("s-3", &image, script));
+    let elsewhere = ("/run/secret".to_owned(), "pw".to_owned());
+    task.container.secrets.files.push(elsewhere);
+    give(&node, &task);
+    assert_eq!(output(&mut node, task), "s3cret\ns3crets3cret");
 }

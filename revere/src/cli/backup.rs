@@ -1,6 +1,7 @@
 //! `revere backup` and `revere restore`: the master's memory in a file, and back.
 
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -77,6 +78,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), ClientError> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
+        // It holds the secrets.
+        .mode(0o600)
         .open(path)
         .map_err(error)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());

@@ -64,6 +64,11 @@ pub enum ClientError {
         /// The newest known reason.
         why: String,
     },
+    /// No such task is listed.
+    #[error(
+        "there is no task {0} in `revere task list`; of one that is over name the node: --node http://ADDRESS:5051"
+    )]
+    NoTask(String),
     /// There is only one version.
     #[error("{0} has no earlier version to return to; see `revere app versions {0}`")]
     NoEarlierVersion(String),

@@ -30,6 +30,8 @@ pub enum TaskCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Write out what a task has written; its sandbox is kept for a day after its end.
+    Log(super::log::LogArgs),
     /// Tell why a task is on the node where it is, and not on another.
     Why {
         /// Its id, as `task list` shows it.
@@ -50,6 +52,7 @@ pub async fn run(command: TaskCommand) -> Result<(), ClientError> {
             wipe,
             client,
         } => kill(&id, (scale, wipe), &client).await,
+        TaskCommand::Log(args) => super::log::run(args).await,
         TaskCommand::Why { id, client } => why(&id, &client).await,
     }
 }

@@ -242,6 +242,9 @@ impl Driver {
                     Effect::Kill { agent, task, policy } => {
                         batch.orders.push((agent, MasterMessage::Kill { task, policy }));
                     }
+                    Effect::Secrets { agent, task, values } => {
+                        batch.orders.push((agent, MasterMessage::Secrets { task, values }));
+                    }
                     Effect::RemoveVolumes { agent, owner } => {
                         batch.orders.push((agent, MasterMessage::RemoveVolumes(owner)));
                     }

@@ -7,6 +7,7 @@ mod mesos;
 mod metrics;
 mod own;
 mod query;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,6 +90,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/revere/v1/masters", get(leader::masters))
         .route(leader::REDIRECTS[0], get(leader::redirect))
         .route(leader::REDIRECTS[1], get(leader::redirect))
+        .route("/secrets/v1/secret/default/{*path}", secrets::one())
+        .route("/secrets/v1/secret/default/", get(secrets::list))
+        .route("/secrets/v1/secret/default", get(secrets::list))
         .route("/revere/v1/tasks/{task}/why", get(own::why))
         .route(wire::AGENT_PATH, get(own::agent))
         .method_not_allowed_fallback(answer::wrong_method)

@@ -21,6 +21,7 @@ use crate::metrics::{CONTENT_TYPE, Kind, Packet, copy, whole};
 
 mod changes;
 pub(super) mod dcos_net;
+mod files;
 mod lb;
 pub(super) mod mesos_dns;
 #[cfg(test)]
@@ -90,6 +91,32 @@ const TOLD: &[Route<View>] = &[
         answer: Answer::Json("[]"),
         handler: MethodRouter::new,
     },
+    Route {
+        path: "/files/browse",
+        about: "What lies in a directory of a sandbox (path=)",
+        answer: Answer::Json(
+            r#"[{"path": "/x/stdout", "size": 5, "nlink": 1, "mode": "-rw-r--r--", "mtime": 1700000000, "uid": "root", "gid": "root"}]"#,
+        ),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/files/read",
+        about: "A part of a file in a sandbox (path=, offset=, length= up to 65536); offset=-1 tells where it ends",
+        answer: Answer::Json(r#"{"data": "hello", "offset": 0, "next": 5}"#),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/files/download",
+        about: "A file of a sandbox, whole (path=)",
+        answer: Answer::Text("application/octet-stream"),
+        handler: MethodRouter::new,
+    },
+    Route {
+        path: "/files/debug",
+        about: "Every sandbox, as it can be asked for and where it is",
+        answer: Answer::Json(r#"{"/var/lib/revere/node/sandboxes/t": "/var/lib/revere/node/sandboxes/t"}"#),
+        handler: MethodRouter::new,
+    },
 ];
 
 /// The OpenAPI document of this listener.
@@ -124,6 +151,7 @@ pub(super) fn routes(api: Api, view: View) -> Router {
         .route("/revere/v1/vips/{name}", get(lb::show))
         .route("/revere/v1/flows", get(lb::flows))
         .route("/revere/v1/top", get(lb::top))
+        .merge(files::routes())
         .with_state(api)
         .merge(
             table::router(OWN)

@@ -277,6 +277,7 @@ impl Link {
                     pending.add(task, lost());
                 }
             }
+            MasterMessage::Secrets { task, values } => self.agent.take_secrets(task, values),
             MasterMessage::RemoveVolumes(owner) => self.agent.remove_volumes(owner.0),
             MasterMessage::Ack { sequence } => {
                 if let Some(task) = pending.acknowledged(sequence) {

@@ -1,6 +1,6 @@
 //! What agents and the master say to each other.
 
-use model::{KillPolicy, LaunchSpec, TaskId, TaskStatus};
+use model::{KillPolicy, LaunchSpec, SecretValues, TaskId, TaskStatus};
 use scheduler::{InstanceId, Registered, Registration};
 
 /// From an agent to the master.
@@ -48,4 +48,11 @@ pub enum MasterMessage {
     Heartbeat,
     /// Remove the volumes of that instance.
     RemoveVolumes(InstanceId),
+    /// The secrets of the task that the next launch is about, by their path in the store.
+    Secrets {
+        /// Whose.
+        task: TaskId,
+        /// Values, which are not printed.
+        values: SecretValues,
+    },
 }

@@ -9,8 +9,8 @@ use model::{
     AgentId, CheckAddress, CheckResponse, CheckResult, CheckResults, Command, Container, ContainerKind, Extract, Fetch,
     FetchCache, FetchPermission, FrameworkId, HealthCheck, Image, Ipc, KillPolicy, LaunchSpec, Parameter,
     PersistentVolume, PortMapping, PortScope, Privilege, Probe, Protocol, Pull, ReadinessCheck, ReadinessResult,
-    ReadyRule, Reason, Resources, Scheme, Seccomp, TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
-    Volume, VolumeMode,
+    ReadyRule, Reason, Resources, Scheme, Seccomp, Secrets, TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState,
+    TaskStatus, Volume, VolumeMode,
 };
 use proptest::prelude::*;
 use scheduler::{InstanceId, Registered, Registration, ReportedTask};
@@ -181,6 +181,11 @@ fn container(bits: u64) -> Container {
             container_path: "data".to_owned(),
             size_mb: 100,
         }],
+        secrets: Secrets {
+            sources: [("pw".to_owned(), "team/db".to_owned())].into(),
+            env: [("PASSWORD".to_owned(), "pw".to_owned())].into(),
+            files: vec![("pw.txt".to_owned(), "pw".to_owned())],
+        },
         seccomp: if bit(7) { Seccomp::Unconfined } else { Seccomp::Default },
         ipc: if bit(8) { Ipc::Node } else { Ipc::Private },
         shm_mb: bit(9).then_some(8),

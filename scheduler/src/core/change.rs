@@ -63,7 +63,8 @@ impl Scheduler {
     fn checked(&self, version: Timestamp, spec: &AppSpec, ports: &mut ServicePorts) -> Result<App, Vec<Fault>> {
         let (framework, network) = (&self.config.framework_name, &self.config.default_network);
         let Some(old) = self.app(&spec.id) else {
-            return App::from_spec(version, spec, framework, network, ports);
+            let app = App::from_spec(version, spec, framework, network, ports)?;
+            return self.with_secrets(app);
         };
         let mut spec = spec.clone();
         super::update::keep_service_ports(old, &mut spec);
@@ -75,7 +76,13 @@ impl Scheduler {
         if super::update::same_but_for_instances(old, &app) {
             app.last_config_change = old.last_config_change;
         }
-        Ok(app)
+        self.with_secrets(app)
+    }
+
+    /// An app whose secrets are all there.
+    fn with_secrets(&self, app: App) -> Result<App, Vec<Fault>> {
+        let faults = self.secret_faults(&app);
+        if faults.is_empty() { Ok(app) } else { Err(faults) }
     }
 
     /// Takes a change, or refuses it whole.

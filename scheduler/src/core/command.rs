@@ -34,6 +34,8 @@ impl Scheduler {
             } => self.kill_tasks(&tasks, then, volumes, force),
             Command::CancelDeployment { id, how } => self.cancel_deployment(&id, how),
             Command::ForgetDelay { id } => self.end_delay(&id),
+            Command::PutSecret { path, value, put } => self.put_secret(&path, &value, put),
+            Command::RemoveSecret { path } => self.remove_secret(&path),
             Command::Group { id, change, force, run } => self.group_command(&id, &change, force, run),
         };
         if let Ok(reply) = &reply

@@ -186,6 +186,12 @@ impl Scheduler {
             return;
         }
         let agent = instance.agent.clone();
+        let starts = !instance.unwanted && instance.status.state == TaskState::Staging;
+        if starts && !instance.spec.container.secrets.is_empty() {
+            let spec = instance.spec.clone();
+            self.tell_secrets(&agent, &spec);
+        }
+        let Some(instance) = self.instances.get(id) else { return };
         let effect = if instance.unwanted {
             Effect::Kill {
                 agent,

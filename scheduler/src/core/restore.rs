@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AgentId, FrameworkId, FrameworkInfo};
+use model::{AgentId, FrameworkId, FrameworkInfo, SecretValues};
 
 use crate::{
     AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
@@ -24,6 +24,7 @@ struct Folded {
     agents: BTreeMap<AgentId, AgentRecord>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
     residences: BTreeMap<InstanceId, Residence>,
+    secrets: SecretValues,
     deployments: BTreeMap<String, DeploymentRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
@@ -67,6 +68,12 @@ impl Folded {
             }
             Record::DeleteResidence(id) => {
                 self.residences.remove(&id);
+            }
+            Record::PutSecret(secret) => {
+                self.secrets.insert(secret.path, secret.value);
+            }
+            Record::DeleteSecret(path) => {
+                self.secrets.remove(&path);
             }
             other => self.apply_change(other),
         }
@@ -132,6 +139,7 @@ impl Scheduler {
             nodes: BTreeMap::new(),
             residences: BTreeMap::new(),
             residences_by_app: BTreeMap::new(),
+            secrets: folded.secrets,
             service_ports: ServicePorts::new(config.service_ports),
             delays: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -157,12 +165,7 @@ impl Scheduler {
         for (id, record) in folded.agents {
             core.nodes.insert(id, Node::new(record, Link::Recovered));
         }
-        for app in core.apps.values() {
-            core.service_ports.take(app);
-            core.last_version = core.last_version.max(app.version);
-        }
-        let versions = core.groups.values().map(|group| group.version);
-        core.last_version = versions.fold(core.last_version, Ord::max);
+        core.take_up_definitions();
         for residence in folded.residences.into_values() {
             core.restore_residence(residence);
         }
@@ -177,6 +180,16 @@ impl Scheduler {
             core.deployments.insert(id, record);
         }
         core
+    }
+
+    /// Their service ports are taken, and their versions do not come again.
+    fn take_up_definitions(&mut self) {
+        for app in self.apps.values() {
+            self.service_ports.take(app);
+            self.last_version = self.last_version.max(app.version);
+        }
+        let versions = self.groups.values().map(|group| group.version);
+        self.last_version = versions.fold(self.last_version, Ord::max);
     }
 
     /// An instance whose app is gone was to be ended when the earlier core stopped; one whose agent is gone is over.

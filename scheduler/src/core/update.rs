@@ -47,6 +47,10 @@ impl Scheduler {
         let no_version = || CommandError::NoVersion(present.id.to_string(), version.to_string());
         let mut app = earlier.ok_or_else(no_version)?;
         super::residence::check_update(&present, &app)?;
+        let faults = self.secret_faults(&app);
+        if !faults.is_empty() {
+            return Err(CommandError::Invalid(faults));
+        }
         app.version = self.next_version();
         app.last_config_change = if same_but_for_instances(&present, &app) {
             present.last_config_change

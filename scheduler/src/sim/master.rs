@@ -162,8 +162,8 @@ impl World {
                 Effect::Emit(event) => {
                     self.table.apply(event);
                 }
-                // Nobody follows.
-                Effect::Tell(_) => {}
+                // Nobody follows, and nobody has secrets.
+                Effect::Tell(_) | Effect::Secrets { .. } => {}
             }
         }
     }

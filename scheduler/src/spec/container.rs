@@ -52,6 +52,7 @@ pub(super) fn container(spec: &AppSpec, faults: &mut Faults) -> Container {
         },
         parameters,
         persistent: super::volume::persistent(written, faults),
+        secrets: super::secret::secrets(spec, faults),
         volumes: volumes(written, image.is_some(), faults),
         seccomp: seccomp(written, faults),
         ipc: ipc(written, faults),
@@ -177,7 +178,7 @@ fn volumes(written: &ContainerSpec, has_image: bool, faults: &mut Faults) -> Vec
             let error = "without an image a volume is mounted in the sandbox: write a path without a leading slash";
             faults.add(format!("{base}/containerPath"), error);
         }
-        if volume.persistent.is_some() {
+        if volume.persistent.is_some() || volume.secret.is_some() {
             // Looked at by itself.
             continue;
         }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use scheduler::{CommandError, Fault, Reply};
+use scheduler::{CommandError, Fault, Reply, SecretError};
 use serde_json::{Value, json};
 
 use crate::master::handle::Gone;
@@ -107,6 +107,15 @@ impl From<CommandError> for Refusal {
                     status: StatusCode::CONFLICT,
                     body: json!({"message": error.to_string(), "deployments": deployments}),
                 }
+            }
+            CommandError::Secret(secret) => {
+                let status = match secret {
+                    SecretError::Path(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                    SecretError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                    SecretError::Missing(_) => StatusCode::NOT_FOUND,
+                    SecretError::Exists(_) | SecretError::Used { .. } => StatusCode::CONFLICT,
+                };
+                Self::new(status, error.to_string())
             }
             CommandError::AppExists(_) | CommandError::GroupExists(_) => {
                 Self::new(StatusCode::CONFLICT, error.to_string())

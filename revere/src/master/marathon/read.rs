@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// Fields of Marathon's schema that are not carried out. Each is refused unless it is empty or Marathon's default.
-const UNSUPPORTED: [(&str, Kind); 10] = [
+const UNSUPPORTED: [(&str, Kind); 9] = [
     ("check", Kind::Object),
     ("executorResources", Kind::Object),
     ("executor", Kind::Text),
@@ -33,7 +33,6 @@ const UNSUPPORTED: [(&str, Kind); 10] = [
     ("ipAddress", Kind::Object),
     ("resourceLimits", Kind::Object),
     ("role", Kind::Text),
-    ("secrets", Kind::Object),
     ("taskRateLimit", Kind::Either),
     ("tty", Kind::Flag),
 ];
@@ -122,6 +121,7 @@ pub(crate) fn app(definition: &Value) -> Result<AppSpec, Vec<Fault>> {
     container::container(&mut spec, object, &mut faults);
     container::fetch(&mut spec, object, &mut faults);
     volume::residency(&mut spec, object, &mut faults);
+    volume::secrets(&mut spec, object, &mut faults);
     if faults.is_empty() { Ok(spec) } else { Err(faults) }
 }
 
@@ -162,7 +162,7 @@ fn unsupported(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Vec<Stri
     found
 }
 
-/// Plain values; `{"secret": ...}` is known and not carried out.
+/// Plain values, and names of secrets.
 fn environment(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec<Fault>) {
     match object.get("env") {
         None | Some(Value::Null) => {}
@@ -173,7 +173,9 @@ fn environment(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut Vec
                         spec.env.insert(key.clone(), value.clone());
                     }
                     Value::Object(secret) if secret.contains_key("secret") => {
-                        spec.unsupported.push(format!("env({key})/secret"));
+                        let path = format!("/env({key})");
+                        let name = Fields::new(secret, &path, faults).take("secret", "a string", text);
+                        spec.secret_env.insert(key.clone(), name.unwrap_or_default());
                     }
                     other => faults.push(field::wrong(&format!("/env({key})"), "a string", other)),
                 }

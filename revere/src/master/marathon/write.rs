@@ -8,7 +8,7 @@ pub(crate) mod task;
 
 use model::{Command, Container, Resources, TaskState};
 use scheduler::{App, AppPort, Constraint, NetworkMode, Operator, Scheduler, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The Marathon release whose API this is.
 pub(crate) const MARATHON_VERSION: &str = "1.11.24";
@@ -21,7 +21,7 @@ pub(crate) fn definition(app: &App) -> Value {
         "id": app.id.as_str(),
         "cpus": cpus, "mem": mem_mb, "disk": disk_mb, "gpus": 0,
         "instances": app.instances,
-        "env": app.env, "labels": app.labels,
+        "env": environment(app), "labels": app.labels,
         "constraints": app.constraints.iter().map(constraint).collect::<Vec<_>>(),
         "requirePorts": app.require_ports,
         "backoffSeconds": seconds(app.backoff.initial),
@@ -32,7 +32,7 @@ pub(crate) fn definition(app: &App) -> Value {
             "minimumHealthCapacity": app.upgrade_strategy.minimum_health_capacity,
             "maximumOverCapacity": app.upgrade_strategy.maximum_over_capacity,
         },
-        "dependencies": app.dependencies, "fetch": container::fetch(app), "secrets": {}, "executor": "",
+        "dependencies": app.dependencies, "fetch": container::fetch(app), "secrets": secrets(app), "executor": "",
         "version": app.version.to_string(),
         "versionInfo": {
             "lastScalingAt": app.version.to_string(),
@@ -63,6 +63,22 @@ pub(crate) fn definition(app: &App) -> Value {
     network(app, &mut out);
     health::definition(app, &mut out);
     out
+}
+
+/// Values, and names of secrets in their place.
+fn environment(app: &App) -> Map<String, Value> {
+    let plain = app.env.iter().map(|(key, value)| (key.clone(), json!(value)));
+    let secret = app.container.secrets.env.iter();
+    plain
+        .chain(secret.map(|(key, name)| (key.clone(), json!({"secret": name}))))
+        .collect()
+}
+
+fn secrets(app: &App) -> Map<String, Value> {
+    let sources = app.container.secrets.sources.iter();
+    sources
+        .map(|(name, source)| (name.clone(), json!({"source": source})))
+        .collect()
 }
 
 fn network(app: &App, out: &mut Value) {

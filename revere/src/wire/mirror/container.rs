@@ -1,9 +1,11 @@
 //! Mirrors of a task's container and of what is fetched for it.
 
+use std::collections::BTreeMap;
+
 use bincode::{Decode, Encode};
 use model::{
     Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, PersistentVolume,
-    Privilege, Pull, Seccomp, Volume, VolumeMode,
+    Privilege, Pull, Seccomp, Secrets, Volume, VolumeMode,
 };
 
 use super::super::since::{Since, Version};
@@ -24,6 +26,16 @@ pub struct ContainerMirror {
     shm_mb: Option<u64>,
     /// Path and MiB.
     persistent: Since<4, Vec<(String, u64)>>,
+    secrets: Since<4, SecretsMirror>,
+}
+
+/// Names only.
+#[derive(Debug, Default, Encode, Decode)]
+#[bincode(decode_context = "Version")]
+pub(super) struct SecretsMirror {
+    sources: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    files: Vec<(String, String)>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -74,6 +86,11 @@ impl Wire for Container {
             unconfined: self.seccomp == Seccomp::Unconfined,
             node_ipc: self.ipc == Ipc::Node,
             shm_mb: self.shm_mb,
+            secrets: Since(SecretsMirror {
+                sources: self.secrets.sources.clone(),
+                env: self.secrets.env.clone(),
+                files: self.secrets.files.clone(),
+            }),
             persistent: Since(
                 (self.persistent.iter())
                     .map(|volume| (volume.container_path.clone(), volume.size_mb))
@@ -114,6 +131,11 @@ impl Wire for Container {
             },
             ipc: if mirror.node_ipc { Ipc::Node } else { Ipc::Private },
             shm_mb: mirror.shm_mb,
+            secrets: Secrets {
+                sources: mirror.secrets.0.sources,
+                env: mirror.secrets.0.env,
+                files: mirror.secrets.0.files,
+            },
             persistent: (mirror.persistent.0.into_iter())
                 .map(|(container_path, size_mb)| PersistentVolume {
                     container_path,

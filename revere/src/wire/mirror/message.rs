@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
-use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
+use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, SecretValue, TaskId, TaskStatus};
 use scheduler::{Domain, InstanceId, Registered, Registration, ReportedTask};
 
 use super::super::since::Version;
@@ -171,6 +171,10 @@ pub enum MasterMessageMirror {
     Refused(String),
     Heartbeat,
     RemoveVolumes(String),
+    Secrets {
+        task: String,
+        values: Vec<(String, Vec<u8>)>,
+    },
 }
 
 impl Wire for MasterMessage {
@@ -188,6 +192,12 @@ impl Wire for MasterMessage {
             Self::Refused(reason) => MasterMessageMirror::Refused(reason.clone()),
             Self::Heartbeat => MasterMessageMirror::Heartbeat,
             Self::RemoveVolumes(owner) => MasterMessageMirror::RemoveVolumes(owner.0.clone()),
+            Self::Secrets { task, values } => MasterMessageMirror::Secrets {
+                task: task.as_str().to_owned(),
+                values: (values.iter())
+                    .map(|(path, value)| (path.clone(), value.expose().to_vec()))
+                    .collect(),
+            },
         }
     }
 
@@ -203,6 +213,12 @@ impl Wire for MasterMessage {
             MasterMessageMirror::Refused(reason) => Self::Refused(reason),
             MasterMessageMirror::Heartbeat => Self::Heartbeat,
             MasterMessageMirror::RemoveVolumes(owner) => Self::RemoveVolumes(InstanceId(owner)),
+            MasterMessageMirror::Secrets { task, values } => Self::Secrets {
+                task: TaskId::new(task),
+                values: (values.into_iter())
+                    .map(|(path, value)| (path, SecretValue::new(value)))
+                    .collect(),
+            },
         })
     }
 }

@@ -1,8 +1,8 @@
-//! The mirror of what an instance keeps on its agent.
+//! The mirrors of what an instance keeps on its agent, and of secrets.
 
 use bincode::{Decode, Encode};
-use model::{AgentId, PersistentVolume, Resources, TaskState};
-use scheduler::{InstanceId, Residence, Timestamp};
+use model::{AgentId, PersistentVolume, Resources, SecretValue, TaskState};
+use scheduler::{InstanceId, Residence, Secret, Timestamp};
 
 use super::super::since::Version;
 use super::super::{Wire, WireError};
@@ -58,6 +58,20 @@ impl Wire for Residence {
             ended: mirror.ended.as_deref().map(state).transpose()?,
             wiped: mirror.wiped,
         })
+    }
+}
+
+impl Wire for Secret {
+    /// Path and value.
+    type Mirror = (String, Vec<u8>);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        (self.path.clone(), self.value.expose().to_vec())
+    }
+
+    fn from_mirror((path, value): Self::Mirror) -> Result<Self, WireError> {
+        let value = SecretValue::new(value);
+        Ok(Self { path, value })
     }
 }
 

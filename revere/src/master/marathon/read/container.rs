@@ -114,12 +114,9 @@ fn old_network(spec: &mut AppSpec, network: Option<&str>, faults: &mut Vec<Fault
 
 fn volumes(spec: &mut AppSpec, container: &Object, faults: &mut Vec<Fault>) {
     for (path, volume) in field::objects(container, "/container", "volumes", faults).unwrap_or_default() {
-        let other = ["external", "secret"]
-            .into_iter()
-            .find(|key| volume.get(*key).is_some_and(|value| !value.is_null()));
-        if let Some(kind) = other {
-            spec.unsupported
-                .push(format!("{}/{kind}", path.trim_start_matches('/')));
+        if volume.get("external").is_some_and(|value| !value.is_null()) {
+            let path = path.trim_start_matches('/');
+            spec.unsupported.push(format!("{path}/external"));
             continue;
         }
         let persistent = super::volume::persistent(volume, &path, faults);
@@ -129,6 +126,7 @@ fn volumes(spec: &mut AppSpec, container: &Object, faults: &mut Vec<Fault>) {
             container_path: fields.take("containerPath", "a string", text).unwrap_or_default(),
             host_path: fields.take("hostPath", "a string", text).unwrap_or_default(),
             mode: fields.take("mode", "a string", text),
+            secret: fields.take("secret", "a string", text),
         });
     }
 }

@@ -57,6 +57,30 @@ fn an_app_with_a_volume_is_read_and_shown_with_the_same_meaning() {
 }
 
 #[test]
+fn secrets_are_read_and_shown_by_name_alone() {
+    let sent = json!({"id": "/a", "cmd": "x", "env": {"PASSWORD": {"secret": "pw"}, "PLAIN": "p"},
+        "secrets": {"pw": {"source": "team/db"}},
+        "container": {"volumes": [{"containerPath": "pw.txt", "secret": "pw"}]}});
+    let mut ports = scheduler::ServicePorts::new((10_000, 20_000));
+    let mut check = |spec: &AppSpec| {
+        let now = scheduler::Timestamp(1);
+        scheduler::App::from_spec(now, spec, "marathon", "dcos", &mut ports).expect("valid")
+    };
+    let first = check(&app(&sent).expect("read"));
+    let shown = super::super::write::definition(&first);
+    for field in ["env", "secrets"] {
+        assert_eq!(shown[field], sent[field]);
+    }
+    assert_eq!(shown["container"]["volumes"], sent["container"]["volumes"]);
+    let again = check(&app(&shown).expect("read"));
+    assert_eq!(again.container, first.container);
+    let wrong = json!({"id": "/a", "cmd": "x", "env": {"A": {"secret": 1}}, "secrets": {"x": "y", "z": {"source": 2}}});
+    let faults = app(&wrong).expect_err("refused");
+    let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+    assert_eq!(paths, ["/env(A)/secret", "/secrets(x)", "/secrets(z)/source"]);
+}
+
+#[test]
 fn persistent_volumes_of_wrong_types_are_told_at_their_place() {
     let sent = json!({"id": "/a", "cmd": "x", "residency": {"taskLostBehavior": 1}, "container": {"volumes": [
         {"containerPath": "a", "persistent": {"size": "1", "type": 2, "maxSize": 1.5}}, {"persistent": 3}]}});
@@ -78,11 +102,10 @@ fn what_is_not_carried_out_is_named() {
     assert!(read(BLUE).expect("types are right").unsupported.is_empty());
     let docker = json!({"id": "/a", "container": {"type": "DOCKER", "docker": {"image": "x", "credential": {"principal": "p"}},
             "volumes": [{"containerPath": "p", "external": {"name": "v"}}], "linuxInfo": {"effectiveCapabilities": []}},
-        "env": {"A": {"secret": "s"}}, "gpus": 1});
+        "gpus": 1});
     let named = app(&docker).expect("types are right").unsupported;
     for wanted in [
         "gpus",
-        "env(A)/secret",
         "container/docker/credential",
         "container/volumes(0)/external",
         "container/linuxInfo/effectiveCapabilities",
@@ -172,9 +195,9 @@ fn a_field_that_is_not_carried_out_still_has_a_type() {
         .collect();
     let wanted = [
         "/dependencies must be a list of strings, not 0",
-        "/secrets must be an object, not a list",
         "/tty must be a boolean, not a string",
         "/residency must be an object, not a boolean",
+        "/secrets must be an object, not a list",
     ];
     assert_eq!(told, wanted);
 }

@@ -1,10 +1,10 @@
-//! Reads persistent volumes and `residency`.
+//! Reads persistent volumes, `residency` and `secrets`.
 
 use scheduler::{AppSpec, Fault, PersistentSpec, ResidencySpec};
 use serde_json::{Map, Value};
 
 use super::container::inner;
-use super::field::{Fields, is_empty, text};
+use super::field::{self, Fields, is_empty, text};
 
 type Object = Map<String, Value>;
 
@@ -36,5 +36,21 @@ pub(super) fn residency(spec: &mut AppSpec, object: &Object, faults: &mut Vec<Fa
     // An empty object says nothing, as old clients write it.
     if !residency.is_empty() {
         spec.residency = Some(written);
+    }
+}
+
+/// `{"NAME": {"source": "PATH"}}`.
+pub(super) fn secrets(spec: &mut AppSpec, object: &Object, faults: &mut Vec<Fault>) {
+    let Some(secrets) = inner(object, "", "secrets", faults) else {
+        return;
+    };
+    for (name, secret) in secrets {
+        let path = format!("/secrets({name})");
+        let Value::Object(secret) = secret else {
+            faults.push(field::wrong(&path, "an object with source", secret));
+            continue;
+        };
+        let source = Fields::new(secret, &path, faults).take("source", "a string", text);
+        spec.secrets.insert(name.clone(), source.unwrap_or_default());
     }
 }

@@ -25,7 +25,9 @@ pub(super) fn definition(app: &App, mappings: Option<Vec<Value>>) -> Value {
             "mode": volume.mode.as_str(),
         })
     });
-    let volumes: Vec<Value> = kept.chain(of_node).collect();
+    let secret = |(path, name): &(String, String)| json!({"containerPath": path, "secret": name});
+    let secrets = container.secrets.files.iter().map(secret);
+    let volumes: Vec<Value> = kept.chain(of_node).chain(secrets).collect();
     let mut out = json!({"type": kind, "volumes": volumes});
     if let Some(mappings) = mappings {
         out["portMappings"] = json!(mappings);
