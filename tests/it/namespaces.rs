@@ -9,6 +9,7 @@ mod images;
 mod interop;
 mod leak;
 mod marathon;
+mod masters;
 mod paths;
 mod standby;
 mod volumes;

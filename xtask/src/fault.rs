@@ -7,6 +7,7 @@ mod frames;
 mod kill;
 mod leak;
 mod leave;
+mod masters;
 mod odd;
 mod roll;
 
@@ -50,6 +51,17 @@ pub enum Fault {
     R11,
     /// Odd packets all have a reason.
     R13,
+    /// `kill -9` of the leading master.
+    S1,
+    /// The leading master is stopped and goes on.
+    S6,
+}
+
+impl Fault {
+    /// Wants three masters on etcd.
+    fn wants_many(self) -> bool {
+        matches!(self, Self::S1 | Self::S6)
+    }
 }
 
 /// Flags of the command.
@@ -93,6 +105,7 @@ impl Finding {
 /// Runs them one after the other on one cluster each.
 pub fn run(workspace: &Workspace, args: &FaultArgs) -> Result<ExitCode> {
     let ready = setup::run(workspace, Install::unless(args.no_install))?;
+    setup::without_services(setup::MASTERS_STORE, Install::unless(args.no_install))?;
     ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
     let (passed, failed) = faults(workspace, args)?;
     println!("fault: {passed} passed, {failed} failed");
@@ -115,9 +128,10 @@ pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
     let mut bench = None;
     for fault in which {
         eprintln!("\n==== {fault:?}");
-        let mut own = match bench.take() {
+        let usable = bench.take().filter(|bench: &Bench| bench.many == fault.wants_many());
+        let mut own = match usable {
             Some(bench) => bench,
-            None => Bench::start(&revere, args)?,
+            None => Bench::start(&revere, args, fault.wants_many())?,
         };
         let found = one(&mut own, fault, args);
         let found = found.unwrap_or_else(|error| {
@@ -166,5 +180,7 @@ fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {
         Fault::R9 => roll::run(bench),
         Fault::R11 => flood::run(bench),
         Fault::R13 => odd::run(bench),
+        Fault::S1 => masters::killed(bench),
+        Fault::S6 => masters::stopped(bench),
     }
 }

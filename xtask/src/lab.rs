@@ -5,10 +5,12 @@
 
 mod cluster;
 mod janitor;
+mod many;
 pub mod net;
 mod place;
 pub mod prober;
 pub mod upstream;
+pub mod writes;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -78,6 +78,13 @@ pub const CONTAINER_PROGRAMS: &[(&str, &str, &str)] = &[
     ("busybox", "busybox-static", "is the content of the tests' images"),
 ];
 
+/// Keeps the state of many masters in the tests; its service is not to start.
+pub const MASTERS_STORE: &[(&str, &str, &str)] = &[(
+    "etcd",
+    "etcd-server",
+    "keeps what several masters share, in the tests and in faults of masters",
+)];
+
 /// Programs that follow Marathon's API, for `cargo xtask test`. They come with services that are not to start.
 pub const API_FOLLOWERS: &[(&str, &str, &str)] =
     &[("prometheus", "prometheus", "finds tasks by Marathon's API in the tests")];

@@ -44,6 +44,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     setup::libraries(setup::API_CLIENTS, install)?;
     setup::without_services(setup::CONTAINER_PROGRAMS, install)?;
     setup::without_services(setup::API_FOLLOWERS, install)?;
+    setup::without_services(setup::MASTERS_STORE, install)?;
     setup::resolved::fetch(workspace, install)?;
     let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| step(&mut sum, name, work);
     step("house rules", &mut || {

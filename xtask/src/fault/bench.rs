@@ -27,6 +27,8 @@ const HOLDERS: u32 = 4;
 pub(crate) struct Bench {
     pub(super) cluster: Cluster,
     pub(super) short: bool,
+    /// It has three masters.
+    pub(super) many: bool,
     pub(super) flows: u32,
     /// The service's address.
     pub(super) vip: IpAddr,
@@ -53,11 +55,15 @@ pub(super) struct Sum {
 
 impl Bench {
     /// Starts everything and waits until every client gets answers.
-    pub(super) fn start(revere: &Path, args: &FaultArgs) -> Result<Self> {
-        let cluster = Cluster::start(revere)?;
+    pub(super) fn start(revere: &Path, args: &FaultArgs, many: bool) -> Result<Self> {
+        let cluster = match many {
+            true => Cluster::start_many(revere, &[])?,
+            false => Cluster::start(revere)?,
+        };
         let mut bench = Self {
             cluster,
             short: args.short,
+            many,
             flows: args.flows.unwrap_or(if args.short { SHORT_FLOWS } else { FLOWS }),
             vip: IpAddr::from([0, 0, 0, 0]),
             seed: 0x9e37_79b9_7f4a_7c15,

@@ -19,7 +19,10 @@ pub struct Cluster {
     /// Its places. First, so that it goes last.
     pub lab: Lab,
     revere: PathBuf,
-    master: Option<Daemon>,
+    /// On node1, or one on every node.
+    pub(super) masters: Vec<Option<Daemon>>,
+    /// Members of etcd, one on every node; none where one master has its own file.
+    pub(super) etcd: Vec<Option<Daemon>>,
     nodes: Vec<Option<Daemon>>,
     /// Settings of every node besides those a lab needs, as `--set` takes them.
     settings: Vec<String>,
@@ -44,16 +47,29 @@ impl Cluster {
 
     /// The same with more settings for every node.
     pub fn start_with(revere: &Path, settings: &[String]) -> Result<Self> {
-        let lab = Lab::new()?;
-        let nodes = lab.nodes.iter().map(|_| None).collect();
-        let mut cluster = Self {
-            lab,
-            revere: revere.to_owned(),
-            master: None,
-            nodes,
-            settings: settings.to_vec(),
-        };
+        let mut cluster = Self::new(revere, settings)?;
         cluster.start_master()?;
+        cluster.start_nodes()?;
+        Ok(cluster)
+    }
+
+    /// Its places, with nothing in them.
+    pub(super) fn new(revere: &Path, settings: &[String]) -> Result<Self> {
+        let lab = Lab::new()?;
+        let none = || lab.nodes.iter().map(|_| None).collect();
+        Ok(Self {
+            revere: revere.to_owned(),
+            masters: none(),
+            etcd: Vec::new(),
+            nodes: none(),
+            settings: settings.to_vec(),
+            lab,
+        })
+    }
+
+    /// Starts every node and waits until all have registered.
+    pub(super) fn start_nodes(&mut self) -> Result<()> {
+        let cluster = self;
         for number in 1..=super::NODES {
             cluster.start_node(number)?;
         }
@@ -65,8 +81,7 @@ impl Cluster {
                 .filter(|node| node["connected"] == true)
                 .count();
             (connected == usize::from(super::NODES)).then_some(())
-        })?;
-        Ok(cluster)
+        })
     }
 
     /// The program.
@@ -91,13 +106,13 @@ impl Cluster {
             "--state-dir",
             state.to_str().unwrap_or_default(),
         ];
-        self.master = Some(place.spawn("master", &program, &self.environment())?);
+        self.masters[0] = Some(place.spawn("master", &program, &self.environment())?);
         Ok(())
     }
 
     /// `kill -9` of the master.
     pub fn kill_master(&mut self) -> Result<()> {
-        self.master.take().context("no master runs")?.kill()
+        self.masters[0].take().context("no master runs")?.kill()
     }
 
     /// Starts a node's daemon.
@@ -129,12 +144,8 @@ impl Cluster {
             "node.cpus=4".to_owned(),
             "node.mem_mb=2048".to_owned(),
         ];
-        let mut program = vec![
-            revere.to_str().unwrap_or("revere"),
-            "node",
-            "--master",
-            "http://10.99.0.1:5050",
-        ];
+        let masters = self.master_urls();
+        let mut program = vec![revere.to_str().unwrap_or("revere"), "node", "--master", &masters];
         for set in sets.iter().chain(&self.settings).chain(more) {
             program.extend(["--set", set]);
         }
@@ -180,7 +191,7 @@ impl Cluster {
         daemon.with_context(|| format!("no daemon runs on node{number}"))
     }
 
-    fn environment(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let own = self
             .revere
             .parent()
@@ -192,11 +203,12 @@ impl Cluster {
         ]
     }
 
-    /// The command line client, on node1.
+    /// The command line client, beside the first master that runs.
     pub fn cli(&self, args: &[&str]) -> Result<String> {
         let mut program = vec![self.revere()];
         program.extend(args);
-        self.node(1).run(&program)
+        let place = self.masters.iter().position(Option::is_some).unwrap_or(0);
+        self.lab.nodes[place].run(&program)
     }
 
     /// The same with `--json`.

@@ -37,6 +37,11 @@ pub fn in_network<T: Send + 'static>(pid: u32, work: impl FnOnce() -> Result<T> 
 
 /// One request over HTTP/1.1 from inside a place; gives status and body.
 pub fn http(place: &Place, to: SocketAddr, head: &str, body: &str) -> Result<(u16, String)> {
+    http_with_head(place, to, head, body).map(|(status, _, body)| (status, body))
+}
+
+/// The same with the answer's head, in small letters, between them.
+pub fn http_with_head(place: &Place, to: SocketAddr, head: &str, body: &str) -> Result<(u16, String, String)> {
     let request = format!(
         "{head} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
@@ -50,11 +55,8 @@ pub fn http(place: &Place, to: SocketAddr, head: &str, body: &str) -> Result<(u1
         let said = String::from_utf8_lossy(&said).into_owned();
         let status = said.split_whitespace().nth(1).and_then(|word| word.parse().ok());
         let status = status.with_context(|| format!("{to} answered something that is no HTTP"))?;
-        let body = said
-            .split_once("\r\n\r\n")
-            .map(|(_, body)| body.to_owned())
-            .unwrap_or_default();
-        Ok((status, body))
+        let (head, body) = said.split_once("\r\n\r\n").unwrap_or((&said, ""));
+        Ok((status, head.to_lowercase(), body.to_owned()))
     })
 }
 

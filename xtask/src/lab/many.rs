@@ -1,0 +1,137 @@
+//! A cluster with three masters on an etcd of three members, all in the lab's nodes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use super::{Cluster, NODES, net, underlay};
+
+/// Port of a master.
+const MASTER: u16 = 5050;
+
+impl Cluster {
+    /// Starts etcd, masters and nodes; waits until one leads and all nodes have registered.
+    pub fn start_many(revere: &Path, settings: &[String]) -> Result<Self> {
+        let mut cluster = Self::new(revere, settings)?;
+        cluster.etcd = cluster.lab.nodes.iter().map(|_| None).collect();
+        for number in 1..=NODES {
+            cluster.start_etcd(number)?;
+        }
+        for number in 1..=NODES {
+            cluster.start_master_of_many(number)?;
+        }
+        cluster.until("a master leads", |cluster| cluster.leader().ok())?;
+        cluster.start_nodes()?;
+        Ok(cluster)
+    }
+
+    fn is_many(&self) -> bool {
+        !self.etcd.is_empty()
+    }
+
+    /// What nodes are told.
+    pub(super) fn master_urls(&self) -> String {
+        let last = if self.is_many() { NODES } else { 1 };
+        let urls: Vec<String> = (1..=last)
+            .map(|number| format!("http://{}:{MASTER}", underlay(number)))
+            .collect();
+        urls.join(",")
+    }
+
+    /// Starts a member of etcd, anew or where it was.
+    pub fn start_etcd(&mut self, number: u8) -> Result<()> {
+        let place = self.node(number);
+        let ip = underlay(number);
+        let peers: Vec<String> = (1..=NODES)
+            .map(|one| format!("m{one}=http://{}:2380", underlay(one)))
+            .collect();
+        let line = format!(
+            "exec etcd --name m{number} --data-dir {}/etcd --listen-client-urls http://{ip}:2379 \
+             --advertise-client-urls http://{ip}:2379 --listen-peer-urls http://{ip}:2380 \
+             --initial-advertise-peer-urls http://{ip}:2380 --initial-cluster {} --initial-cluster-token {}",
+            place.dir.display(),
+            peers.join(","),
+            self.lab.dir.file_name().and_then(|name| name.to_str()).unwrap_or("lab"),
+        );
+        let daemon = place.spawn("etcd", &["sh", "-c", &line], &[])?;
+        self.etcd[usize::from(number) - 1] = Some(daemon);
+        Ok(())
+    }
+
+    /// Stops members of etcd where they are.
+    pub fn stop_etcd(&self, numbers: impl Iterator<Item = u8>) -> Result<()> {
+        numbers
+            .into_iter()
+            .try_for_each(|number| self.signal_etcd(number, Signal::STOP))
+    }
+
+    /// Lets them go on.
+    pub fn resume_etcd(&self, numbers: impl Iterator<Item = u8>) -> Result<()> {
+        numbers
+            .into_iter()
+            .try_for_each(|number| self.signal_etcd(number, Signal::CONT))
+    }
+
+    fn signal_etcd(&self, number: u8, signal: Signal) -> Result<()> {
+        let daemon = self.etcd[usize::from(number) - 1].as_ref();
+        daemon
+            .with_context(|| format!("no etcd runs on node{number}"))?
+            .signal(signal)
+    }
+
+    /// Starts one of the masters.
+    pub fn start_master_of_many(&mut self, number: u8) -> Result<()> {
+        let place = self.node(number);
+        let servers: Vec<String> = (1..=NODES).map(|one| format!("{}:2379", underlay(one))).collect();
+        let store = format!("etcd://{}", servers.join(","));
+        let advertise = format!("master.advertise={}:{MASTER}", underlay(number));
+        let program = [self.revere(), "master", "--store", &store, "--set", &advertise];
+        let daemon = place.spawn("master", &program, &self.environment())?;
+        self.masters[usize::from(number) - 1] = Some(daemon);
+        Ok(())
+    }
+
+    /// `kill -9` of one of the masters.
+    pub fn kill_master_of_many(&mut self, number: u8) -> Result<()> {
+        let daemon = self.masters[usize::from(number) - 1].take();
+        daemon
+            .with_context(|| format!("no master runs on node{number}"))?
+            .kill()
+    }
+
+    /// A signal to one of the masters.
+    pub fn signal_master(&self, number: u8, signal: Signal) -> Result<()> {
+        let daemon = self.masters[usize::from(number) - 1].as_ref();
+        daemon
+            .with_context(|| format!("no master runs on node{number}"))?
+            .signal(signal)
+    }
+
+    /// Where the master of a node answers.
+    #[must_use]
+    pub fn master_at(number: u8) -> SocketAddr {
+        SocketAddr::from(([10, 99, 0, number], MASTER))
+    }
+
+    /// Number of the master that leads, as the first one that runs and answers tells.
+    pub fn leader(&self) -> Result<u8> {
+        let running = self.masters.iter().zip(1_u8..).filter(|(daemon, _)| daemon.is_some());
+        let mut last = None;
+        for (_, number) in running {
+            match self.leader_told_by(number) {
+                Ok(leader) => return Ok(leader),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("no master runs")?)
+    }
+
+    /// The same, as the master of that node tells.
+    pub fn leader_told_by(&self, number: u8) -> Result<u8> {
+        let (_, body) = net::http(self.node(number), Self::master_at(number), "GET /v2/leader", "")?;
+        let leader = (1..=NODES).find(|one| body.contains(&format!("\"{}:{MASTER}\"", underlay(*one))));
+        leader.with_context(|| format!("node{number} tells of no leader: {body}"))
+    }
+}
