@@ -8,8 +8,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::proxy;
 use crate::etcd::clock::{LeaseClock, Moment};
@@ -34,6 +36,8 @@ pub(in crate::master) enum Role {
 #[derive(Debug)]
 pub(in crate::master) struct Front {
     role: ArcSwap<Role>,
+    /// Told at each change of the role.
+    changes: watch::Sender<()>,
     me: String,
 }
 
@@ -41,12 +45,24 @@ impl Front {
     pub(super) fn new(me: String) -> Self {
         Self {
             role: ArcSwap::from_pointee(Role::Waiting("this master has just started".to_owned())),
+            changes: watch::Sender::new(()),
             me,
         }
     }
 
     pub(super) fn set(&self, role: Role) {
         self.role.store(Arc::new(role));
+        self.changes.send_replace(());
+    }
+
+    /// Ends when that one leads no more, as far as this master knows.
+    async fn until_moved(self: Arc<Self>, leader: String) {
+        let mut changes = self.changes.subscribe();
+        while matches!(&**self.role.load(), Role::Following(known) if *known == leader) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(super) fn role(&self) -> Arc<Role> {
@@ -108,14 +124,21 @@ fn own(path: &str, leader: Option<&str>) -> Option<Response> {
 }
 
 /// Marathon's clients expect to be served wherever they ask, Mesos's to be sent on.
-async fn follow(front: &Front, leader: &str, request: Request<Body>) -> Response {
+async fn follow(front: &Arc<Front>, leader: &str, request: Request<Body>) -> Response {
     if let Some(response) = own(request.uri().path(), Some(leader)) {
         return response;
     }
     if is_sent_on(request.uri().path()) {
         return sent_on(leader, request.uri());
     }
-    proxy::hand_on(&front.me, leader, request).await
+    // A leader that was stopped or cut off says nothing for ever.
+    let moved = || Arc::clone(front).until_moved(leader.to_owned());
+    tokio::select! {
+        response = proxy::hand_on(&front.me, leader, request) => response.map(|body| {
+            Body::from_stream(body.into_data_stream().take_until(Box::pin(moved())))
+        }),
+        () = moved() => proxy::silent(leader),
+    }
 }
 
 fn is_sent_on(path: &str) -> bool {

@@ -47,6 +47,13 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// The answer when another leads before the leader has answered.
+pub(super) fn silent(leader: &str) -> Response {
+    refused(format!(
+        "the master {leader} did not answer and leads no more; a change may have been made: look before you repeat it"
+    ))
+}
+
 /// The leader's answer, or why there is none.
 pub(super) async fn hand_on(me: &str, leader: &str, request: Request<Body>) -> Response {
     if request.headers().contains_key(VIA) {

@@ -110,6 +110,45 @@ fn status_running() -> TaskStatus {
     status(TaskState::Running)
 }
 
+/// A leader that takes connections and says nothing, as one that is stopped.
+#[tokio::test]
+async fn a_leader_that_says_nothing_keeps_nobody_waiting() {
+    let fake = Fake::start().await;
+    let stopped = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = stopped.local_addr().expect("address").port();
+    let info = json!({"address": {"ip": "127.0.0.1", "port": port}});
+    let etcd = fake.etcd();
+    let lease = etcd.grant(10, DEADLINE).await.expect("granted").0;
+    let put = crate::etcd::Op::Put {
+        key: "/r/leader".to_owned(),
+        value: info.to_string().into_bytes(),
+        lease,
+    };
+    etcd.transaction(&[], &[put], &[], DEADLINE).await.expect("it leads");
+    let master = Running::new(&on(&fake)).await;
+    let redirected = async {
+        while master.call(Method::GET, "/redirect", "").await.0 != StatusCode::TEMPORARY_REDIRECT {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, redirected).await.expect("it follows");
+    let asked = master.call(Method::GET, "/v2/apps", "");
+    let ended = async {
+        // Not before the request is on its way: the watchdog's connection and the request's.
+        for _ in 0..2 {
+            std::mem::forget(stopped.accept().await.expect("asked"));
+        }
+        fake.expires("/r/leader");
+    };
+    let ((status, _, body), ()) = tokio::time::timeout(DEADLINE, async { tokio::join!(asked, ended) })
+        .await
+        .expect("an answer");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body["message"].to_string().contains("leads no more"), "{body}");
+    leads(&master, &master).await;
+    master.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_store_refuses_changes_and_nothing_else() {
     let fake = Fake::start().await;

@@ -213,6 +213,43 @@ async fn who_was_deposed_writes_nothing() {
 }
 
 #[tokio::test]
+async fn who_did_not_write_last_writes_nothing() {
+    let fake = Fake::start().await;
+    let term = lead(&fake).await.expect("leads");
+    term.store.write(&[agent("a", 1)]).await.expect("written");
+    fake.set("/r/state/commit", r#"{"epoch":1,"sequence":9,"journal":0}"#);
+    let error = term
+        .store
+        .write(&[agent("a", 2)])
+        .await
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("something else wrote"), "{error}");
+}
+
+#[tokio::test]
+async fn with_a_lease_in_doubt_a_write_waits() {
+    let fake = Fake::start().await;
+    let mut term = lead(&fake).await.expect("leads");
+    let clock = Arc::new(LeaseClock::new(Moment::now(), Duration::ZERO));
+    term.store.fence.clock = Arc::clone(&clock);
+    let mut trouble = term.store.trouble();
+    let before = fake.transactions();
+    let renewed = async {
+        let told = tokio::time::timeout(PATIENCE * 10, trouble.changed()).await;
+        told.expect("in time").expect("told");
+        let told = trouble.borrow().clone();
+        assert!(matches!(told, Some(Trouble::Lead(_))), "{told:?}");
+        assert_eq!(fake.transactions(), before, "it asked all the same");
+        clock.extend(Moment::now(), Duration::from_secs(60));
+    };
+    let records = [agent("a", 1)];
+    let (written, ()) = tokio::join!(term.store.write(&records), renewed);
+    written.expect("written once the lease stands");
+    assert_eq!(fake.transactions(), before + 1);
+}
+
+#[tokio::test]
 async fn other_data_is_left_alone() {
     let fake = Fake::start().await;
     let term = lead(&fake).await.expect("leads");
