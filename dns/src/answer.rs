@@ -241,10 +241,21 @@ fn negative(zones: &Zones, zone: &ZoneInfo, name: &Name, kind: Kind) -> Answer {
 }
 
 fn soa(zones: &Zones, zone: &ZoneInfo, owner: &Name) -> Record {
-    // The serial wraps as RFC 1982 wants it to.
-    let serial = u32::try_from(zones.generation().0 & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-    let data = SOA::new(server_name(), mailbox(), serial, 60, 180, 86_400, zone.negative_ttl);
+    let data = SOA::new(
+        server_name(),
+        mailbox(),
+        serial(zones),
+        60,
+        180,
+        86_400,
+        zone.negative_ttl,
+    );
     Record::from_rdata(owner.clone(), zone.ttl, RData::SOA(data))
+}
+
+/// The serial of all zones, which wraps as RFC 1982 wants it to.
+pub(crate) fn serial(zones: &Zones) -> u32 {
+    u32::try_from(zones.generation().0 & u64::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
 fn server_name() -> Name {

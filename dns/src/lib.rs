@@ -28,6 +28,7 @@ mod listing;
 mod mmsg;
 mod names;
 mod own;
+mod prepared;
 mod respond;
 mod reverse;
 mod server;
@@ -47,6 +48,7 @@ pub use forward::{CaseMixing, ForwardCounters, ForwardError, ForwardZone, Forwar
 pub use listing::{Listed, task_records};
 pub use names::Names;
 pub use own::{OwnData, OwnRecord, OwnRecordError};
+pub use prepared::{Prepared, questions};
 pub use server::Server;
 pub use tls::{TlsError, TlsFiles};
 pub use zones::{Found, Lookup, Srv, ZoneCounts, ZoneInfo, Zones};

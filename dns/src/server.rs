@@ -149,6 +149,11 @@ impl Server {
         self.shared.zones.load().generation()
     }
 
+    /// Whether it asks other servers for its own clients: the RA flag of answers to them.
+    pub fn recurses(&self) -> bool {
+        self.shared.forwarder.is_some()
+    }
+
     /// Answers given so far.
     pub fn counters(&self) -> Counters {
         self.shared.counts.read()

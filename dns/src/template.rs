@@ -78,6 +78,11 @@ impl Template {
         })
     }
 
+    /// Its counts and all that follows the question, if no turn changes their order.
+    pub(crate) fn unturned(&self) -> Option<([u16; 3], &[u8])> {
+        (self.starts.len() <= 2).then_some((self.counts, &self.body))
+    }
+
     /// Bytes it takes in memory, about.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>() + self.body.len() + 2 * self.starts.len()
@@ -151,7 +156,7 @@ fn suffix(name: &[u8], owner: &[u8]) -> Option<usize> {
     None
 }
 
-fn wire_name(name: &Name) -> Vec<u8> {
+pub(crate) fn wire_name(name: &Name) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + 1);
     for label in name.iter() {
         out.push(u8::try_from(label.len()).unwrap_or(0));

@@ -3,7 +3,8 @@
 
 use crate::{
     BackendEntry, BackendStats, DatagramKey, Decision, Endpoint, Endpoint4, FlowEvent, FlowKey4, FlowKey6, FlowValue,
-    FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenerEntry, NatKey4, NodeConfig, PeerEntry, RateBucket,
+    FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenerEntry, NameAnswer, NameConfig, NameKey, NatKey4,
+    NodeConfig, PeerEntry, RateBucket,
     SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry, VipOptions, VipStats,
 };
 
@@ -34,6 +35,9 @@ pod!(
     Ip,
     ListenerEntry,
     NatKey4,
+    NameAnswer,
+    NameConfig,
+    NameKey,
     NodeConfig,
     PeerEntry,
     RateBucket,

@@ -9,6 +9,7 @@ mod fill;
 mod flows;
 mod guard;
 mod lb;
+pub mod names;
 mod observe;
 mod open;
 mod pins;

@@ -22,11 +22,11 @@ mod clsact;
 mod link;
 mod load;
 
-pub(crate) use attach::{attach_one, unattached};
-pub(crate) use check::ifindex;
+pub(crate) use attach::{attach_one, attach_xdp, unattached};
 pub use check::nat_ports as check_nat_ports;
+pub(crate) use check::{bpffs, ifindex, machine};
 pub(crate) use clsact::remove as remove_filter;
-pub(crate) use load::explaining;
+pub(crate) use load::{explaining, load_program};
 
 /// Which kind of XDP to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -263,8 +263,8 @@ impl Lb {
     /// one step each, so that no packet passes unhandled.
     pub fn open(config: Config) -> Result<(Self, Opened), OpenError> {
         let mut opened = Opened::default();
-        check::machine()?;
-        check::bpffs(&config.bpffs)?;
+        machine()?;
+        bpffs(&config.bpffs)?;
         check::uplinks(&config.uplinks, &mut opened.warnings)?;
         check::cgroup(&config.cgroup)?;
         check::local(&config.local_interfaces, &mut opened.warnings);

@@ -39,7 +39,7 @@ pub struct RunError {
 }
 
 /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-fn xdp_context(frame: &[u8], interface: u32) -> Vec<u8> {
+pub(crate) fn xdp_context(frame: &[u8], interface: u32) -> Vec<u8> {
     let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     let words = [0, len, 0, interface, 0, 0];
     words.into_iter().flat_map(u32::to_ne_bytes).collect()
@@ -78,7 +78,7 @@ impl Lb {
         if let Ok(wiped) = PerCpuValues::try_from(vec![blank; cpus]) {
             decisions.set(0, wiped, 0).map_err(decision)?;
         }
-        let ran = run(ebpf, EXPLAIN, frame, Some(&xdp_context(frame, interface)), 1)?;
+        let ran = run_program(ebpf, EXPLAIN, frame, Some(&xdp_context(frame, interface)), 1)?;
         let map = ebpf.map("DECISION").ok_or_else(no_map)?;
         let decisions: PerCpuArray<&MapData, Decision> = map.try_into().map_err(decision)?;
         let decisions = decisions.get(&0, 0).map_err(decision)?;
@@ -106,11 +106,18 @@ impl Lb {
     }
 
     fn run(&self, name: &str, frame: &[u8], context: Option<&[u8]>, repeat: u32) -> Result<PacketRun, RunError> {
-        run(&self.ebpf, name, frame, context, repeat)
+        run_program(&self.ebpf, name, frame, context, repeat)
     }
 }
 
-fn run(ebpf: &Ebpf, name: &str, frame: &[u8], context: Option<&[u8]>, repeat: u32) -> Result<PacketRun, RunError> {
+/// Runs a program of an object on a frame.
+pub(crate) fn run_program(
+    ebpf: &Ebpf,
+    name: &str,
+    frame: &[u8],
+    context: Option<&[u8]>,
+    repeat: u32,
+) -> Result<PacketRun, RunError> {
     let mut out = vec![0; OUT_LEN];
     let options = TestRunOptions {
         data_in: Some(frame),

@@ -45,6 +45,10 @@ pub struct Metrics {
     pub dns_answers: Family<Kind, Counter>,
     /// What happened to questions for other servers.
     pub dns_forward: Family<Kind, Counter>,
+    /// What became of questions that XDP looked at.
+    pub dns_xdp: Family<Kind, Counter>,
+    /// Answers that found no room there.
+    pub dns_xdp_no_room: Gauge,
     /// Tasks of this node by state.
     pub tasks: Family<Kind, Gauge>,
     /// Generation of the service table.
@@ -213,6 +217,16 @@ fn register_names(r: &mut Registry, metrics: &Metrics) {
         "dns_forward",
         "What happened to questions for upstream name servers",
         metrics.dns_forward.clone(),
+    );
+    r.register(
+        "dns_xdp",
+        "Questions answered in XDP, and those it left to the name server",
+        metrics.dns_xdp.clone(),
+    );
+    r.register(
+        "dns_xdp_no_room",
+        "Answers that the map of XDP had no room for",
+        metrics.dns_xdp_no_room.clone(),
     );
 }
 

@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use config::Settings;
 use listen::Listeners;
-use planes::{LbPlane, NamePlane, NodePlanes, OverlayPlane};
+use planes::{Early, LbPlane, NamePlane, NodePlanes, OverlayPlane, SharedEarly};
 use standby::{Elder, Standby};
 use status::{Status, unix_ms};
 use table::{Picture, Table};
@@ -127,6 +127,9 @@ pub enum NodeError {
     /// The name server.
     #[error(transparent)]
     Dns(#[from] dns::BindError),
+    /// Names in XDP.
+    #[error("node.dns_xdp: {0}")]
+    EarlyNames(#[from] lb_userspace::names::NamesError),
     /// A part of the daemon ended by itself, which none ever should.
     #[error("the node's {0} ended unexpectedly; start the node again, nothing is lost")]
     Ended(&'static str),
@@ -164,6 +167,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
         status,
         pictures,
         names,
+        early,
         standby,
     } = started?;
     tracing::info!(ip = %settings.ip, hostname = settings.hostname, source = ?settings.source.told(), "node runs");
@@ -185,6 +189,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: impl FnOnce
     }
     if !goes_on {
         resolver::give_back(&settings);
+        if let Some(early) = early {
+            early.lock().end();
+        }
     }
     ended
 }
@@ -196,6 +203,7 @@ struct Running {
     status: Arc<Status>,
     pictures: watch::Receiver<Picture>,
     names: Option<Arc<dns::Server>>,
+    early: Option<SharedEarly>,
     standby: Standby,
 }
 
@@ -214,6 +222,7 @@ async fn start(
     let (agent, agent_events) = agent::open(agent_config(settings)?)?;
     let standby = Standby::default();
     let server = opened.names.as_ref().map(|names| Arc::clone(&names.server));
+    let early = opened.names.as_ref().and_then(|names| names.early.clone());
     if let Some(names) = &opened.names {
         keep_names(&mut parts, settings, &status, names, &standby);
     } else {
@@ -236,6 +245,7 @@ async fn start(
         status,
         pictures,
         names: server,
+        early,
         standby,
     })
 }
@@ -250,6 +260,9 @@ fn keep_names(parts: &mut Parts, settings: &Arc<Settings>, status: &Arc<Status>,
             status: Arc::clone(status),
         };
         parts.add("names' standby", keeper.run());
+    }
+    if let Some(early) = &names.early {
+        parts.add("names in XDP", planes::tend_early(Arc::clone(early)));
     }
     match settings.resolver.clone() {
         Some(file) => parts.add("resolver file", resolver::keep(file, names.published.subscribe())),
@@ -288,6 +301,7 @@ fn start_parts(
         agent: agent.clone(),
         lb: opened.lb.clone(),
         dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
+        early: opened.names.as_ref().and_then(|names| names.early.clone()),
     };
     let (masters, watcher) = settings.source.masters(settings.config.scheme(), &settings.client);
     if let Some(watcher) = watcher {
@@ -465,7 +479,11 @@ async fn open_planes(
             agent: memory.id.clone(),
         };
         let leader = disk::load_leader(&settings.config.state_dir.join(disk::LEADER));
-        opened.names = Some(NamePlane::open(config, sockets, picture.map(|picture| (picture, view)), leader).await?);
+        let mut names = NamePlane::open(config, sockets, picture.map(|picture| (picture, view)), leader).await?;
+        names.early = Early::open(settings, &names.config, &names.server, status)?;
+        opened.names = Some(names);
+    } else {
+        planes::take_off(&settings.config.bpffs);
     }
     Ok(opened)
 }

@@ -7,6 +7,7 @@ mod golden;
 mod guards;
 mod hooks;
 mod lab;
+mod names;
 mod sizes;
 
 use frame::{ACK, SYN, Spec, UDP, addr, assert_sums, ethernet, ipv4, port};

@@ -1,4 +1,4 @@
-//! Builds the BPF object that `lb-userspace` embeds.
+//! Builds the BPF objects that `lb-userspace` embeds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-/// Where `lb-userspace` looks for the object, from the workspace's root.
+/// Where `lb-userspace` looks for the load balancer's object, from the workspace's root.
 pub const OBJECT: &str = "target/bpf/revere-lb.o";
+/// And for the one with the program that answers names.
+pub const NAMES_OBJECT: &str = "target/bpf/revere-names.o";
 
 /// A target of rustc's for BPF in little-endian byte order, which every machine we support has.
 const TARGET: &str = "bpfel-unknown-none";
@@ -21,7 +23,7 @@ pub enum BpfToolchain {
     DebianRustcWeb,
 }
 
-/// Builds the object with the linker found in `linker_dir` and returns its path.
+/// Builds the objects with the linker found in `linker_dir` and returns the path of the load balancer's.
 pub fn build(root: &Path, toolchain: BpfToolchain, linker_dir: &Path) -> anyhow::Result<PathBuf> {
     if !linker_dir.join("bpf-linker").is_file() {
         bail!(
@@ -36,9 +38,10 @@ pub fn build(root: &Path, toolchain: BpfToolchain, linker_dir: &Path) -> anyhow:
     if !status.success() {
         bail!("building lb-ebpf with {toolchain:?} failed ({status}); the compiler's message is above");
     }
-    let built = target_dir.join(TARGET).join("release/lb-ebpf");
+    let built = target_dir.join(TARGET).join("release");
     let object = root.join(OBJECT);
-    install(&built, &object)?;
+    install(&built.join("lb-ebpf"), &object)?;
+    install(&built.join("names-ebpf"), &root.join(NAMES_OBJECT))?;
     Ok(object)
 }
 

@@ -247,7 +247,7 @@ fn remove_pin(pin: &Path) -> Result<(), Cause> {
     }
 }
 
-fn attach_xdp(program: &mut Program, uplink: &str, mode: XdpMode) -> Result<FdLink, Cause> {
+pub(crate) fn attach_xdp(program: &mut Program, uplink: &str, mode: XdpMode) -> Result<FdLink, Cause> {
     let program: &mut Xdp = program.try_into()?;
     let native = aya::programs::XdpMode::Driver;
     let generic = aya::programs::XdpMode::Skb;

@@ -120,7 +120,7 @@ fn loaded(config: &Config, wanted: impl Fn(&str) -> bool) -> Result<Ebpf, OpenEr
 /// EAGAIN. libbpf tries as often.
 const LOAD_TRIES: u32 = 5;
 
-fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+pub(crate) fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     for _ in 1..LOAD_TRIES {
         match load_once(program) {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}

@@ -89,6 +89,9 @@ pub struct Config {
     pub dns_slip: u32,
     /// Threads on each address of the name server; 0: one for each CPU, at most 4.
     pub dns_workers: usize,
+    /// Interfaces on which plain questions of this node's own clients are answered in XDP, before the name server; `lo` is
+    /// where programs of this machine ask. Empty: none.
+    pub dns_xdp: Vec<String>,
     /// Name servers for certain names, and how all are asked.
     pub dns_forward: DnsForward,
     /// What the zones are called, and own records.
@@ -214,6 +217,7 @@ impl Default for Config {
             dns_client_rate: 0,
             dns_slip: 1,
             dns_workers: 0,
+            dns_xdp: Vec::new(),
             dns_forward: DnsForward::default(),
             dns_names: DnsNames::default(),
             dns_standby_seconds: 900,

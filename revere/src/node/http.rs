@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::config::Settings;
-use super::planes::LbPlane;
+use super::planes::{LbPlane, SharedEarly};
 use super::status::{Facts, PlaneName, Status};
 use table::{Answer, Route};
 
@@ -139,6 +139,7 @@ pub(super) struct Api {
     pub(super) agent: Agent,
     pub(super) lb: Option<Arc<Mutex<LbPlane>>>,
     pub(super) dns: Option<Arc<dns::Server>>,
+    pub(super) early: Option<SharedEarly>,
 }
 
 /// All routes.
@@ -189,6 +190,7 @@ fn health_of(facts: &Facts) -> (bool, Value) {
         "snapshot_age_ms": Status::age_ms(facts),
         "snapshot_from_disk": facts.from_disk,
         "planes": planes,
+        "dns_xdp": facts.dns_xdp,
         "left_out": facts.left_out,
         "last_error": facts.last_error,
     });
@@ -225,6 +227,9 @@ async fn metrics(State(api): State<Api>) -> Response {
         for (kind, count) in dns.forward_counters().named() {
             copy(&metrics.dns_forward.get_or_create(&Kind { kind }), count);
         }
+    }
+    if let Some(early) = &api.early {
+        early.lock().count();
     }
     let mut tasks: BTreeMap<&'static str, i64> = BTreeMap::new();
     for (_, status) in api.agent.tasks() {

@@ -11,9 +11,11 @@ use tokio::sync::watch;
 use super::reconcile::{Planes, Step, Target};
 use super::status::{PlaneName, Status};
 
+mod early;
 mod lb;
 mod overlay;
 
+pub(super) use early::{Early, SharedEarly, silence, take_off, tend as tend_early};
 pub(super) use lb::{LbPlane, tend};
 pub(super) use overlay::OverlayPlane;
 
@@ -25,6 +27,8 @@ pub(super) struct NamePlane {
     pub(super) config: Arc<dns::Config>,
     /// Tells each version to the HTTP API.
     pub(super) published: watch::Sender<Arc<dns::Zones>>,
+    /// What answers before the server, if anything does.
+    pub(super) early: Option<SharedEarly>,
     /// Names in conflict that were told already.
     pub(super) told: BTreeSet<String>,
 }
@@ -50,6 +54,7 @@ impl NamePlane {
             config: Arc::new(config),
             zones: names,
             published,
+            early: None,
             told: BTreeSet::new(),
         })
     }
@@ -63,7 +68,10 @@ impl NamePlane {
         let zones = self.zones.update(&target.snapshot, &target.view);
         status.zones(&zones);
         self.published.send_replace(Arc::new(zones.clone()));
-        self.server.publish(zones);
+        self.server.publish(zones.clone());
+        if let Some(early) = &self.early {
+            early.lock().publish(&zones, target.full);
+        }
         let conflicts: BTreeSet<String> = self.zones.conflicts().map(str::to_owned).collect();
         for name in conflicts.difference(&self.told) {
             tracing::warn!(name, "two things claim one name; the docs on names say who has it");

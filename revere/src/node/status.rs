@@ -65,6 +65,15 @@ impl AsOf {
     }
 }
 
+/// Names answered in XDP.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct EarlyState {
+    /// On whose questions it looks.
+    pub(super) interfaces: Vec<String>,
+    /// Answers that found no room: the server gives them.
+    pub(super) no_room: usize,
+}
+
 /// All of it; a copy is what `/health` shows.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Facts {
@@ -91,6 +100,8 @@ pub(super) struct Facts {
     pub(super) from_disk: bool,
     /// By plane, in the order of [`PlaneName::ALL`].
     pub(super) planes: [PlaneState; 3],
+    /// Where names are answered in XDP, if they are.
+    pub(super) dns_xdp: Option<EarlyState>,
     /// What the picture leaves out, a sentence each; the first few.
     pub(super) left_out: Vec<String>,
     /// The last error of the stream or the agent's connection.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench dns`: the name server beside the programs people use for it today (D0, D4, D6, D7), in a network of its own.
 
 mod abuse;
+mod early;
 mod load;
 mod peers;
 
@@ -10,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::figures::{self, Figure};
 use crate::setup::{self, Install};
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{ebpf, shell};
 
 /// Says that the namespaces are made.
 const INSIDE: &str = "XTASK_BENCH_INSIDE";
@@ -56,6 +57,15 @@ pub(super) fn run(workspace: &Workspace, args: &DnsArgs) -> Result<ExitCode> {
         "--package=dns",
         "--example=serve",
     ]))?;
+    let ready = setup::run(workspace, Install::unless(args.no_install))?;
+    ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
+    shell::run(&mut workspace.cargo(&[
+        "build",
+        "--locked",
+        "--profile=demo",
+        "--package=benches",
+        "--bin=names",
+    ]))?;
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let status = Command::new("unshare")
         .args([
@@ -92,6 +102,7 @@ fn inside(workspace: &Workspace, args: &DnsArgs) -> Result<ExitCode> {
     found.push(abuse::dearest_message(ours)?);
     found.push(abuse::amplification(ours)?);
     found.extend(abuse::flood(ours, args.seconds)?);
+    found.extend(early::figures(ours, workspace, &dir, args)?);
     for figure in &found {
         println!(
             "{:14} {:10.2} {} (n = {}, control {}){}",

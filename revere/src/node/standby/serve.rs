@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::pass::{Door, Message, Pipe};
 use super::{DOOR, HELLO, QUIT, SERVING, SOCKETS};
 use crate::node::config::{Config, Settings};
-use crate::node::{NodeError, SNAPSHOT, disk, dns_config, resolver};
+use crate::node::{NodeError, SNAPSHOT, disk, dns_config, planes, resolver};
 
 /// Answers from upstream servers that are on their way when a new daemon takes over are still given; none takes longer.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -193,6 +193,8 @@ impl Process {
 
     fn give_back(&self) {
         resolver::give_back(&self.settings);
+        // Whoever answers early does so on behalf of somebody who answers.
+        planes::silence(&self.settings.config.bpffs);
     }
 }
 

@@ -12,10 +12,10 @@ use crate::shell;
 
 /// One load on one server.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    answers: u64,
-    lost: u64,
-    per_cpu_second: f64,
+pub(super) struct Run {
+    pub(super) answers: u64,
+    pub(super) lost: u64,
+    pub(super) per_cpu_second: f64,
     per_second: f64,
     /// The kernel's share of the CPU.
     kernel: f64,
@@ -36,11 +36,7 @@ pub(super) fn answers_per_cpu_second(servers: &[Peer], dir: &Path, args: &DnsArg
                 runs.push(run);
             }
         }
-        let middle = |runs: &[Run], value: fn(&Run) -> f64| {
-            let mut values: Vec<f64> = runs.iter().map(value).collect();
-            values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(0.0)
-        };
+        let middle = |runs: &[Run], value: fn(&Run) -> f64| middle(runs.iter().map(value).collect());
         let ours = runs.first().context("no run of ours")?;
         let own = middle(ours, |run| run.per_cpu_second);
         let n: u64 = ours.iter().map(|run| run.answers).sum();
@@ -74,7 +70,7 @@ pub(super) fn answers_per_cpu_second(servers: &[Peer], dir: &Path, args: &DnsArg
     Ok(figures)
 }
 
-fn load(peer: &Peer, dir: &Path, seconds: u32, clients: u32) -> Result<Run> {
+pub(super) fn load(peer: &Peer, dir: &Path, seconds: u32, clients: u32) -> Result<Run> {
     let (before, kernel) = (peer.cpu_ns()?, peer.kernel_ms()?);
     let said = shell::capture(
         Command::new("dnsperf")
@@ -105,6 +101,12 @@ fn load(peer: &Peer, dir: &Path, seconds: u32, clients: u32) -> Result<Run> {
         per_second: count(answers) / f64::from(seconds),
         kernel: count(kernel) * 1e6 / count_ns(used),
     })
+}
+
+/// The middle one of several values.
+pub(super) fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Nanoseconds as a number, to the microsecond.

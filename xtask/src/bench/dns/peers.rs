@@ -34,6 +34,11 @@ impl Drop for Peer {
 }
 
 impl Peer {
+    /// Number of its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Nanoseconds of CPU that all its threads have used.
     pub(super) fn cpu_ns(&self) -> Result<u64> {
         let mut sum = 0;
@@ -84,6 +89,29 @@ fn address(number: u32) -> String {
     format!("9.0.{}.{}", number / 256, number % 256)
 }
 
+/// Starts one and waits until it answers.
+pub(super) fn start_one(name: &'static str, port: u16, words: &[String], dir: &Path) -> Result<Peer> {
+    let (program, args) = words.split_first().context("a program")?;
+    let log = fs::File::create(dir.join(format!("{name}.log")))?;
+    let child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {program}"))?;
+    let peer = Peer {
+        name,
+        addr: SocketAddr::from(([127, 0, 0, 1], port)),
+        child,
+    };
+    if wait_for(START, || has_names(peer.addr)).is_none() {
+        let said = fs::read_to_string(dir.join(format!("{name}.log"))).unwrap_or_default();
+        bail!("{name} does not answer; it said:\n{said}");
+    }
+    Ok(peer)
+}
+
 /// Starts all, ours first, and waits until each answers.
 pub(super) fn start(workspace: &Workspace, dir: &Path) -> Result<Vec<Peer>> {
     let _ = fs::remove_dir_all(dir);
@@ -109,29 +137,10 @@ pub(super) fn start(workspace: &Workspace, dir: &Path) -> Result<Vec<Peer>> {
         ),
         ("dnsmasq", 5303, dnsmasq(dir)),
     ];
-    let mut peers = Vec::new();
-    for (name, port, words) in programs {
-        let (program, args) = words.split_first().context("a program")?;
-        let log = fs::File::create(dir.join(format!("{name}.log")))?;
-        let child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
-        let peer = Peer {
-            name,
-            addr: SocketAddr::from(([127, 0, 0, 1], port)),
-            child,
-        };
-        if wait_for(START, || has_names(peer.addr)).is_none() {
-            let said = fs::read_to_string(dir.join(format!("{name}.log"))).unwrap_or_default();
-            bail!("{name} does not answer; it said:\n{said}");
-        }
-        peers.push(peer);
-    }
-    Ok(peers)
+    programs
+        .iter()
+        .map(|(name, port, words)| start_one(name, *port, words, dir))
+        .collect()
 }
 
 /// Whether the last name has its address there.
