@@ -3,8 +3,8 @@
 mod backend;
 mod flow;
 mod fragment;
-mod nat;
 mod name;
+mod nat;
 mod node;
 mod observe;
 mod socket;
@@ -13,11 +13,11 @@ mod vip;
 pub use backend::{BackendEntry, BackendStats, MAX_BACKENDS, Tag, backend_flags};
 pub use flow::{FlowKey4, FlowKey6, FlowState, FlowValue, flow_flags};
 pub use fragment::{FragmentKey4, FragmentKey6, FragmentValue, fragment_ways};
-pub use nat::{Guard, ListenerEntry, NatKey4};
 pub use name::{
     MAX_NAMES, NAME_BODY, NAME_CLIENTS, NAME_LABELS, NAME_LAYOUT, NAME_QUESTION, NAME_ROOM, NAME_SERVERS, NAME_WORDS,
     NameAnswer, NameClients, NameConfig, NameCount, NameKey, NameServer, name_part, small_letters,
 };
+pub use nat::{Guard, ListenerEntry, NatKey4};
 pub use node::{MAX_PEERS, NodeConfig, PeerEntry, node_flags};
 pub use observe::{Decision, FlowEvent, FlowEventKind, Origin};
 pub use socket::{DatagramKey, SocketEntry};
