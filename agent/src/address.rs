@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use model::{Ipv4Net, TaskId};
+use model::Ipv4Net;
 
 /// The container's gateway: answered for by a permanent neighbour entry, never an address of the node.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -16,9 +16,9 @@ pub(crate) fn lowest_free(subnet: Ipv4Net, taken: &BTreeSet<Ipv4Addr>) -> Option
         .find(|addr| !taken.contains(addr))
 }
 
-/// The host side's interface name: `rv` and 8 hex digits of FNV-1a over the task id.
-pub(crate) fn link_name(task: &TaskId) -> String {
-    let hash = task.as_str().bytes().fold(0x811c_9dc5u32, |hash, byte| {
+/// The host side's interface name: `rv` and 8 hex digits of FNV-1a over the id of the task, or of the pod's instance.
+pub(crate) fn link_name(id: &str) -> String {
+    let hash = id.bytes().fold(0x811c_9dc5u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     format!("rv{hash:08x}")
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn link_names_fit_the_kernel() {
-        let name = link_name(&TaskId::new("my-service.instance-1._app.1"));
+        let name = link_name("my-service.instance-1._app.1");
         assert_eq!(name.len(), 10);
-        assert_ne!(name, link_name(&TaskId::new("my-service.instance-2._app.1")));
-        assert_eq!(link_name(&TaskId::new("")), "rv811c9dc5");
+        assert_ne!(name, link_name("my-service.instance-2._app.1"));
+        assert_eq!(link_name(""), "rv811c9dc5");
     }
 }

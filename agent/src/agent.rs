@@ -25,6 +25,7 @@ use crate::http::HttpClient;
 use crate::image::Images;
 use crate::kill::KillRecord;
 use crate::plan::RunPlan;
+use crate::pod::{self, Gathering};
 use crate::start::Layout;
 use crate::store::{PLAN, STATUS, TaskDir, is_dir_name};
 use crate::supervise::{Origin, supervise};
@@ -118,6 +119,10 @@ pub(crate) struct Entry {
     pub(crate) kill: watch::Sender<Option<KillRecord>>,
     /// Of a task that this agent starts; one that was found again has them already.
     pub(crate) secrets: SecretValues,
+    /// Why its order cannot be carried out.
+    pub(crate) refused: Option<String>,
+    /// What it waits for before it starts, with others of its pod.
+    pub(crate) gathering: Option<Gathering>,
     state: Mutex<EntryState>,
 }
 
@@ -195,6 +200,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         }
     }
     remove_strays(&layout);
+    pod::remove_strays(&layout.pods, &table.tasks);
     let (events, receiver) = mpsc::channel(EVENTS);
     let http = HttpClient::new(config.images.stall);
     let fetcher = Fetcher {
@@ -219,6 +225,8 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         ended: Notify::new(),
         stop: watch::Sender::new(false),
     };
+    let found: Vec<Arc<Entry>> = lock(&shared.table).tasks.values().cloned().collect();
+    found.iter().for_each(|entry| shared.end_torn(entry));
     Ok((
         Agent {
             shared: Arc::new(shared),
@@ -259,6 +267,8 @@ impl Table {
             dir: Some(TaskDir::new(dir)),
             kill: watch::Sender::new(found.kill),
             secrets: SecretValues::new(),
+            refused: None,
+            gathering: None,
             state: Mutex::new(EntryState {
                 status: found.status,
                 address: found.address,
@@ -326,6 +336,30 @@ impl Agent {
     /// Takes the secrets of the task that the next launch is about.
     pub fn take_secrets(&self, task: TaskId, values: SecretValues) {
         lock(&self.shared.table).secrets = Some((task, values));
+    }
+
+    /// Starts the tasks of a pod's instance, all or none; where any of them is known, only statuses are told again.
+    pub fn launch_pod(&self, specs: Vec<LaunchSpec>) {
+        let refused = pod::check(&specs).err();
+        let mut table = lock(&self.shared.table);
+        let known: Vec<Arc<Entry>> = specs
+            .iter()
+            .filter_map(|spec| table.tasks.get(&spec.task).cloned())
+            .collect();
+        table.todo.extend(known.iter().cloned().map(Todo::Resend));
+        let gathering = Arc::new(watch::Sender::new(specs.len()));
+        for spec in specs.into_iter().filter(|_| known.is_empty()) {
+            let id = spec.task.as_str();
+            let dir = is_dir_name(id).then(|| TaskDir::new(self.shared.layout.tasks.join(id)));
+            let entry = Arc::new(Entry {
+                refused: refused.clone(),
+                gathering: Some(Arc::clone(&gathering)),
+                ..Entry::new(spec, dir, SecretValues::new())
+            });
+            table.tasks.insert(entry.spec.task.clone(), Arc::clone(&entry));
+            table.todo.push(Todo::Supervise(entry, Origin::Fresh));
+        }
+        self.shared.wake.notify_one();
     }
 
     /// Ends a task, by its own policy or by the one given; a further kill can only hasten it.
@@ -494,6 +528,7 @@ impl Shared {
         {
             tracing::warn!(task = %entry.spec.task, %error, "a status is not kept");
         }
+        self.end_others(entry);
         self.tell(entry).await;
     }
 
@@ -532,14 +567,17 @@ impl Shared {
         if entry.spec.network == TaskNetwork::Host {
             return Ok(None);
         }
-        let table = lock(&self.table);
-        let address = table.address()?;
+        let address = match self.address_of_others(entry) {
+            Some(address) => address,
+            None => lock(&self.table).address()?,
+        };
         lock(&entry.state).address = Some(address);
         Ok(Some(address))
     }
 
     /// Nothing is left of the task: its address is free, and it is forgotten if the master knows.
     fn over(&self, entry: &Arc<Entry>) {
+        self.remove_pod(entry);
         {
             let mut inner = lock(&entry.state);
             inner.over = true;
@@ -550,19 +588,32 @@ impl Shared {
     }
 
     fn forget_if_over(&self, entry: &Entry) {
-        {
-            let inner = lock(&entry.state);
-            if !(inner.over && inner.acknowledged) {
-                return;
+        // What is known of a pod's task goes with the last of its instance: until then it says that all are there.
+        let group = self.group(entry);
+        let done = |one: &Arc<Entry>| {
+            let inner = lock(&one.state);
+            inner.over && inner.acknowledged
+        };
+        if !group.iter().all(done) {
+            return;
+        }
+        for one in group {
+            lock(&self.table).tasks.remove(&one.spec.task);
+            if let Some(dir) = &one.dir
+                && let Err(error) = fs::remove_dir_all(dir.path())
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(task = %one.spec.task, %error, "the files of an ended task stay");
             }
         }
-        lock(&self.table).tasks.remove(&entry.spec.task);
-        if let Some(dir) = &entry.dir
-            && let Err(error) = fs::remove_dir_all(dir.path())
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(task = %entry.spec.task, %error, "the files of an ended task stay");
-        }
+    }
+
+    /// The entry and, of a pod, all others of its instance that this node has.
+    pub(crate) fn group(&self, entry: &Entry) -> Vec<Arc<Entry>> {
+        let own = [entry.spec.task.clone()];
+        let ids = entry.spec.pod.as_ref().map_or(&own[..], |part| &part.members);
+        let table = lock(&self.table);
+        ids.iter().filter_map(|task| table.tasks.get(task).cloned()).collect()
     }
 
     /// Forgets images that no task uses; what tasks use stands in their plans, whatever their image's name means now.
@@ -618,6 +669,8 @@ impl Entry {
             dir,
             kill: watch::Sender::new(None),
             secrets,
+            refused: None,
+            gathering: None,
             state: Mutex::new(EntryState {
                 status,
                 address: None,
@@ -629,6 +682,15 @@ impl Entry {
 
     pub(crate) fn status(&self) -> TaskStatus {
         lock(&self.state).status.clone()
+    }
+
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        lock(&self.state).address
+    }
+
+    /// Whether nothing of it is left but the files.
+    pub(crate) fn is_over(&self) -> bool {
+        lock(&self.state).over
     }
 }
 

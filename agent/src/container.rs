@@ -102,7 +102,7 @@ pub(crate) fn hostname(spec: &LaunchSpec) -> Option<String> {
         });
     given.or_else(|| match spec.network {
         TaskNetwork::Host => None,
-        TaskNetwork::Container { .. } => Some(crate::address::link_name(&spec.task)),
+        TaskNetwork::Container { .. } => Some(crate::address::link_name(crate::pod::network_name(spec))),
     })
 }
 

@@ -21,6 +21,7 @@ mod netlink;
 mod netns;
 mod pidfd;
 mod plan;
+mod pod;
 mod prepare;
 mod process;
 mod ready;

@@ -24,7 +24,7 @@ pub(crate) fn create(plan: &NetworkPlan) -> Result<File, String> {
     let outside = Netlink::open().map_err(said("open a netlink socket"))?;
     let home = File::open(OWN_NAMESPACE).map_err(said("open the node's network namespace"))?;
     // What an earlier try left behind.
-    remove(plan).map_err(said("remove what was left of the network"))?;
+    remove(&plan.link, &plan.netns).map_err(said("remove what was left of the network"))?;
     if let Some(parent) = plan.netns.parent() {
         fs::create_dir_all(parent).map_err(said("create the directory of network namespaces"))?;
     }
@@ -103,13 +103,13 @@ fn forward(link: &str) -> io::Result<()> {
 }
 
 /// Removes link, mount and mount point; none of them needs to be there.
-pub(crate) fn remove(plan: &NetworkPlan) -> io::Result<()> {
-    Netlink::open()?.delete(&plan.link)?;
-    match umount2(&plan.netns, MntFlags::MNT_DETACH) {
+pub(crate) fn remove(link: &str, netns: &Path) -> io::Result<()> {
+    Netlink::open()?.delete(link)?;
+    match umount2(netns, MntFlags::MNT_DETACH) {
         Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
         Err(error) => return Err(error.into()),
     }
-    match fs::remove_file(&plan.netns) {
+    match fs::remove_file(netns) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

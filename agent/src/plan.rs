@@ -99,6 +99,9 @@ pub(crate) struct NetworkPlan {
     pub(crate) mtu: u32,
     /// A file to be seen as /etc/resolv.conf.
     pub(crate) resolv_conf: Option<PathBuf>,
+    /// Directory of the pod's instance whose tasks share it; the daemon then removes it with the last of them.
+    #[serde(default)]
+    pub(crate) pod: Option<PathBuf>,
 }
 
 /// How it ended; the runner's last word.

@@ -7,10 +7,10 @@ use std::process::{ExitCode, ExitStatus};
 
 use crate::container::Reported;
 use crate::exec::Spawned;
-use crate::plan::{End, ExitRecord, RunPlan, VERSION};
+use crate::plan::{End, ExitRecord, NetworkPlan, RunPlan, VERSION};
 use crate::process::ProcessId;
 use crate::store::{EXIT, PID, PLAN, RUNNER, StoreError, TaskDir};
-use crate::{cgroup, exec, join, netns};
+use crate::{cgroup, exec, join, netns, pod};
 
 /// Entry of `revere task-runner TASK_DIR [CHECK]`; to be called before the process has a second thread.
 ///
@@ -66,7 +66,8 @@ fn run(dir: &TaskDir) -> Result<(), StoreError> {
     if let Err(error) = cgroup::empty_and_remove(&plan.cgroups) {
         eprintln!("cannot remove the task's cgroups: {error}");
     }
-    if let Some(Err(error)) = plan.network.as_ref().map(netns::remove) {
+    let own = plan.network.as_ref().filter(|network| network.pod.is_none());
+    if let Some(Err(error)) = own.map(|network| netns::remove(&network.link, &network.netns)) {
         eprintln!("cannot remove the task's network: {error}");
     }
     if let Some(container) = &plan.container
@@ -86,7 +87,11 @@ fn run(dir: &TaskDir) -> Result<(), StoreError> {
 
 fn start(dir: &TaskDir, plan: &RunPlan) -> Result<Spawned, String> {
     plan.cgroups.iter().try_for_each(cgroup::create)?;
-    let netns = plan.network.as_ref().map(netns::create).transpose()?;
+    let network = |network: &NetworkPlan| match &network.pod {
+        Some(pod) => pod::network(network, pod),
+        None => netns::create(network),
+    };
+    let netns = plan.network.as_ref().map(network).transpose()?;
     let mut spawned = exec::spawn(plan, netns)?;
     let child = &mut spawned.child;
     // It is not waited for yet, so that its number is still its own.

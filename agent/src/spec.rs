@@ -14,9 +14,11 @@ use crate::plan::VERSION;
 
 mod container;
 mod health;
+mod pod;
 
 use container::{ContainerFile, FetchFile};
 use health::{ChecksFile, ResultsFile};
+use pod::PodFile;
 
 /// [`LaunchSpec`] on disk.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,6 +49,8 @@ pub(crate) struct SpecFile {
     container: ContainerFile,
     #[serde(default)]
     fetch: Vec<FetchFile>,
+    #[serde(default)]
+    pod: Option<PodFile>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -138,6 +142,7 @@ impl From<&LaunchSpec> for SpecFile {
             checks: ChecksFile::from(&spec.checks),
             container: (&spec.container).into(),
             fetch: spec.fetch.iter().map(FetchFile::from).collect(),
+            pod: spec.pod.as_deref().map(PodFile::from),
         }
     }
 }
@@ -197,6 +202,7 @@ impl TryFrom<SpecFile> for LaunchSpec {
                 drain: file.kill_drain,
                 grace: file.kill_grace,
             },
+            pod: file.pod.map(Into::into),
         })
     }
 }
@@ -335,6 +341,7 @@ mod tests {
                 drain: Duration::from_secs(1),
                 grace: Duration::from_secs(3),
             },
+            pod: Some(pod::sample()),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::container::{self, Parts};
 use crate::image::Ready;
 use crate::plan::{BindPlan, NetworkPlan, RunPlan, VERSION};
+use crate::pod;
 use crate::secrets;
 use crate::spec::SpecFile;
 use crate::store::{LOG, PLAN, RESOLV_CONF, SPEC, TaskDir};
@@ -37,6 +38,8 @@ pub(crate) struct Layout {
     pub(crate) fetched: PathBuf,
     /// What containers write outside of their sandboxes, until they end.
     pub(crate) containers: PathBuf,
+    /// What the tasks of a pod's instance share, until the last of them ends.
+    pub(crate) pods: PathBuf,
 }
 
 impl Layout {
@@ -50,6 +53,7 @@ impl Layout {
             images: state_dir.join("images"),
             fetched: state_dir.join("fetched"),
             containers: state_dir.join("containers"),
+            pods: state_dir.join("pods"),
         }
     }
 }
@@ -64,7 +68,10 @@ pub(crate) fn start(
     image: Option<&Ready>,
     secrets: &SecretValues,
 ) -> Result<Child, String> {
-    let sandbox = Layout::new(&config.state_dir).sandboxes.join(spec.task.as_str());
+    let layout = Layout::new(&config.state_dir);
+    let sandbox = layout.sandboxes.join(spec.task.as_str());
+    let as_ordered = spec;
+    let spec = &pod::with_volumes(&layout.pods, spec)?;
     for path in [dir.path(), &sandbox] {
         fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
     }
@@ -76,7 +83,7 @@ pub(crate) fn start(
         None => plan.volumes = container::volumes(spec, &sandbox, &persistent)?,
     }
     secrets::put(dir, spec, secrets, &mut plan)?;
-    dir.write(SPEC, &SpecFile::from(spec))
+    dir.write(SPEC, &SpecFile::from(as_ordered))
         .map_err(|error| error.to_string())?;
     if let Some(text) = &config.resolv_conf {
         dir.write_bytes(RESOLV_CONF, text.as_bytes())
@@ -117,11 +124,12 @@ fn plan(
         runner_cgroup: hierarchies.runners.clone(),
         cgroups: hierarchies.plan(id, spec.resources, config.pids_limit),
         network: address.map(|address| NetworkPlan {
-            netns: layout.netns.join(id),
-            link: link_name(&spec.task),
+            netns: layout.netns.join(pod::network_name(spec)),
+            link: link_name(pod::network_name(spec)),
             address,
             mtu: config.container_mtu,
             resolv_conf: config.resolv_conf.as_ref().map(|_| dir.file(RESOLV_CONF)),
+            pod: spec.pod.as_deref().map(|part| pod::directory(&layout.pods, part)),
         }),
         sandbox,
         container: None,

@@ -14,6 +14,7 @@ use crate::clock::now_ms;
 use crate::kill::{KillRecord, KillStep};
 use crate::pidfd::Pidfd;
 use crate::plan::{End, ExitRecord, RunPlan, VERSION};
+use crate::pod::{self, Gathering};
 use crate::prepare::{Unprepared, prepare};
 use crate::process::ProcessId;
 use crate::spec::{SpecFile, StatusFile};
@@ -75,6 +76,9 @@ pub(crate) fn find(dir: &TaskDir) -> Result<Found, String> {
 
 /// Follows the task until nothing of it is left but its files.
 pub(crate) async fn supervise(shared: &Shared, entry: &Entry, origin: Origin) {
+    if let Some(text) = &entry.refused {
+        return shared.report(entry, TaskState::Error, None, Some(text.clone())).await;
+    }
     let Some(dir) = &entry.dir else {
         let text = format!("the task id `{}` cannot name a directory", entry.spec.task);
         return shared.report(entry, TaskState::Failed, None, Some(text)).await;
@@ -138,6 +142,15 @@ async fn begin(shared: &Shared, entry: &Entry, dir: &TaskDir) -> Option<Child> {
             return None;
         }
     };
+    if let Some(gathering) = &entry.gathering
+        && !gathered(entry, gathering).await
+    {
+        remove_scratch(shared, entry);
+        let text = Some("killed before all containers of its pod could start".to_owned());
+        let reason = Some(Reason::TaskKilledDuringLaunch);
+        shared.report_why(entry, TaskState::Killed, reason, None, text).await;
+        return None;
+    }
     let begin = |address| {
         start(
             &shared.config,
@@ -164,6 +177,17 @@ async fn begin(shared: &Shared, entry: &Entry, dir: &TaskDir) -> Option<Child> {
             None
         }
     }
+}
+
+/// Waits for the others of its pod; false if it is to end before.
+async fn gathered(entry: &Entry, gathering: &Gathering) -> bool {
+    let mut kills = entry.kill.subscribe();
+    let all = tokio::select! {
+        biased;
+        _ = kills.wait_for(Option::is_some) => false,
+        () = pod::gather(gathering) => true,
+    };
+    all && entry.kill.borrow().is_none()
 }
 
 /// Removes what a container wrote, where its runner could not: it was killed, or never started.
@@ -410,7 +434,8 @@ async fn clear(shared: &Shared, entry: &Entry, dir: &TaskDir) {
                 Err(_) => sleep(KILL_AGAIN / 10).await,
             }
         }
-        if let Some(Err(error)) = plan.network.as_ref().map(netns::remove) {
+        let own = plan.network.as_ref().filter(|network| network.pod.is_none());
+        if let Some(Err(error)) = own.map(|network| netns::remove(&network.link, &network.netns)) {
             tracing::warn!(task = %entry.spec.task, %error, "the network of an ended task stays");
         }
     }

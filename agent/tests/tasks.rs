@@ -16,6 +16,8 @@ mod checks;
 mod containers;
 #[path = "tasks/node.rs"]
 mod node;
+#[path = "tasks/pods.rs"]
+mod pods;
 #[path = "tasks/volumes.rs"]
 mod volumes;
 
@@ -136,8 +138,32 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             "readiness_is_asked_until_it_was_reached",
             checks::readiness_is_asked_until_it_was_reached,
         ),
+        (
+            "a_pod_shares_a_network_and_directories",
+            pods::a_pod_shares_a_network_and_directories,
+        ),
+        (
+            "a_container_that_fails_ends_its_pod_and_one_that_is_done_does_not",
+            pods::a_container_that_fails_ends_its_pod_and_one_that_is_done_does_not,
+        ),
+        (
+            "a_pod_of_which_one_cannot_start_does_not_start",
+            pods::a_pod_of_which_one_cannot_start_does_not_start,
+        ),
+        (
+            "a_pod_outlives_the_agent_and_is_torn_by_none",
+            pods::a_pod_outlives_the_agent_and_is_torn_by_none,
+        ),
+        (
+            "a_pod_of_which_a_part_is_missing_ends",
+            pods::a_pod_of_which_a_part_is_missing_ends,
+        ),
     ];
     let in_images: &[(&str, fn())] = &[
+        (
+            "containers_of_a_pod_share_what_processes_write",
+            pods::containers_of_a_pod_share_what_processes_write,
+        ),
         ("an_image_is_the_tasks_root", containers::an_image_is_the_tasks_root),
         ("a_container_is_confined", containers::a_container_is_confined),
         (

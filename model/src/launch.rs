@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{Container, Fetch, FrameworkId, PortMapping, TaskChecks, TaskId, TaskPort};
+use crate::{Container, Fetch, FrameworkId, PodPart, PortMapping, TaskChecks, TaskId, TaskPort};
 
 /// How a task's process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,4 +128,6 @@ pub struct LaunchSpec {
     pub checks: TaskChecks,
     /// How it is ended when no other policy is given.
     pub kill: KillPolicy,
+    /// The pod's instance that it is a part of, if it is.
+    pub pod: Option<Box<PodPart>>,
 }

@@ -11,6 +11,7 @@ mod launch;
 mod name;
 mod network;
 mod options;
+mod pod;
 mod reason;
 mod secret;
 mod shared;
@@ -35,6 +36,7 @@ pub use launch::{Command, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetw
 pub use name::{MAX_LABEL, domain_frag, framework_frag, label, label_within, task_hash, vip_frag};
 pub use network::{Ipv4Net, NetError, Protocol};
 pub use options::{Cidr, MAX_ALLOWED, OptionError, PortOptions, ServiceOptions, port_options};
+pub use pod::{PodMount, PodPart};
 pub use reason::Reason;
 pub use secret::{SecretValue, SecretValues, Secrets};
 pub use shared::SharedMap;

@@ -9,6 +9,7 @@ pub mod list;
 pub mod log;
 pub mod master;
 pub mod node;
+pub mod pod;
 pub mod secret;
 pub mod state;
 mod table;
@@ -54,6 +55,9 @@ pub enum Command {
     /// Groups of apps, changed as a whole.
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Pods: several containers that live together.
+    #[command(subcommand)]
+    Pod(pod::PodCommand),
     /// Changes that are being carried out.
     #[command(subcommand)]
     Deployment(group::DeploymentCommand),

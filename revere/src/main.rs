@@ -55,6 +55,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::App(command) => cli::app::run(command).await?,
         Command::Group(command) => cli::group::run(command).await?,
         Command::Secret(command) => cli::secret::run(command).await?,
+        Command::Pod(command) => cli::pod::run(command).await?,
         Command::Deployment(command) => cli::group::deployment(command).await?,
         Command::Task(command) => cli::task::run(command).await?,
         Command::Event(args) => cli::event::run(&args).await?,

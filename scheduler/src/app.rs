@@ -8,8 +8,8 @@ use std::time::Duration;
 use model::{Command, Container, Fetch, Protocol, Resources};
 
 use crate::{
-    AppHealthCheck, AppReadinessCheck, HealthCheckSpec, ReadinessCheckSpec, Residency, Timestamp, UnreachableSpec,
-    UnreachableStrategy,
+    AppHealthCheck, AppReadinessCheck, HealthCheckSpec, Pod, PodSpec, ReadinessCheckSpec, Residency, Timestamp,
+    UnreachableSpec, UnreachableStrategy,
 };
 
 /// An absolute app id, `/group/name`, every segment valid.
@@ -215,6 +215,8 @@ pub struct AppSpec {
     /// Fields of Marathon's schema that this version does not carry out (`volumes`, `fetch`,
     /// `container.docker`, ...), by path. Each is refused with a sentence: silence would be a promise.
     pub unsupported: Vec<String>,
+    /// What else there is if this is a pod: then the fields above that its containers have are theirs, and are not read here.
+    pub pod: Option<Box<PodSpec>>,
 }
 
 /// The network mode of a checked app.
@@ -345,6 +347,9 @@ pub struct App {
     pub unreachable: UnreachableStrategy,
     /// How its instances live with their volumes; there exactly when they have some.
     pub residency: Option<Residency>,
+    /// What an instance consists of where this is a pod. `resources` and `ports` are then those of the whole instance; what to
+    /// run, with what image and checks, its containers say.
+    pub pod: Option<Box<Pod>>,
     /// Time of the last change; Marathon's `version`.
     pub version: Timestamp,
     /// Time of the last change other than of `instances`.

@@ -20,6 +20,7 @@ mod groups;
 mod launch;
 mod life;
 mod loss;
+mod member;
 mod message;
 mod node;
 mod order;

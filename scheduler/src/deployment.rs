@@ -19,12 +19,16 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Marathon's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "StartApplication",
-            Self::Stop => "StopApplication",
-            Self::Scale => "ScaleApplication",
-            Self::Restart => "RestartApplication",
+    pub fn as_str(self, of: RunKind) -> &'static str {
+        match (self, of) {
+            (Self::Start, RunKind::App) => "StartApplication",
+            (Self::Stop, RunKind::App) => "StopApplication",
+            (Self::Scale, RunKind::App) => "ScaleApplication",
+            (Self::Restart, RunKind::App) => "RestartApplication",
+            (Self::Start, RunKind::Pod) => "StartPod",
+            (Self::Stop, RunKind::Pod) => "StopPod",
+            (Self::Scale, RunKind::Pod) => "ScalePod",
+            (Self::Restart, RunKind::Pod) => "RestartPod",
         }
     }
 }
@@ -36,6 +40,17 @@ pub struct Action {
     pub kind: ActionKind,
     /// With which app.
     pub app: AppId,
+    /// What that is.
+    pub of: RunKind,
+}
+
+/// What runs under an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunKind {
+    /// An app: each instance is one task.
+    App,
+    /// A pod: each instance is one task per container.
+    Pod,
 }
 
 /// A deployment that is being carried out, and what is needed to take it back.

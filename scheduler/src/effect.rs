@@ -72,6 +72,13 @@ pub enum Effect {
         /// What.
         spec: Box<LaunchSpec>,
     },
+    /// Send to that agent: start these tasks of a pod's instance, all or none. Lost messages are repeated by the core.
+    LaunchPod {
+        /// To whom.
+        agent: AgentId,
+        /// What.
+        specs: Vec<LaunchSpec>,
+    },
     /// Send to that agent: end this task.
     Kill {
         /// To whom.

@@ -32,6 +32,8 @@ pub enum ClusterEvent {
     Placed(Box<InstanceFacts>),
     /// An instance has a new status.
     Status(Box<InstanceFacts>, TaskStatus),
+    /// A container of a pod's instance has a new status; `task` of the facts is its own.
+    Member(Box<InstanceFacts>, TaskStatus),
     /// An instance's health became known or changed.
     Health(Box<InstanceFacts>, bool),
     /// An instance is ended because a health check failed as often as it may.

@@ -48,6 +48,8 @@ pub struct GroupSpec {
     pub id: String,
     /// `apps`.
     pub apps: Option<Vec<AppSpec>>,
+    /// `pods`.
+    pub pods: Option<Vec<AppSpec>>,
     /// `groups`.
     pub groups: Option<Vec<GroupSpec>>,
     /// `dependencies`.

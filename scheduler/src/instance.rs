@@ -1,4 +1,4 @@
-//! Instances: one wanted copy of an app and the task that is it.
+//! Instances: one wanted copy of an app and the task that is it, or of a pod and the tasks of its containers.
 
 use std::fmt;
 
@@ -19,10 +19,12 @@ impl InstanceId {
         ))
     }
 
-    /// The id of the instance that a task belongs to, if it is named as Marathon names tasks.
+    /// The id of the instance that a task belongs to, if it is named as Marathon names tasks: of an app
+    /// `<instance>._app.1`, of a pod `<instance>.<container>.1`.
     pub fn of_task(task: &TaskId) -> Option<Self> {
-        let (instance, attempt) = task.as_str().rsplit_once("._app.")?;
+        let (rest, attempt) = task.as_str().rsplit_once('.')?;
         attempt.parse::<u32>().ok()?;
+        let (instance, _) = rest.rsplit_once('.')?;
         Some(Self(instance.to_owned()))
     }
 
@@ -34,6 +36,19 @@ impl InstanceId {
     /// The id of the task of that number; only an instance with volumes has more than one, one after the other.
     pub fn attempt(&self, number: u32) -> TaskId {
         TaskId::new(format!("{}._app.{number}", self.0))
+    }
+
+    /// The id of a container's task, of a pod.
+    pub fn member(&self, container: &str) -> TaskId {
+        TaskId::new(format!("{}.{container}.1", self.0))
+    }
+
+    /// The id of the Mesos executor that a pod's instance would be: `instance-a_b.<uuid>`.
+    pub fn executor(&self) -> String {
+        match self.0.rsplit_once(".instance-") {
+            Some((path, uuid)) => format!("instance-{path}.{uuid}"),
+            None => self.0.clone(),
+        }
     }
 }
 
@@ -56,11 +71,11 @@ pub struct InstanceRecord {
     pub config: Timestamp,
     /// Where.
     pub agent: AgentId,
-    /// What was sent to the agent.
+    /// What was sent to the agent. Of a pod: the instance as a whole, under its own id.
     pub spec: LaunchSpec,
     /// Service ports of its app's ports, in order, for the API.
     pub service_ports: Vec<u16>,
-    /// Newest status.
+    /// Newest status. Of a pod: what those of its members come to.
     pub status: TaskStatus,
     /// When it was sent to the agent.
     pub staged_at: Timestamp,
@@ -70,4 +85,17 @@ pub struct InstanceRecord {
     pub unwanted: bool,
     /// Since when its agent counts as unreachable, if it does and the instance is still waited for.
     pub unreachable_since: Option<Timestamp>,
+    /// The tasks of a pod's instance, in the order of its containers; none of an app's.
+    pub members: Vec<Member>,
+}
+
+/// One task of a pod's instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// What was sent to the agent.
+    pub spec: LaunchSpec,
+    /// Newest status.
+    pub status: TaskStatus,
+    /// When the state in it was first heard of.
+    pub since: Timestamp,
 }

@@ -13,6 +13,7 @@ mod event;
 mod group;
 mod health;
 mod instance;
+mod pod;
 mod residence;
 mod secret;
 #[cfg(test)]
@@ -29,7 +30,7 @@ pub use app::{
     PersistentSpec, PortSpec, ResidencySpec, UpgradeStrategy, VolumeSpec,
 };
 pub use command::{AfterKill, Cancel, Command, CommandError, GroupChange, Reply, Run, Volumes};
-pub use deployment::{Action, ActionKind, DeploymentRecord};
+pub use deployment::{Action, ActionKind, DeploymentRecord, RunKind};
 pub use effect::{Effect, Record};
 pub use event::{ClusterEvent, InstanceFacts};
 pub use group::{GroupId, GroupRecord, GroupSpec, GroupVersion};
@@ -37,7 +38,10 @@ pub use health::{
     AppHealthCheck, AppReadinessCheck, CheckPort, CheckProtocol, CheckTarget, HealthCheckSpec, IpFamily,
     ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,
 };
-pub use instance::{InstanceId, InstanceRecord};
+pub use instance::{InstanceId, InstanceRecord, Member};
+pub use pod::{
+    Pod, PodCheck, PodCheckSpec, PodCheckTarget, PodContainer, PodContainerSpec, PodMountSpec, PodSpec, PodVolumeSpec,
+};
 pub use residence::{Residence, Residency};
 pub use secret::{Secret, SecretError};
 pub use time::Timestamp;

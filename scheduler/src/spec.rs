@@ -10,6 +10,7 @@ pub(crate) mod constraint;
 mod container;
 mod health;
 mod id;
+mod pod;
 mod port;
 pub(crate) mod secret;
 mod volume;
@@ -54,15 +55,11 @@ impl App {
         default_network: &str,
         service_ports: &mut ServicePorts,
     ) -> Result<Self, Vec<Fault>> {
-        let mut faults = Faults::default();
-        for field in &spec.unsupported {
-            let name = field.trim_start_matches('/');
-            let path = format!("/{name}");
-            faults.add(
-                path,
-                format!("{name} is not carried out by this version of Revere; remove it"),
-            );
+        if let Some(pod) = &spec.pod {
+            return pod::from_spec(now, spec, pod, framework, default_network);
         }
+        let mut faults = Faults::default();
+        unsupported(spec, &mut faults);
         let id = AppId::parse(&spec.id).map_err(|errors| errors.into_iter().for_each(|e| faults.add("/id", e)));
         let command = command(spec, &mut faults);
         environment(spec, &mut faults);
@@ -117,9 +114,21 @@ impl App {
             readiness_checks,
             unreachable,
             residency,
+            pod: None,
             version: now,
             last_config_change: now,
         })
+    }
+}
+
+fn unsupported(spec: &AppSpec, faults: &mut Faults) {
+    for field in &spec.unsupported {
+        let name = field.trim_start_matches('/');
+        let path = format!("/{name}");
+        faults.add(
+            path,
+            format!("{name} is not carried out by this version of Revere; remove it"),
+        );
     }
 }
 
@@ -224,6 +233,10 @@ fn user(spec: &AppSpec, faults: &mut Faults) -> Option<String> {
 }
 
 fn resources(spec: &AppSpec, faults: &mut Faults) -> Resources {
+    resources_from(LEAST, spec, faults)
+}
+
+fn resources_from(least: f64, spec: &AppSpec, faults: &mut Faults) -> Resources {
     let mut thousandths = |path: &str, value: f64, least: f64, most: f64| {
         if !value.is_finite() || value < least {
             faults.add(path, format!("must be a number not below {least}, not {value}"));
@@ -239,8 +252,8 @@ fn resources(spec: &AppSpec, faults: &mut Faults) -> Resources {
         }
     };
     Resources {
-        cpus_milli: thousandths("/cpus", spec.cpus.unwrap_or(1.0), LEAST, MOST_CPUS),
-        mem_mb: thousandths("/mem", spec.mem.unwrap_or(128.0), LEAST, MOST_MB).div_ceil(1_000),
+        cpus_milli: thousandths("/cpus", spec.cpus.unwrap_or(1.0), least, MOST_CPUS),
+        mem_mb: thousandths("/mem", spec.mem.unwrap_or(128.0), least, MOST_MB).div_ceil(1_000),
         disk_mb: thousandths("/disk", spec.disk.unwrap_or(0.0), 0.0, MOST_MB).div_ceil(1_000),
     }
 }

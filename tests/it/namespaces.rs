@@ -12,6 +12,7 @@ mod leak;
 mod marathon;
 mod masters;
 mod paths;
+mod pods;
 mod standby;
 mod volumes;
 

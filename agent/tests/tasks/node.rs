@@ -102,6 +102,7 @@ pub(crate) fn spec(id: &str, script: &str) -> LaunchSpec {
             drain: Duration::ZERO,
             grace: Duration::from_millis(200),
         },
+        pod: None,
     }
 }
 
@@ -205,6 +206,10 @@ impl Node {
 
     pub(crate) fn launch(&self, spec: LaunchSpec) {
         self.agent().launch(spec);
+    }
+
+    pub(crate) fn launch_pod(&self, specs: Vec<LaunchSpec>) {
+        self.agent().launch_pod(specs);
     }
 
     pub(crate) fn kill(&self, task: &str, policy: Option<KillPolicy>) {
@@ -341,6 +346,8 @@ impl Drop for Node {
                     .flatten()
                     .map(|e| e.path()),
             );
+            let pods = fs::read_dir(self.dir.path().join("pods"));
+            left.extend(pods.into_iter().flatten().flatten().map(|entry| entry.path()));
             let containers = fs::read_dir(self.dir.path().join("containers"));
             left.extend(containers.into_iter().flatten().flatten().map(|entry| entry.path()));
             let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();

@@ -187,7 +187,7 @@ async fn state(client: &Client, id: &str) -> Result<String, ClientError> {
     let app = match client.get(&path(id)).await {
         Ok(answer) => answer["app"].clone(),
         Err(ClientError::Refused { status, .. }) if status == hyper::StatusCode::NOT_FOUND => {
-            return Ok("instances are ending".to_owned());
+            return super::pod::progress(client, id).await;
         }
         Err(error) => return Err(error),
     };

@@ -121,6 +121,28 @@ impl Client {
         }
     }
 
+    /// A change whose deployment is told in a header, as Marathon does for pods: (deployment, answer).
+    pub(crate) async fn deploy(&self, method: Method, path: &str, body: Bytes) -> Result<(String, Value), ClientError> {
+        let unreachable = |cause: String| ClientError::Unreachable {
+            url: self.url.clone(),
+            cause,
+        };
+        let exchange = async {
+            let (parts, body) = self.open(method, path, &[], body).await?.into_parts();
+            let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok((parts, bytes))
+        };
+        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
+        let (parts, bytes) = answer.map_err(unreachable)?;
+        let value = self.judge(parts.status, &bytes)?;
+        let header = parts
+            .headers
+            .get("marathon-deployment-id")
+            .and_then(|id| id.to_str().ok());
+        Ok((header.unwrap_or_default().to_owned(), value))
+    }
+
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
         let response = self.open(method, path, &[], body).await?;
         let status = response.status();

@@ -72,7 +72,8 @@ async fn list(args: &ClientArgs) -> Result<(), ClientError> {
             text(&task["startedAt"]),
         ]
     };
-    let rows: Vec<Vec<String>> = items(&answer["tasks"]).map(row).collect();
+    let mut rows: Vec<Vec<String>> = items(&answer["tasks"]).map(row).collect();
+    rows.extend(super::pod::tasks(args).await?);
     Ok(table::print(&["ID", "APP", "STATE", "HOST", "PORTS", "SINCE"], &rows)?)
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use model::{AgentId, LaunchSpec, Resources, ServiceTable, TaskEvent, TaskId};
-use scheduler::{ClusterEvent, Effect, Record, Scheduler, Timestamp};
+use scheduler::{ClusterEvent, Effect, InstanceRecord, Record, Scheduler, Timestamp};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
@@ -41,13 +41,22 @@ fn sizes_of(spec: &LaunchSpec) -> Sizes {
     }
 }
 
+/// What was sent of an instance: one order of an app, one for each container of a pod.
+fn specs(instance: &InstanceRecord) -> Vec<&LaunchSpec> {
+    if instance.members.is_empty() {
+        return vec![&instance.spec];
+    }
+    instance.members.iter().map(|member| &member.spec).collect()
+}
+
 impl Core {
     pub(super) fn new(scheduler: Scheduler, now: Timestamp) -> Self {
         let mut table = ServiceTable::default();
         table.apply(TaskEvent::Snapshot(scheduler.state()));
         let sizes = scheduler
             .instances()
-            .map(|instance| (instance.spec.task.clone(), sizes_of(&instance.spec)))
+            .flat_map(specs)
+            .map(|spec| (spec.task.clone(), sizes_of(spec)))
             .collect();
         Self {
             scheduler,
@@ -64,7 +73,9 @@ impl Core {
     /// Notes the sizes of tasks before their events are told.
     pub(super) fn note(&mut self, effect: &Effect) {
         if let Effect::Persist(Record::PutInstance(instance)) = effect {
-            self.sizes.insert(instance.spec.task.clone(), sizes_of(&instance.spec));
+            for spec in specs(instance) {
+                self.sizes.insert(spec.task.clone(), sizes_of(spec));
+            }
         }
     }
 

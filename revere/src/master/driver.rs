@@ -239,6 +239,7 @@ impl Driver {
                     Effect::Emit(event) => self.core.emit(event),
                     Effect::Tell(event) => self.core.tell(&event),
                     Effect::Launch { agent, spec } => batch.orders.push((agent, MasterMessage::Launch(spec))),
+                    Effect::LaunchPod { agent, specs } => batch.orders.push((agent, MasterMessage::LaunchPod(specs))),
                     Effect::Kill { agent, task, policy } => {
                         batch.orders.push((agent, MasterMessage::Kill { task, policy }));
                     }

@@ -222,6 +222,7 @@ mod events;
 mod groups;
 mod health;
 mod lead;
+mod pods;
 mod secrets;
 mod update;
 mod volumes;

@@ -272,6 +272,7 @@ impl Link {
         match message {
             MasterMessage::Registered(registered) => self.registered(registered),
             MasterMessage::Launch(spec) => self.agent.launch(*spec),
+            MasterMessage::LaunchPod(specs) => self.agent.launch_pod(specs),
             MasterMessage::Kill { task, policy } => {
                 if self.agent.kill(task.clone(), Some(policy)) == Known::No {
                     pending.add(task, lost());

@@ -30,6 +30,8 @@ pub enum MasterMessage {
     Registered(Registered),
     /// Start this task; a task that is there already is left alone.
     Launch(Box<LaunchSpec>),
+    /// Start these tasks of one pod's instance, all or none; those that are there already are left alone.
+    LaunchPod(Vec<LaunchSpec>),
     /// End this task.
     Kill {
         /// Which.

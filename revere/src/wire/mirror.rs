@@ -5,6 +5,7 @@ mod container;
 mod health;
 mod message;
 mod model;
+mod pod;
 mod record;
 mod residence;
 

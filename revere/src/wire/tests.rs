@@ -8,9 +8,9 @@ use bytes::{BufMut as _, BytesMut};
 use model::{
     AgentId, CheckAddress, CheckResponse, CheckResult, CheckResults, Command, Container, ContainerKind, Extract, Fetch,
     FetchCache, FetchPermission, FrameworkId, HealthCheck, Image, Ipc, KillPolicy, LaunchSpec, Parameter,
-    PersistentVolume, PortMapping, PortScope, Privilege, Probe, Protocol, Pull, ReadinessCheck, ReadinessResult,
-    ReadyRule, Reason, Resources, Scheme, Seccomp, Secrets, TaskChecks, TaskId, TaskNetwork, TaskPort, TaskState,
-    TaskStatus, Volume, VolumeMode,
+    PersistentVolume, PodMount, PodPart, PortMapping, PortScope, Privilege, Probe, Protocol, Pull, ReadinessCheck,
+    ReadinessResult, ReadyRule, Reason, Resources, Scheme, Seccomp, Secrets, TaskChecks, TaskId, TaskNetwork, TaskPort,
+    TaskState, TaskStatus, Volume, VolumeMode,
 };
 use proptest::prelude::*;
 use scheduler::{InstanceId, Registered, Registration, ReportedTask};
@@ -263,8 +263,27 @@ fn spec() -> impl Strategy<Value = LaunchSpec> {
                 drain: Duration::from_nanos(sizes[0]),
                 grace: Duration::from_millis(3),
             },
+            pod: pod(sizes[0]),
         },
     )
+}
+
+fn pod(seed: u64) -> Option<Box<PodPart>> {
+    (seed.is_multiple_of(2)).then(|| {
+        Box::new(PodPart {
+            instance: format!("p.instance-{seed}"),
+            members: vec![TaskId::new(format!("p.instance-{seed}.web.1")), TaskId::new("b")],
+            mounts: vec![PodMount {
+                volume: "data".to_owned(),
+                container_path: "data".to_owned(),
+                mode: if seed.is_multiple_of(4) {
+                    VolumeMode::ReadOnly
+                } else {
+                    VolumeMode::ReadWrite
+                },
+            }],
+        })
+    })
 }
 
 fn message() -> impl Strategy<Value = AgentMessage> {
@@ -342,7 +361,10 @@ fn other_versions_are_named() {
     let mut bytes = encode(&AgentMessage::Heartbeat).expect("encoded");
     bytes[0] = 7;
     let error = decode::<AgentMessage>(&bytes).expect_err("refused").to_string();
-    assert!(error.contains("version 7") && error.contains("version 4"), "{error}");
+    assert!(
+        error.contains("version 7") && error.contains(&format!("version {VERSION}")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::{
-    Action, ActionKind, App, AppId, AppSpec, CommandError, Fault, GroupId, GroupRecord, Record, Reply, Run, Timestamp,
+    Action, ActionKind, App, AppId, AppSpec, CommandError, Fault, GroupId, GroupRecord, Record, Reply, Run, RunKind,
+    Timestamp,
 };
 
 use super::order::{Target, ancestors, groups_inside, inside};
@@ -62,10 +63,15 @@ impl Scheduler {
     /// A definition in the place of the present one, if there is one.
     fn checked(&self, version: Timestamp, spec: &AppSpec, ports: &mut ServicePorts) -> Result<App, Vec<Fault>> {
         let (framework, network) = (&self.config.framework_name, &self.config.default_network);
-        let Some(old) = self.app(&spec.id) else {
+        let Some(old) = self.run_spec(&spec.id) else {
             let app = App::from_spec(version, spec, framework, network, ports)?;
             return self.with_secrets(app);
         };
+        if old.pod.is_some() != spec.pod.is_some() {
+            let there = if old.pod.is_some() { "a pod" } else { "an app" };
+            let error = format!("{there} has this id; remove it first, or choose another");
+            return Err(vec![Fault::new("/id", error)]);
+        }
         let mut spec = spec.clone();
         super::update::keep_service_ports(old, &mut spec);
         let mut app = App::from_spec(version, &spec, framework, network, ports)?;
@@ -117,7 +123,16 @@ impl Scheduler {
         let (mut stop, mut start) = (Vec::new(), Vec::new());
         let mut by_layer: BTreeMap<u32, Vec<Action>> = BTreeMap::new();
         for (id, app) in &change.apps {
-            let action = |kind| Action { kind, app: id.clone() };
+            let definition = app.as_ref().or_else(|| self.apps.get(id));
+            let of = match definition {
+                Some(app) if app.pod.is_some() => RunKind::Pod,
+                _ => RunKind::App,
+            };
+            let action = |kind| Action {
+                kind,
+                app: id.clone(),
+                of,
+            };
             let present = self.apps.contains_key(id);
             let Some(app) = app else {
                 stop.push(action(ActionKind::Stop));

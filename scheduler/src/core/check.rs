@@ -69,6 +69,12 @@ impl Scheduler {
                 .entry(instance.app.clone())
                 .or_default()
                 .insert(instance.id.clone());
+            assert!(
+                instance.comes_to(instance.status.state),
+                "{}: {:?} is not what its members come to",
+                instance.id,
+                instance.status.state
+            );
             let node = self.nodes.get(&instance.agent).expect("an instance's agent is known");
             assert!(
                 node.instances.contains(&instance.id),

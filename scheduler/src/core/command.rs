@@ -62,7 +62,7 @@ impl Scheduler {
     }
 
     fn create_app(&mut self, spec: &AppSpec) -> Result<Reply, CommandError> {
-        if let Some(app) = self.app(&spec.id) {
+        if let Some(app) = self.run_spec(&spec.id) {
             return Err(CommandError::AppExists(app.id.to_string()));
         }
         let mut change = Change::new(self.next_version());
@@ -114,7 +114,7 @@ impl Scheduler {
     /// The instance of a task that a user names.
     fn instance_of(&self, task: &str) -> Option<&InstanceRecord> {
         let instance = InstanceId::of_task(&TaskId::new(task)).and_then(|id| self.instances.get(&id))?;
-        (instance.spec.task.as_str() == task).then_some(instance)
+        instance.has_task(&TaskId::new(task)).then_some(instance)
     }
 
     fn kill_tasks(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::spec::resolve;
 use crate::{
     App, AppId, AppSpec, ClusterEvent, CommandError, Fault, GroupChange, GroupId, GroupRecord, GroupSpec, GroupVersion,
-    Record, Reply, Run, Timestamp,
+    Record, Reply, Run, RunKind, Timestamp,
 };
 
 use super::change::{Change, has_below};
@@ -149,23 +149,8 @@ impl Scheduler {
             version,
         };
         out.groups.insert(id.clone(), Some(record));
-        if let Some(apps) = &spec.apps {
-            let present = inside(&self.apps, id.as_str()).filter(|(app, _)| id.holds_directly(app.as_str()));
-            out.gone.extend(present.map(|(app, _)| app.clone()));
-            for (index, app) in apps.iter().enumerate() {
-                let path = format!("{path}/apps({index})");
-                match child(id, &app.id) {
-                    Ok(absolute) => {
-                        let spec = AppSpec {
-                            id: absolute,
-                            ..app.clone()
-                        };
-                        out.specs.push((path, spec));
-                    }
-                    Err(error) => out.faults.push(Fault::new(format!("{path}/id"), error)),
-                }
-            }
-        }
+        self.list_members(id, RunKind::App, spec.apps.as_deref(), path, out);
+        self.list_members(id, RunKind::Pod, spec.pods.as_deref(), path, out);
         if let Some(groups) = &spec.groups {
             let mut named = BTreeSet::new();
             for (index, group) in groups.iter().enumerate() {
@@ -183,6 +168,28 @@ impl Scheduler {
                 self.remove_below(inner, groups, &mut |app| {
                     gone.insert(app);
                 });
+            }
+        }
+    }
+
+    /// Apps or pods that a group's definition lists; those of that kind that are there and not listed go.
+    fn list_members(&self, id: &GroupId, of: RunKind, listed: Option<&[AppSpec]>, path: &str, out: &mut Listed) {
+        let Some(listed) = listed else { return };
+        let name = if of == RunKind::Pod { "pods" } else { "apps" };
+        let present = inside(&self.apps, id.as_str())
+            .filter(|(app, known)| id.holds_directly(app.as_str()) && known.pod.is_some() == (of == RunKind::Pod));
+        out.gone.extend(present.map(|(app, _)| app.clone()));
+        for (index, app) in listed.iter().enumerate() {
+            let path = format!("{path}/{name}({index})");
+            match child(id, &app.id) {
+                Ok(absolute) => {
+                    let spec = AppSpec {
+                        id: absolute,
+                        ..app.clone()
+                    };
+                    out.specs.push((path, spec));
+                }
+                Err(error) => out.faults.push(Fault::new(format!("{path}/id"), error)),
             }
         }
     }
@@ -298,13 +305,13 @@ impl Scheduler {
         apps.chain(groups).map(|path| GroupId(Arc::from(path))).collect()
     }
 
-    /// Apps directly in a group.
+    /// Apps and pods directly in a group.
     pub fn child_apps(&self, id: &GroupId) -> impl Iterator<Item = &App> {
         let apps = inside(&self.apps, id.as_str()).map(|(_, app)| app);
         apps.filter(move |app| id.holds_directly(app.id.as_str()))
     }
 
-    /// Apps below a group, at any depth.
+    /// Apps and pods below a group, at any depth.
     pub fn apps_below(&self, id: &GroupId) -> impl Iterator<Item = &App> {
         inside(&self.apps, id.as_str()).map(|(_, app)| app)
     }

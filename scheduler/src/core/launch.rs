@@ -14,6 +14,9 @@ use super::Config;
 use super::placement::host_port_wishes;
 
 mod checks;
+mod pod;
+
+pub(super) use pod::{members, whole};
 
 /// Marathon leaves labels out of the environment whose key or value is this long.
 const MAX_ENV_LABEL: usize = 512;
@@ -46,13 +49,7 @@ pub(super) fn spec(
         fetch: app.fetch.clone(),
         env: environment(app, task, &ports),
         resources: app.resources,
-        network: match &app.network {
-            NetworkMode::Host => TaskNetwork::Host,
-            NetworkMode::Bridge => TaskNetwork::Container {
-                name: "bridge".to_owned(),
-            },
-            NetworkMode::Container(name) => TaskNetwork::Container { name: name.clone() },
-        },
+        network: network(app),
         ports: ports.iter().flat_map(discovery).collect(),
         mappings: if app.network == NetworkMode::Host {
             Vec::new()
@@ -67,6 +64,17 @@ pub(super) fn spec(
             drain: if has_vip { config.drain } else { Duration::ZERO },
             grace: app.kill_grace.unwrap_or(config.grace),
         },
+        pod: None,
+    }
+}
+
+fn network(app: &App) -> TaskNetwork {
+    match &app.network {
+        NetworkMode::Host => TaskNetwork::Host,
+        NetworkMode::Bridge => TaskNetwork::Container {
+            name: "bridge".to_owned(),
+        },
+        NetworkMode::Container(name) => TaskNetwork::Container { name: name.clone() },
     }
 }
 

@@ -5,6 +5,7 @@ use model::{AgentId, TaskEvent, TaskId, TaskState, TaskStatus};
 use crate::{AppId, ClusterEvent, Effect, InstanceFacts, InstanceId, InstanceRecord, Record, Timestamp};
 
 use super::backoff::{Delay, delays_launch};
+use super::member::Taken;
 use super::node::Link;
 use super::timers::Timer;
 use super::{Scheduler, TaskFailure};
@@ -24,7 +25,7 @@ fn stage(state: TaskState) -> Option<u8> {
 
 /// Whether `new` says more than `old`. Times are compared only within a stage: those of the core and of an agent come
 /// from two clocks.
-fn is_news(old: &TaskStatus, new: &TaskStatus) -> bool {
+pub(super) fn is_news(old: &TaskStatus, new: &TaskStatus) -> bool {
     match (stage(old.state), stage(new.state)) {
         (_, None) => false,
         (old_stage, new_stage) if new_stage == old_stage => {
@@ -36,28 +37,38 @@ fn is_news(old: &TaskStatus, new: &TaskStatus) -> bool {
 
 impl Scheduler {
     /// Takes a status of an instance that stands on that agent. Repeats and latecomers change nothing.
-    pub(super) fn apply_status(&mut self, id: &InstanceId, status: TaskStatus) {
+    pub(super) fn apply_status(&mut self, id: &InstanceId, task: &TaskId, status: TaskStatus) {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        if !is_news(&instance.status, &status) {
+        let Some(Taken { whole, broke }) = instance.take(now, task, &status) else {
             return;
+        };
+        let unchanged = whole.state == instance.status.state && whole.healthy == instance.status.healthy;
+        if !instance.members.is_empty() {
+            let instance = instance.clone();
+            self.tell_member(&instance, task, &status);
+            if whole.state.is_terminal() {
+                self.tell(task.clone(), status.clone());
+            }
         }
-        if status.state.is_terminal() {
-            self.instance_over(id, status);
-            return;
-        }
-        if status.state == TaskState::Running && instance.started_at.is_none() {
+        let Some(instance) = self.instances.get_mut(id).filter(|_| !whole.state.is_terminal()) else {
+            return self.instance_over(id, whole);
+        };
+        if whole.state == TaskState::Running && instance.started_at.is_none() {
             instance.started_at = Some(now);
         }
         let health_before = instance.status.healthy;
-        instance.status = status.clone();
-        let back = instance.unreachable_since.take().is_some();
-        let failed = !instance.unwanted && instance.spec.exhausted(&status.checks).is_some();
+        instance.status = whole.clone();
+        // A pod's is back when all of it is.
+        let away = whole.state == TaskState::Unreachable;
+        let back = !away && instance.unreachable_since.take().is_some();
+        let unhealthy = !instance.unwanted && instance.spec.exhausted(&whole.checks).is_some();
+        let failed = unhealthy || broke && !instance.unwanted;
         // Kept with the status that decides it: a core restored from here ends it too.
         instance.unwanted |= failed;
-        let (task, unwanted, app) = (instance.spec.task.clone(), instance.unwanted, instance.app.clone());
+        let (unwanted, app) = (instance.unwanted, instance.app.clone());
         let moves = self.deploying.contains_key(&instance.app) || self.rolling.contains(&instance.app);
         if moves || failed || !self.suspects.is_empty() {
             self.dirty.insert(app.clone());
@@ -68,18 +79,29 @@ impl Scheduler {
             self.timers.cancel(&Timer::Repeat(id.clone()));
         }
         self.persist(record);
-        self.tell_status(&after, &status, health_before);
+        if after.members.is_empty() || !unchanged {
+            self.tell_status(&after, &whole, health_before);
+        }
+        // Readers lost the tasks of one that was away; they are told of those that live when it is back.
+        if status.state.is_terminal() || !(back || away) {
+            self.tell(task.clone(), status);
+        }
         if back {
             self.instance_back(id);
-        } else {
-            self.tell(task, status);
         }
         if failed {
-            // A health check failed as often as it may; another instance takes its place after the app's delay.
-            self.delay_launch(&app);
-            self.tell_event(ClusterEvent::UnhealthyEnds(Box::new(self.facts(&after))));
-            self.repeat(id);
+            self.instance_failed(&after, unhealthy);
         }
+    }
+
+    /// A health check failed as often as it may, or a container of a pod ended and the others go with it: another instance
+    /// takes its place after the app's delay.
+    fn instance_failed(&mut self, instance: &InstanceRecord, unhealthy: bool) {
+        self.delay_launch(&instance.app);
+        if unhealthy {
+            self.tell_event(ClusterEvent::UnhealthyEnds(Box::new(self.facts(instance))));
+        }
+        self.repeat(&instance.id);
     }
 
     /// Ends an instance's record; its app is looked at again.
@@ -116,7 +138,7 @@ impl Scheduler {
         if !self.apps.contains_key(&instance.app) && !self.by_app.contains_key(&instance.app) {
             self.tell_event(ClusterEvent::AppGone(instance.app.clone()));
         }
-        self.tell(instance.spec.task, status);
+        self.tell_live(&instance, &status);
     }
 
     /// The newest failure of an app that is there, for its users.
@@ -192,21 +214,14 @@ impl Scheduler {
             self.tell_secrets(&agent, &spec);
         }
         let Some(instance) = self.instances.get(id) else { return };
-        let effect = if instance.unwanted {
-            Effect::Kill {
-                agent,
-                task: instance.spec.task.clone(),
-                policy: instance.spec.kill,
-            }
+        let orders = if instance.unwanted {
+            Self::kill_orders(instance)
         } else if instance.status.state == TaskState::Staging {
-            Effect::Launch {
-                agent,
-                spec: Box::new(instance.spec.clone()),
-            }
+            vec![Self::launch_order(instance)]
         } else {
             return;
         };
-        self.effects.push_back(effect);
+        self.effects.extend(orders);
         self.timers
             .set(Timer::Repeat(id.clone()), self.now.after(self.config.retry));
     }

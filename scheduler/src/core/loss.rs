@@ -8,7 +8,6 @@ use super::Scheduler;
 use super::node::Link;
 use super::rolling::is_ready;
 use super::timers::Timer;
-use super::view::task_of;
 
 #[cfg(test)]
 #[path = "loss/tests.rs"]
@@ -84,16 +83,15 @@ impl Scheduler {
             if !self.hidden.remove(&id) {
                 self.hidden.insert(id.clone());
             }
-            if let Some(instance) = self.instances.get(&id) {
-                let (task, status) = (instance.spec.task.clone(), self.told_status(instance));
-                self.tell(task, status);
+            if let Some(instance) = self.instances.get(&id).cloned() {
+                self.tell_again(&instance);
             }
         }
     }
 
-    /// The status of an instance as the stream tells it.
-    pub(super) fn told_status(&self, instance: &InstanceRecord) -> TaskStatus {
-        let mut status = instance.status.clone();
+    /// The status of a task of an instance as the stream tells it.
+    pub(super) fn told(&self, instance: &InstanceRecord, status: &TaskStatus) -> TaskStatus {
+        let mut status = status.clone();
         if self.hidden.contains(&instance.id) {
             status.healthy = Some(false);
             status.message = Some("its agent has been silent for a little; other instances take its place".to_owned());
@@ -204,16 +202,27 @@ impl Scheduler {
         };
         status.addresses.clone_from(&instance.status.addresses);
         instance.status = status.clone();
+        for member in instance
+            .members
+            .iter_mut()
+            .filter(|member| !member.status.state.is_terminal())
+        {
+            let addresses = std::mem::take(&mut member.status.addresses);
+            member.status = TaskStatus {
+                addresses,
+                ..status.clone()
+            };
+            member.since = now;
+        }
         instance.unreachable_since.get_or_insert(now);
         let after = instance.clone();
-        let task = instance.spec.task.clone();
         self.dirty.insert(instance.app.clone());
         let record = Record::PutInstance(Box::new(after.clone()));
         self.hidden.remove(id);
         self.timers.cancel(&Timer::Repeat(id.clone()));
         self.persist(record);
         self.tell_status(&after, &status, status.healthy);
-        self.tell(task, status);
+        self.tell_live(&after, &status);
         self.time_unreachable(id);
     }
 
@@ -262,10 +271,9 @@ impl Scheduler {
     pub(super) fn instance_back(&mut self, id: &InstanceId) {
         self.timers.cancel(&Timer::Inactive(id.clone()));
         self.timers.cancel(&Timer::Expunge(id.clone()));
-        if let Some(instance) = self.instances.get(id) {
+        if let Some(instance) = self.instances.get(id).cloned() {
             self.dirty.insert(instance.app.clone());
-            let task = task_of(instance, instance.status.clone());
-            self.emit(TaskEvent::TaskAdded(task));
+            self.tell_added(&instance);
         }
     }
 

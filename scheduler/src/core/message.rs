@@ -50,7 +50,7 @@ impl Scheduler {
             return false;
         }
         match self.instance_on(agent, &task) {
-            Some(id) => self.apply_status(&id, status),
+            Some(id) => self.apply_status(&id, &task, status),
             None => self.stray_status(agent, &task, &status),
         }
         self.settle();
@@ -154,6 +154,7 @@ impl Scheduler {
         self.forget_strays(agent, &told);
         let mut unknown = Vec::new();
         let mut confirmed = BTreeSet::new();
+        let tasks: BTreeSet<TaskId> = told.keys().cloned().collect();
         for (task, report) in told {
             let Some(id) = self.instance_on(agent, &task) else {
                 if !report.status.state.is_terminal() {
@@ -162,7 +163,7 @@ impl Scheduler {
                 }
                 continue;
             };
-            self.apply_status(&id, report.status);
+            self.apply_status(&id, &task, report.status);
             if self.instances.get(&id).is_some_and(|instance| instance.unwanted) {
                 unknown.push(task);
             }
@@ -172,6 +173,9 @@ impl Scheduler {
                 self.timers.set(Timer::Repeat(id.clone()), again);
             }
             confirmed.insert(id);
+        }
+        for id in &confirmed {
+            self.members_not_told(agent, id, &tasks);
         }
         let missing: Vec<InstanceId> = match self.nodes.get(agent) {
             Some(node) => node.instances.difference(&confirmed).cloned().collect(),
@@ -201,7 +205,7 @@ impl Scheduler {
     fn instance_on(&self, agent: &AgentId, task: &TaskId) -> Option<InstanceId> {
         let id = InstanceId::of_task(task)?;
         let instance = self.instances.get(&id)?;
-        (instance.agent == *agent && instance.spec.task == *task).then_some(id)
+        (instance.agent == *agent && instance.has_task(task)).then_some(id)
     }
 
     fn add_stray(&mut self, agent: &AgentId, report: &ReportedTask) {

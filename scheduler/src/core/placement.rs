@@ -102,6 +102,7 @@ pub(crate) struct Placement {
 /// The host ports that an app's instance needs, by index of its port: `Some(0)` is any. `None` needs none.
 pub(crate) fn host_port_wishes(app: &App) -> Vec<Option<u16>> {
     let wish = |port: &crate::AppPort| match app.network {
+        _ if app.pod.is_some() => port.host_port,
         NetworkMode::Host => Some(if app.require_ports { port.port } else { 0 }),
         NetworkMode::Bridge => Some(port.host_port.unwrap_or(0)),
         NetworkMode::Container(_) => port.host_port,

@@ -29,7 +29,9 @@ impl ServicePorts {
 
     /// Marks an app's ports as taken.
     pub fn take(&mut self, app: &App) {
-        self.taken.extend(app.ports.iter().map(|port| port.service_port));
+        // Endpoints of pods have none.
+        let given = app.ports.iter().map(|port| port.service_port).filter(|port| *port != 0);
+        self.taken.extend(given);
     }
 
     /// Frees an app's ports.

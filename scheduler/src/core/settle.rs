@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use model::{AgentId, TaskEvent, TaskId, TaskState};
+use model::{AgentId, LaunchSpec, TaskId, TaskState, TaskStatus};
 
-use crate::{App, AppId, ClusterEvent, InstanceId, InstanceRecord, Operator, Record};
+use crate::{App, AppId, ClusterEvent, InstanceId, InstanceRecord, Member, Operator, Record};
 
 use super::placement::{Placement, Placer};
 use super::rolling;
-use super::view::task_of;
 use super::{Scheduler, Waiting};
 
 impl Scheduler {
@@ -159,10 +158,10 @@ impl Scheduler {
 
     /// Persisted first, then told, then sent.
     pub(super) fn start(&mut self, app: &App, id: InstanceId, task: TaskId, placement: Placement) {
-        self.decisions.remember(task.clone(), placement.decision);
-        let spec = super::launch::spec(app, &task, &placement.host_ports, &self.framework.id, &self.config);
         let mut status = self.own_status(TaskState::Staging, "");
         status.message = None;
+        let (spec, members) = self.orders(app, (&id, &task), &placement.host_ports, &status);
+        self.decisions.remember(spec.task.clone(), placement.decision);
         let instance = InstanceRecord {
             id: id.clone(),
             app: app.id.clone(),
@@ -176,15 +175,41 @@ impl Scheduler {
             started_at: None,
             unwanted: false,
             unreachable_since: None,
+            members,
         };
         if let Some(node) = self.nodes.get_mut(&placement.agent) {
             node.add_instance(id.clone(), &instance.spec);
         }
         self.by_app.entry(app.id.clone()).or_default().insert(id.clone());
         self.persist(Record::PutInstance(Box::new(instance.clone())));
-        self.emit(TaskEvent::TaskAdded(task_of(&instance, instance.status.clone())));
+        self.tell_added(&instance);
         self.tell_event(ClusterEvent::Placed(Box::new(self.facts(&instance))));
         self.instances.insert(id.clone(), instance);
         self.repeat(&id);
+    }
+
+    /// What is sent to the agent: of an app one order, of a pod one per container beside the whole.
+    fn orders(
+        &self,
+        app: &App,
+        (id, task): (&InstanceId, &TaskId),
+        host_ports: &[u16],
+        status: &TaskStatus,
+    ) -> (LaunchSpec, Vec<Member>) {
+        let (framework, config) = (&self.framework.id, &self.config);
+        let Some(pod) = &app.pod else {
+            return (
+                super::launch::spec(app, task, host_ports, framework, config),
+                Vec::new(),
+            );
+        };
+        let specs = super::launch::members(app, pod, id, host_ports, framework, config);
+        let whole = super::launch::whole(app, id, host_ports, &specs);
+        let member = |spec| Member {
+            spec,
+            status: status.clone(),
+            since: self.now,
+        };
+        (whole, specs.into_iter().map(member).collect())
     }
 }

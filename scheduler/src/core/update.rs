@@ -61,7 +61,9 @@ impl Scheduler {
     }
 
     pub(super) fn known(&self, id: &str) -> Result<App, CommandError> {
-        self.app(id).cloned().ok_or_else(|| CommandError::NoApp(id.to_owned()))
+        self.run_spec(id)
+            .cloned()
+            .ok_or_else(|| CommandError::NoApp(id.to_owned()))
     }
 
     /// Makes `app` the newest version; the one before is kept.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState, TaskStatus};
+use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
 
 use crate::{AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
 
@@ -70,13 +70,28 @@ impl Scheduler {
         &self.framework
     }
 
-    /// All apps by id.
+    /// All apps by id; pods are not among them.
     pub fn apps(&self) -> impl Iterator<Item = &App> {
-        self.apps.values()
+        self.apps.values().filter(|app| app.pod.is_none())
+    }
+
+    /// All pods by id.
+    pub fn pods(&self) -> impl Iterator<Item = &App> {
+        self.apps.values().filter(|app| app.pod.is_some())
     }
 
     /// The app of an id as a user wrote it (`a`, `/a` and `//a` are one).
     pub fn app(&self, id: &str) -> Option<&App> {
+        self.run_spec(id).filter(|app| app.pod.is_none())
+    }
+
+    /// The pod of an id.
+    pub fn pod(&self, id: &str) -> Option<&App> {
+        self.run_spec(id).filter(|app| app.pod.is_some())
+    }
+
+    /// What runs under an id, app or pod.
+    pub fn run_spec(&self, id: &str) -> Option<&App> {
         self.apps.get(&AppId::parse(id).ok()?)
     }
 
@@ -164,7 +179,9 @@ impl Scheduler {
 
     /// How the place of a task was decided, if that is not too long ago.
     pub fn decision(&self, task: &model::TaskId) -> Option<&Decision> {
-        self.decisions.of(task)
+        // Of a pod's instance it is the same for all its tasks.
+        let of_instance = || self.decisions.of(&model::TaskId::new(InstanceId::of_task(task)?.0));
+        self.decisions.of(task).or_else(of_instance)
     }
 
     /// All that a new subscriber of the task stream is told first.
@@ -190,7 +207,8 @@ impl Scheduler {
     fn tasks(&self, of: impl Fn(Link) -> bool) -> Vec<Task> {
         let there = |one: &&InstanceRecord| self.nodes.get(&one.agent).is_some_and(|node| of(node.link));
         let instances = self.instances.values().filter(there);
-        instances.map(|one| task_of(one, self.told_status(one))).collect()
+        let told = |one| super::member::tasks_of(one, &|status| self.told(one, status));
+        instances.flat_map(told).collect()
     }
 
     pub(super) fn is_deployed(&self, id: &AppId) -> bool {
@@ -208,23 +226,5 @@ impl Scheduler {
     pub(super) fn wanted_instances(&self, app: &AppId) -> impl Iterator<Item = &InstanceRecord> {
         self.instances_of(app)
             .filter(|instance| !instance.unwanted && !self.is_inactive(instance))
-    }
-}
-
-/// The task of an instance in that status, as the stream tells it.
-pub(super) fn task_of(instance: &InstanceRecord, status: TaskStatus) -> Task {
-    let spec = &instance.spec;
-    Task {
-        id: spec.task.clone(),
-        name: spec.name.clone(),
-        framework: spec.framework.clone(),
-        agent: instance.agent.clone(),
-        status,
-        has_health_check: !spec.checks.health.is_empty(),
-        has_discovery: true,
-        ports: spec.ports.clone(),
-        mappings: spec.mappings.clone(),
-        host_ports: spec.host_ports.clone(),
-        labels: spec.labels.clone(),
     }
 }

@@ -103,6 +103,36 @@ impl SimAgent {
         self.tasks.values().filter(|task| !task.status.state.is_terminal())
     }
 
+    /// A task whose end was acknowledged is forgotten, one of a pod with the last of its instance.
+    fn forget(&mut self, task: &TaskId) {
+        let Some(known) = self.tasks.get(task) else { return };
+        let group = known
+            .spec
+            .pod
+            .as_ref()
+            .map_or(vec![task.clone()], |pod| pod.members.clone());
+        let over = |task: &TaskId| {
+            let known = self.tasks.get(task);
+            known.is_none_or(|known| known.acked && known.status.state.is_terminal())
+        };
+        if group.iter().all(over) {
+            self.tasks.retain(|task, _| !group.contains(task));
+        }
+    }
+
+    /// What of a pod's instance is here, is here whole.
+    fn check_pods(&self) {
+        for task in self.tasks.values() {
+            for member in task.spec.pod.iter().flat_map(|pod| &pod.members) {
+                assert!(
+                    self.tasks.contains_key(member),
+                    "{} is here without {member}",
+                    task.spec.task
+                );
+            }
+        }
+    }
+
     /// Its machine is the only place where two tasks could collide.
     pub(super) fn check(&self) {
         let (capacity, _) = self.capacity();
@@ -114,6 +144,7 @@ impl SimAgent {
             "machine {} is over-committed: {used:?}",
             self.number
         );
+        self.check_pods();
         let mut ports = BTreeSet::new();
         for port in self.live().flat_map(|task| &task.spec.host_ports) {
             assert!(
@@ -175,6 +206,7 @@ impl World {
                 }
             }
             Message::Launch(spec) => self.agent_launches(number, *spec),
+            Message::LaunchPod(specs) => specs.into_iter().for_each(|spec| self.agent_launches(number, spec)),
             Message::Kill(task) => self.agent_kills(number, task),
             Message::RemoveVolumes(owner) => self.agent_removes(number, owner),
             Message::Ack(task, timestamp) => {
@@ -182,9 +214,7 @@ impl World {
                     && known.status.timestamp_ms == timestamp
                 {
                     known.acked = true;
-                    if known.status.state.is_terminal() {
-                        agent.tasks.remove(&task);
-                    }
+                    agent.forget(&task);
                 }
             }
             Message::Disconnect => agent.connection = None,
@@ -327,6 +357,21 @@ impl World {
         self.task_says(number, task, status);
     }
 
+    /// A container that ends in any other way than by itself and well takes the others of its instance with it.
+    fn others_end(&mut self, number: usize, task: &TaskId) {
+        let Some(known) = self.agents[number].tasks.get(task) else {
+            return;
+        };
+        let state = known.status.state;
+        if !state.is_terminal() || state == TaskState::Finished {
+            return;
+        }
+        let others: Vec<TaskId> = known.spec.pod.iter().flat_map(|pod| pod.members.clone()).collect();
+        for other in others.into_iter().filter(|other| other != task) {
+            self.agent_kills(number, other);
+        }
+    }
+
     fn task_says(&mut self, number: usize, task: &TaskId, status: TaskStatus) {
         if let Some(known) = self.agents[number].tasks.get_mut(task) {
             known.status = status.clone();
@@ -339,6 +384,7 @@ impl World {
                 self.send_up(number, Message::Status(task.clone(), status));
             }
         }
+        self.others_end(number, task);
     }
 
     /// Each agent's clock is wrong by its own amount; its statuses never share a time.

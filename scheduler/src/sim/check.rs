@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AgentId, FrameworkId, ServiceTable, TaskEvent, TaskId, TaskState, VipRange, volume_owner};
+use model::{AgentId, FrameworkId, LaunchSpec, ServiceTable, TaskEvent, TaskId, TaskState, VipRange, volume_owner};
 
 use crate::{
     AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
     Residence, Timestamp,
 };
 
+use super::agent::SimTask;
 use super::world::World;
 
 /// The durable store of the simulated master.
@@ -115,6 +116,7 @@ impl World {
                 }
             }
         }
+        self.check_pods();
         if let Some(core) = &self.core {
             core.check();
         }
@@ -145,7 +147,7 @@ impl World {
     /// beyond those that were there before the change.
     pub(super) fn check_launch(&self, app: &str, before: usize) {
         let Some(core) = &self.core else { return };
-        let Some(app) = core.app(app) else { return };
+        let Some(app) = core.run_spec(app) else { return };
         let wanted = f64::from(app.instances);
         let most = (wanted * (1.0 + app.upgrade_strategy.maximum_over_capacity))
             .floor()
@@ -166,7 +168,15 @@ impl World {
     /// Nothing that the core knows is missing in the store, or stale there.
     pub(super) fn check_store(&self) {
         let Some(core) = &self.core else { return };
-        assert!(core.apps().eq(self.store.apps.values()), "apps differ from the store");
+        assert!(
+            core.pods().chain(core.apps()).count() == self.store.apps.len()
+                && self
+                    .store
+                    .apps
+                    .values()
+                    .all(|app| core.run_spec(app.id.as_str()) == Some(app)),
+            "apps differ from the store"
+        );
         assert!(
             core.instances().eq(self.store.instances.values()),
             "instances differ from the store"
@@ -190,7 +200,11 @@ impl World {
                 "agent differs from the store"
             );
         }
-        let wanted: BTreeMap<String, u32> = core.apps().map(|app| (app.id.to_string(), app.instances)).collect();
+        let wanted: BTreeMap<String, u32> = core
+            .apps()
+            .chain(core.pods())
+            .map(|app| (app.id.to_string(), app.instances))
+            .collect();
         assert_eq!(wanted, self.wanted, "apps differ from what users were promised");
     }
 
@@ -199,10 +213,13 @@ impl World {
         let Some(core) = &self.core else {
             return Some("no master".to_owned());
         };
-        let known: BTreeSet<&TaskId> = core.instances().map(|instance| &instance.spec.task).collect();
+        let known: BTreeSet<&TaskId> = core.instances().flat_map(InstanceRecord::live_tasks).collect();
         let mut running: BTreeMap<String, u32> = self.wanted.keys().map(|app| (app.clone(), 0)).collect();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut counted) = (BTreeSet::new(), BTreeSet::new());
         for task in self.agents.iter().flat_map(|agent| agent.tasks.values()) {
+            if task.spec.pod.is_some() && task.status.state == TaskState::Finished && self.has_live_sibling(task) {
+                continue;
+            }
             if task.status.state != TaskState::Running || !known.contains(&task.spec.task) {
                 return Some(format!(
                     "task {} is {:?} on its machine",
@@ -217,13 +234,16 @@ impl World {
             }
             seen.insert(&task.spec.task);
             let app = task.spec.env.get("MARATHON_APP_ID").cloned().unwrap_or_default();
-            if let Some(newest) = core.app(&app)
-                && newest.command != task.spec.command
+            if let Some(newest) = core.run_spec(&app)
+                && !runs(newest, &task.spec)
                 && !self.mixed.contains(&app)
             {
                 return Some(format!("{} still runs {:?}", task.spec.task, task.spec.command));
             }
-            *running.entry(app).or_default() += 1;
+            // The instance, of which each container is a task.
+            if counted.insert(InstanceId::of_task(&task.spec.task)) {
+                *running.entry(app).or_default() += 1;
+            }
         }
         if running != self.wanted {
             return Some(format!("running {running:?}, wanted {:?}", self.wanted));
@@ -250,6 +270,27 @@ impl World {
         (!left.is_empty()).then(|| format!("deployments left: {left:?}"))
     }
 
+    fn has_live_sibling(&self, task: &SimTask) -> bool {
+        let members = task.spec.pod.iter().flat_map(|pod| &pod.members);
+        let live = |member: &TaskId| {
+            self.agents
+                .iter()
+                .any(|agent| agent.live().any(|one| one.spec.task == *member))
+        };
+        members.into_iter().any(live)
+    }
+
+    /// All live tasks of a pod's instance are on one machine.
+    fn check_pods(&self) {
+        let mut at: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, agent) in self.agents.iter().enumerate() {
+            for pod in agent.live().filter_map(|task| task.spec.pod.as_ref()) {
+                let first = *at.entry(&pod.instance).or_insert(number);
+                assert_eq!(first, number, "{} is torn apart", pod.instance);
+            }
+        }
+    }
+
     /// Once settled: who followed the stream sees what who subscribes now is told.
     pub(super) fn check_end(&mut self) {
         self.check_store();
@@ -272,5 +313,16 @@ impl World {
         let all = told.services.values().flat_map(|service| service.backends.iter());
         let taking = all.filter(|backend| backend.weight == 1).count();
         assert_eq!(taking, wanted, "each instance takes connections of its VIP");
+    }
+}
+
+/// Whether a task is of that definition.
+fn runs(definition: &App, spec: &LaunchSpec) -> bool {
+    match &definition.pod {
+        None => definition.command == spec.command,
+        Some(pod) => pod
+            .containers
+            .iter()
+            .any(|one| one.command.as_ref() == Some(&spec.command)),
     }
 }

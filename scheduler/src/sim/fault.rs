@@ -6,17 +6,20 @@ use model::{AgentId, TaskId, TaskState};
 
 use crate::{
     AfterKill, AppSpec, Cancel, Command, ContainerSpec, Force, GroupChange, GroupSpec, HealthCheckSpec, PersistentSpec,
-    PortSpec, Run, Timestamp, UnreachableSpec, VolumeSpec, Volumes,
+    PodCheckSpec, PodContainerSpec, PodSpec, PortSpec, Run, Timestamp, UnreachableSpec, VolumeSpec, Volumes,
 };
 
 use super::world::{Event, Layered, World};
 
 /// Apps that users play with, and how many instances of one they ask for at most.
-const APPS: [&str; 4] = ["/a", "/b/c", "/b/d", RESIDENT];
+const APPS: [&str; 5] = ["/a", "/b/c", "/b/d", RESIDENT, POD];
 /// The one whose instances have volumes.
 const RESIDENT: &str = "/v";
 /// MiB of each volume.
 const VOLUME_MB: i64 = 10;
+const POD: &str = "/p";
+/// Instances of the pod: with it, the apps can want no more than the machines have.
+const MOST_PODS: u64 = 2;
 const MOST: u64 = 5;
 
 impl World {
@@ -78,9 +81,18 @@ impl World {
             .filter(|task| task.status.state == TaskState::Running)
             .map(|task| task.spec.task.clone())
             .collect();
-        if let (Some(task), true) = (running.first(), self.agents[number].up) {
-            self.note("task fails");
-            self.task_becomes(number, task, TaskState::Failed);
+        let running = &running[..];
+        let pick = usize::try_from(self.random.below(3)).expect("few");
+        if let (Some(task), true) = (running.get(pick).or(running.first()), self.agents[number].up) {
+            // A pod's container may also have done its work.
+            let finishes = task.as_str().contains(".side.") && self.random.below(2) == 0;
+            let state = if finishes {
+                TaskState::Finished
+            } else {
+                TaskState::Failed
+            };
+            self.note(state.as_str());
+            self.task_becomes(number, task, state);
         }
     }
 
@@ -124,12 +136,19 @@ impl World {
         }
     }
 
+    /// A task that a user may name.
+    fn some_task(&mut self) -> Option<String> {
+        let pick = usize::try_from(self.random.below(4)).expect("few");
+        let instance = self.core.as_ref()?.instances().nth(pick)?;
+        instance.tasks().next().map(ToString::to_string)
+    }
+
     fn app_command(&mut self) {
+        let task = self.some_task();
         let Some(core) = &mut self.core else { return };
-        let app = APPS[usize::try_from(self.random.below(4)).expect("few")];
-        let count = self.random.below(MOST + 1);
+        let app = APPS[usize::try_from(self.random.below(5)).expect("few")];
+        let count = self.random.below(if app == POD { MOST_PODS } else { MOST } + 1);
         let known = self.wanted.contains_key(app);
-        let task = core.instances().next().map(|instance| instance.spec.task.to_string());
         let strategy = (self.random.below(3), self.random.below(3));
         let command = match (self.random.below(8), known, task) {
             (2 | 3, true, _) => Command::UpdateApp {
@@ -170,7 +189,9 @@ impl World {
         };
         let renewed = matches!(command, Command::UpdateApp { .. } | Command::RestartApp { .. });
         let touches = !matches!(command, Command::KillTasks { .. });
-        let before = core.app(app).map_or(0, |known| core.instances_of(&known.id).count());
+        let before = core
+            .run_spec(app)
+            .map_or(0, |known| core.instances_of(&known.id).count());
         if touches {
             self.others_are_mixed(&[app]);
         }
@@ -190,7 +211,10 @@ impl World {
             self.mixed.remove(app);
         }
         self.note(&text);
-        self.check_launch(app, before);
+        // What replaces an ended task follows the definition in force, which may not yet be the newest.
+        if touches {
+            self.check_launch(app, before);
+        }
         self.carry_out();
     }
 
@@ -341,10 +365,45 @@ fn group(apps: Vec<AppSpec>) -> GroupSpec {
 fn changed(id: &str, instances: u64, now: u64, (minimum, over): (u64, u64)) -> AppSpec {
     let part = |n: u64| f64::from(u32::try_from(n).expect("few")) / 2.0;
     let over = if id == RESIDENT { 0.0 } else { part(over) };
-    AppSpec {
+    let mut spec = AppSpec {
         cmd: Some(format!("serve {now}")),
         upgrade_strategy: Some((part(minimum), over)),
         ..spec(id, instances)
+    };
+    for container in spec.pod.iter_mut().flat_map(|pod| &mut pod.containers) {
+        container.common.cmd = Some(format!("serve {now}"));
+    }
+    spec
+}
+
+/// Two containers: one behind the VIP, with a health check, one beside it that may end.
+fn pod() -> PodSpec {
+    let container = |name: &str| PodContainerSpec {
+        name: name.to_owned(),
+        common: AppSpec {
+            cmd: Some("serve".to_owned()),
+            cpus: Some(0.025),
+            mem: Some(5.0),
+            ..AppSpec::default()
+        },
+        ..PodContainerSpec::default()
+    };
+    let mut web = container("web");
+    web.endpoints = vec![PortSpec {
+        name: Some("http".to_owned()),
+        host_port: Some(0),
+        labels: BTreeMap::from([("VIP_0".to_owned(), "p:80".to_owned())]),
+        ..PortSpec::default()
+    }];
+    web.health_check = Some(PodCheckSpec {
+        tcp: Some("http".to_owned()),
+        interval_seconds: Some(5),
+        ..PodCheckSpec::default()
+    });
+    PodSpec {
+        containers: vec![web, container("side")],
+        executor: (Some(0.05), Some(0.0), Some(0.0)),
+        ..PodSpec::default()
     }
 }
 
@@ -376,6 +435,19 @@ fn spec(id: &str, instances: u64) -> AppSpec {
     // One VIP for each app, however its id is written.
     let name = id.rsplit('/').next().unwrap_or_default();
     let labels = BTreeMap::from([("VIP_0".to_owned(), format!("{name}:80"))]);
+    if id == POD {
+        return AppSpec {
+            id: id.to_owned(),
+            instances: i64::try_from(instances).ok(),
+            max_launch_delay_seconds: Some(20.0),
+            unreachable_strategy: Some(UnreachableSpec::After {
+                inactive: 20,
+                expunge: 100,
+            }),
+            pod: Some(Box::new(pod())),
+            ..AppSpec::default()
+        };
+    }
     AppSpec {
         id: id.to_owned(),
         cmd: Some("serve".to_owned()),

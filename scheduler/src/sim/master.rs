@@ -158,6 +158,16 @@ impl World {
                     self.order(&agent, Message::Launch(spec));
                 }
                 Effect::RemoveVolumes { agent, owner } => self.order(&agent, Message::RemoveVolumes(owner)),
+                Effect::LaunchPod { agent, specs } => {
+                    for spec in &specs {
+                        assert!(
+                            self.store.has_task(&spec.task),
+                            "{} was launched but not persisted",
+                            spec.task
+                        );
+                    }
+                    self.order(&agent, Message::LaunchPod(specs));
+                }
                 Effect::Kill { agent, task, .. } => self.order(&agent, Message::Kill(task)),
                 Effect::Emit(event) => {
                     self.table.apply(event);

@@ -28,6 +28,7 @@ pub(super) enum Message {
     Disconnect,
     Registered(Registered),
     Launch(Box<LaunchSpec>),
+    LaunchPod(Vec<LaunchSpec>),
     Kill(TaskId),
     RemoveVolumes(InstanceId),
     VolumesGone(InstanceId),

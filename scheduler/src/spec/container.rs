@@ -206,7 +206,7 @@ fn mode(volume: &VolumeSpec, base: &str, faults: &mut Faults) -> VolumeMode {
 }
 
 /// Why a path cannot be mounted, if so.
-fn path_fault(path: &str) -> Option<&'static str> {
+pub(super) fn path_fault(path: &str) -> Option<&'static str> {
     if path.trim_matches('/').is_empty() {
         Some("must be a path, and not the root directory")
     } else if path.contains('\0') {

@@ -198,7 +198,7 @@ fn port(check: &HealthCheckSpec, path: &str, ports: &[AppPort], faults: &mut Fau
 }
 
 /// A request line holds neither blanks nor control characters.
-fn url_path(path: &str, written: Option<&str>, faults: &mut Faults) -> String {
+pub(super) fn url_path(path: &str, written: Option<&str>, faults: &mut Faults) -> String {
     let text = written.unwrap_or("/");
     let odd = |c: char| c.is_ascii_control() || c.is_whitespace() || !c.is_ascii();
     if text.contains(odd) || text.len() > MOST_PATH {
@@ -214,7 +214,7 @@ fn url_path(path: &str, written: Option<&str>, faults: &mut Faults) -> String {
     }
 }
 
-fn seconds(path: &str, value: i64, least: i64, faults: &mut Faults) -> Option<Duration> {
+pub(super) fn seconds(path: &str, value: i64, least: i64, faults: &mut Faults) -> Option<Duration> {
     if !(least..=MOST_SECONDS).contains(&value) {
         let error = format!("must be a whole number of seconds from {least} to {MOST_SECONDS}, not {value}");
         faults.add(path, error);

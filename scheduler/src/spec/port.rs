@@ -182,15 +182,7 @@ impl Rules<'_> {
             faults.add(format!("{path}/name"), error);
         }
         let protocols = protocols(&format!("{path}/protocol"), spec.protocol.as_deref(), faults);
-        for (key, value) in spec.labels.iter().filter(|(key, _)| is_vip_label(key)) {
-            if let Err(error) = parse_vip(
-                value,
-                self.framework,
-                protocols.first().copied().unwrap_or(Protocol::Tcp),
-            ) {
-                faults.add(format!("{path}/labels({key})"), error.to_string());
-            }
-        }
+        vip_labels(spec, path, self.framework, &protocols, faults);
         let (name, labels) = (spec.name.clone(), spec.labels.clone());
         AppPort {
             port,
@@ -200,6 +192,66 @@ impl Rules<'_> {
             name,
             labels,
         }
+    }
+}
+
+fn vip_labels(spec: &PortSpec, path: &str, framework: &str, protocols: &[Protocol], faults: &mut Faults) {
+    let protocol = protocols.first().copied().unwrap_or(Protocol::Tcp);
+    for (key, value) in spec.labels.iter().filter(|(key, _)| is_vip_label(key)) {
+        if let Err(error) = parse_vip(value, framework, protocol) {
+            faults.add(format!("{path}/labels({key})"), error.to_string());
+        }
+    }
+}
+
+/// An endpoint of a pod's container. In the host network it has a host port and nothing else; a bridge gives one where
+/// none is asked for.
+pub(super) fn endpoint(
+    spec: &PortSpec,
+    path: &str,
+    network: &NetworkMode,
+    framework: &str,
+    faults: &mut Faults,
+) -> AppPort {
+    let name = spec.name.as_deref().unwrap_or_default();
+    if !id::is_name(name) || name.len() > model::MAX_LABEL {
+        let error = "must be 1 to 63 lower-case letters, digits and hyphens, beginning and ending in a letter or digit";
+        faults.add(format!("{path}/name"), error);
+    }
+    let port = number(&format!("{path}/containerPort"), spec.port, faults);
+    let host_port = spec
+        .host_port
+        .map(|value| number(&format!("{path}/hostPort"), value, faults));
+    let host_port = match network {
+        NetworkMode::Host => {
+            if spec.port != 0 {
+                let error = "is for pods with a network of their own; in the host network give hostPort alone";
+                faults.add(format!("{path}/containerPort"), error);
+            }
+            if host_port.is_none() {
+                let error = "is missing: in the host network an endpoint is a host port; 0 takes any";
+                faults.add(format!("{path}/hostPort"), error);
+            }
+            host_port
+        }
+        NetworkMode::Bridge => host_port.or(Some(0)),
+        NetworkMode::Container(_) => {
+            if spec.port == 0 && host_port.is_none() {
+                let error = "0 means the host port's number, and there is no hostPort: give one of the two";
+                faults.add(format!("{path}/containerPort"), error);
+            }
+            host_port
+        }
+    };
+    let protocols = protocols(&format!("{path}/protocol"), spec.protocol.as_deref(), faults);
+    vip_labels(spec, path, framework, &protocols, faults);
+    AppPort {
+        port,
+        host_port,
+        service_port: 0,
+        protocols,
+        name: spec.name.clone(),
+        labels: spec.labels.clone(),
     }
 }
 

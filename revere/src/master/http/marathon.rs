@@ -5,6 +5,7 @@ mod events;
 mod facts;
 mod groups;
 mod origin;
+mod pods;
 mod tasks;
 mod update;
 
@@ -39,6 +40,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/v2/groups", any(groups::root))
         .route("/v2/groups/", any(groups::root))
         .route("/v2/groups/{*path}", any(groups::below))
+        .route("/v2/pods", any(pods::root))
+        .route("/v2/pods/", any(pods::root))
+        .route("/v2/pods::status", get(pods::all_statuses))
+        .route("/v2/pods/{*path}", any(pods::below))
         .route("/v2/tasks", get(tasks::tasks))
         .route("/v2/tasks/delete", post(tasks::delete))
         .route("/v2/deployments", get(changes::deployments))
@@ -192,6 +197,16 @@ pub(super) async fn below_apps(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
     let (Path(path), body) = (path?, body?);
+    if let (&Method::DELETE | &Method::POST, Target::App(id) | Target::Restart(id)) = (&method, target(&path)) {
+        let wanted = id.to_owned();
+        if app
+            .handle
+            .look(move |core| core.scheduler.pod(&wanted).is_some())
+            .await?
+        {
+            return Err(no_app(id));
+        }
+    }
     match (method, target(&path)) {
         (Method::GET, Target::App(id)) => show(&app, id, &query).await,
         (method @ (Method::PUT | Method::PATCH), Target::App(id)) => {
@@ -240,7 +255,8 @@ fn apps_of<'a>(core: &'a Core, id: &str) -> Option<Vec<&'a scheduler::App>> {
         Some(group) => {
             let group = scheduler::GroupId::parse("/", group).ok()?;
             let there = core.scheduler.group_exists(&group);
-            there.then(|| core.scheduler.apps_below(&group).collect())
+            let apps = core.scheduler.apps_below(&group).filter(|app| app.pod.is_none());
+            there.then(|| apps.collect())
         }
         None => core.scheduler.app(id).map(|app| vec![app]),
     }

@@ -1,7 +1,7 @@
 //! What happens in the cluster, as Marathon's events.
 
 use model::TaskState;
-use scheduler::{Action, ClusterEvent, DeploymentRecord, InstanceFacts};
+use scheduler::{Action, ClusterEvent, DeploymentRecord, InstanceFacts, InstanceId, RunKind};
 use serde_json::{Value, json};
 
 /// Marathon's name of an instance's condition.
@@ -33,10 +33,18 @@ fn changed(facts: &InstanceFacts, condition: &str) -> Value {
     })
 }
 
+/// One action.
+pub(crate) fn action(action: &Action) -> Value {
+    let key = match action.of {
+        RunKind::App => "app",
+        RunKind::Pod => "pod",
+    };
+    json!({"action": action.kind.as_str(action.of), key: action.app.as_str()})
+}
+
 /// Actions of a step.
 pub(crate) fn actions(actions: &[Action]) -> Value {
-    let one = |action: &Action| json!({"action": action.kind.as_str(), "app": action.app.as_str()});
-    actions.iter().map(one).collect()
+    actions.iter().map(action).collect()
 }
 
 /// All steps.
@@ -68,10 +76,26 @@ fn status(facts: &InstanceFacts, status: &model::TaskStatus) -> Value {
     })
 }
 
+fn stray(task: &model::TaskId, agent: &model::AgentId, news: &model::TaskStatus) -> Value {
+    let instance = InstanceId::of_task(task).map_or_else(|| task.to_string(), |id| id.0);
+    let app = instance.rsplit_once(".instance-").map_or("", |(app, _)| app);
+    json!({
+        "instanceId": instance,
+        "runSpecId": format!("/{}", app.replace('_', "/")),
+        "condition": condition(news.state),
+        "agentId": agent.as_str(),
+    })
+}
+
 /// The events that one happening is told as.
 pub(crate) fn of(event: &ClusterEvent) -> Vec<(&'static str, Value)> {
     match event {
         ClusterEvent::Placed(facts) => vec![("instance_changed_event", changed(facts, "Provisioned"))],
+        ClusterEvent::Member(facts, news) => vec![("status_update_event", status(facts, news))],
+        // Of a pod the containers' own statuses are told before.
+        ClusterEvent::Status(facts, news) if facts.task.as_str() == facts.instance.0 => {
+            vec![("instance_changed_event", changed(facts, condition(news.state)))]
+        }
         ClusterEvent::Status(facts, news) => vec![
             ("status_update_event", status(facts, news)),
             ("instance_changed_event", changed(facts, condition(news.state))),
@@ -107,15 +131,7 @@ pub(crate) fn of(event: &ClusterEvent) -> Vec<(&'static str, Value)> {
             vec![("unhealthy_instance_kill_event", body)]
         }
         ClusterEvent::StrayEnded(task, agent, news) => {
-            let instance = task.as_str().rsplit_once("._app.").map_or(task.as_str(), |(id, _)| id);
-            let app = instance.rsplit_once(".instance-").map_or("", |(app, _)| app);
-            let body = json!({
-                "instanceId": instance,
-                "runSpecId": format!("/{}", app.replace('_', "/")),
-                "condition": condition(news.state),
-                "agentId": agent.as_str(),
-            });
-            vec![("unknown_instance_terminated_event", body)]
+            vec![("unknown_instance_terminated_event", stray(task, agent, news))]
         }
         ClusterEvent::AppGone(app) => vec![("app_terminated_event", json!({"appId": app.as_str()}))],
         ClusterEvent::StepBegan(record) => vec![("deployment_info", step(record))],

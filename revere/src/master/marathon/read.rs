@@ -4,6 +4,7 @@ mod container;
 mod field;
 pub(crate) mod group;
 mod health;
+pub(crate) mod pod;
 mod volume;
 
 #[cfg(test)]
@@ -39,10 +40,7 @@ const UNSUPPORTED: [(&str, Kind); 9] = [
 
 /// What a definition of another kind of service has, and the sentence for who sends it here.
 const OTHER_KINDS: [(&str, &str); 2] = [
-    (
-        "containers",
-        "this is a pod's definition; pods are not carried out by this version of Revere, only apps with cmd or args",
-    ),
+    ("containers", "this is a pod's definition: send it to /v2/pods"),
     (
         "run",
         "this is a job's definition; jobs are not carried out by this version of Revere, only apps with cmd or args",

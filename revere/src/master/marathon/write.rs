@@ -4,6 +4,8 @@ pub(crate) mod change;
 mod container;
 pub(crate) mod group;
 mod health;
+pub(crate) mod pod;
+pub(crate) mod pod_status;
 pub(crate) mod task;
 
 use model::{Command, Container, Resources, TaskState};
@@ -81,12 +83,16 @@ fn secrets(app: &App) -> Map<String, Value> {
         .collect()
 }
 
-fn network(app: &App, out: &mut Value) {
-    out["networks"] = match &app.network {
+fn networks(network: &NetworkMode) -> Value {
+    match network {
         NetworkMode::Host => json!([{"mode": "host"}]),
         NetworkMode::Bridge => json!([{"mode": "container/bridge"}]),
         NetworkMode::Container(name) => json!([{"mode": "container", "name": name}]),
-    };
+    }
+}
+
+fn network(app: &App, out: &mut Value) {
+    out["networks"] = networks(&app.network);
     if app.network == NetworkMode::Host {
         out["portDefinitions"] = app
             .ports

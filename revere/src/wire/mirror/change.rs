@@ -1,7 +1,9 @@
 //! Mirrors of deployments and groups.
 
 use bincode::{Decode, Encode};
-use scheduler::{Action, ActionKind, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, Timestamp};
+use scheduler::{
+    Action, ActionKind, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, RunKind, Timestamp,
+};
 
 use super::super::since::Version;
 use super::super::{Wire, WireError};
@@ -22,31 +24,44 @@ pub enum ActionKindMirror {
     Stop,
     Scale,
     Restart,
+    StartPod,
+    StopPod,
+    ScalePod,
+    RestartPod,
 }
 
 impl Wire for Action {
     type Mirror = (ActionKindMirror, String);
 
     fn to_mirror(&self) -> Self::Mirror {
-        let kind = match self.kind {
-            ActionKind::Start => ActionKindMirror::Start,
-            ActionKind::Stop => ActionKindMirror::Stop,
-            ActionKind::Scale => ActionKindMirror::Scale,
-            ActionKind::Restart => ActionKindMirror::Restart,
+        let kind = match (self.kind, self.of) {
+            (ActionKind::Start, RunKind::App) => ActionKindMirror::Start,
+            (ActionKind::Stop, RunKind::App) => ActionKindMirror::Stop,
+            (ActionKind::Scale, RunKind::App) => ActionKindMirror::Scale,
+            (ActionKind::Restart, RunKind::App) => ActionKindMirror::Restart,
+            (ActionKind::Start, RunKind::Pod) => ActionKindMirror::StartPod,
+            (ActionKind::Stop, RunKind::Pod) => ActionKindMirror::StopPod,
+            (ActionKind::Scale, RunKind::Pod) => ActionKindMirror::ScalePod,
+            (ActionKind::Restart, RunKind::Pod) => ActionKindMirror::RestartPod,
         };
         (kind, self.app.as_str().to_owned())
     }
 
     fn from_mirror((kind, app): Self::Mirror) -> Result<Self, WireError> {
-        let kind = match kind {
-            ActionKindMirror::Start => ActionKind::Start,
-            ActionKindMirror::Stop => ActionKind::Stop,
-            ActionKindMirror::Scale => ActionKind::Scale,
-            ActionKindMirror::Restart => ActionKind::Restart,
+        let (kind, of) = match kind {
+            ActionKindMirror::Start => (ActionKind::Start, RunKind::App),
+            ActionKindMirror::Stop => (ActionKind::Stop, RunKind::App),
+            ActionKindMirror::Scale => (ActionKind::Scale, RunKind::App),
+            ActionKindMirror::Restart => (ActionKind::Restart, RunKind::App),
+            ActionKindMirror::StartPod => (ActionKind::Start, RunKind::Pod),
+            ActionKindMirror::StopPod => (ActionKind::Stop, RunKind::Pod),
+            ActionKindMirror::ScalePod => (ActionKind::Scale, RunKind::Pod),
+            ActionKindMirror::RestartPod => (ActionKind::Restart, RunKind::Pod),
         };
         Ok(Self {
             kind,
             app: app_id(&app)?,
+            of,
         })
     }
 }

@@ -175,6 +175,7 @@ pub enum MasterMessageMirror {
         task: String,
         values: Vec<(String, Vec<u8>)>,
     },
+    LaunchPod(Vec<<LaunchSpec as Wire>::Mirror>),
 }
 
 impl Wire for MasterMessage {
@@ -198,6 +199,7 @@ impl Wire for MasterMessage {
                     .map(|(path, value)| (path.clone(), value.expose().to_vec()))
                     .collect(),
             },
+            Self::LaunchPod(specs) => MasterMessageMirror::LaunchPod(list(specs)),
         }
     }
 
@@ -219,6 +221,7 @@ impl Wire for MasterMessage {
                     .map(|(path, value)| (path, SecretValue::new(value)))
                     .collect(),
             },
+            MasterMessageMirror::LaunchPod(specs) => Self::LaunchPod(unlist(specs)?),
         })
     }
 }

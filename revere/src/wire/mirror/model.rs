@@ -7,7 +7,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{
     AgentId, AgentInfo, CheckResults, Command, Container, FrameworkId, FrameworkInfo, Ipv4Net, KillPolicy, LaunchSpec,
-    PortMapping, PortScope, Protocol, ReadyRule, Reason, Resources, StateSnapshot, Task, TaskChecks, TaskId,
+    PodPart, PortMapping, PortScope, Protocol, ReadyRule, Reason, Resources, StateSnapshot, Task, TaskChecks, TaskId,
     TaskNetwork, TaskPort, TaskState, TaskStatus,
 };
 
@@ -224,6 +224,7 @@ pub struct LaunchMirror {
     checks: Since<2, <TaskChecks as Wire>::Mirror>,
     container: Since<3, ContainerMirror>,
     fetch: Since<3, Vec<FetchMirror>>,
+    pod: Since<4, Option<<PodPart as Wire>::Mirror>>,
 }
 
 impl Wire for LaunchSpec {
@@ -254,6 +255,7 @@ impl Wire for LaunchSpec {
             checks: Since(self.checks.to_mirror()),
             container: Since(self.container.to_mirror()),
             fetch: Since(list(&self.fetch)),
+            pod: Since(self.pod.as_ref().map(|pod| pod.to_mirror())),
         }
     }
 
@@ -266,6 +268,7 @@ impl Wire for LaunchSpec {
             user: mirror.user,
             container: Container::from_mirror(mirror.container.0)?,
             fetch: unlist(mirror.fetch.0)?,
+            pod: mirror.pod.0.map(PodPart::from_mirror).transpose()?.map(Box::new),
             env: mirror.env,
             resources: Resources::from_mirror(mirror.resources)?,
             network: match mirror.network {

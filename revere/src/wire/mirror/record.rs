@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use model::{AgentId, Command, Container, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
     AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, Domain, InstanceId,
-    InstanceRecord, NetworkMode, Operator, Residency, Timestamp, UnreachableStrategy, UpgradeStrategy,
+    InstanceRecord, Member, NetworkMode, Operator, Pod, Residency, Timestamp, UnreachableStrategy, UpgradeStrategy,
 };
 
 use super::super::since::{Since, Version};
@@ -164,6 +164,7 @@ pub struct AppMirror {
     container: Since<3, ContainerMirror>,
     fetch: Since<3, Vec<FetchMirror>>,
     residency: Since<4, Option<u64>>,
+    pod: Since<4, Option<<Pod as Wire>::Mirror>>,
 }
 
 impl Wire for App {
@@ -203,6 +204,7 @@ impl Wire for App {
             container: Since(self.container.to_mirror()),
             fetch: Since(list(&self.fetch)),
             residency: Since(self.residency.map(|residency| residency.escalation_seconds)),
+            pod: Since(self.pod.as_ref().map(|pod| pod.to_mirror())),
         }
     }
 
@@ -246,6 +248,7 @@ impl Wire for App {
             readiness_checks: unlist(mirror.readiness_checks.0)?,
             unreachable: UnreachableStrategy::from_mirror(mirror.unreachable.0)?,
             residency: (mirror.residency.0).map(|escalation_seconds| Residency { escalation_seconds }),
+            pod: mirror.pod.0.map(Pod::from_mirror).transpose()?.map(Box::new),
             version: Timestamp(mirror.version),
             last_config_change: Timestamp(mirror.last_config_change),
         })
@@ -318,6 +321,7 @@ pub struct InstanceMirror {
     started_at: Option<u64>,
     unwanted: bool,
     unreachable_since: Since<2, Option<u64>>,
+    members: Since<4, Vec<<Member as Wire>::Mirror>>,
 }
 
 impl Wire for InstanceRecord {
@@ -337,6 +341,7 @@ impl Wire for InstanceRecord {
             started_at: self.started_at.map(|time| time.0),
             unwanted: self.unwanted,
             unreachable_since: Since(self.unreachable_since.map(|time| time.0)),
+            members: Since(list(&self.members)),
         }
     }
 
@@ -354,6 +359,7 @@ impl Wire for InstanceRecord {
             started_at: mirror.started_at.map(Timestamp),
             unwanted: mirror.unwanted,
             unreachable_since: mirror.unreachable_since.0.map(Timestamp),
+            members: unlist(mirror.members.0)?,
         })
     }
 }

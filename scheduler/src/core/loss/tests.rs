@@ -55,7 +55,10 @@ impl Site {
                 Effect::Launch { spec, .. } => self.launched.push(spec.task),
                 Effect::Kill { task, .. } => self.killed.push(task),
                 Effect::Emit(event) => drop(self.table.apply(event)),
-                Effect::Persist(_) | Effect::RemoveVolumes { .. } | Effect::Secrets { .. } => {}
+                Effect::LaunchPod { .. }
+                | Effect::Persist(_)
+                | Effect::RemoveVolumes { .. }
+                | Effect::Secrets { .. } => {}
             }
         }
         self.bench.core.check();

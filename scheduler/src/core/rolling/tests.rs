@@ -66,6 +66,7 @@ fn records(app: &App, ones: &[One]) -> Vec<InstanceRecord> {
             started_at: None,
             unwanted: one.unwanted,
             unreachable_since: None,
+            members: Vec::new(),
         })
         .collect()
 }
@@ -92,6 +93,7 @@ fn launch_spec() -> LaunchSpec {
             drain: Duration::ZERO,
             grace: Duration::ZERO,
         },
+        pod: None,
     }
 }
 

@@ -22,6 +22,11 @@ impl Origin {
         let body = json!({"clientIp": self.ip, "uri": self.uri, "appDefinition": definition});
         app.handle.tell("api_post_event", body);
     }
+
+    /// Marathon's event of a pod that was made, changed or removed by the API.
+    pub(super) fn tell_pod(&self, app: &App, kind: &'static str) {
+        app.handle.tell(kind, json!({"clientIp": self.ip, "uri": self.uri}));
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Origin {

@@ -142,13 +142,15 @@ pub(in super::super) async fn delete(
             let known = named.iter().filter_map(|id| {
                 let id = model::TaskId::new(id.as_str());
                 let instance = scheduler::InstanceId::of_task(&id)?;
-                let shown = match core.scheduler.instance(&instance) {
+                let mut shown = match core.scheduler.instance(&instance) {
                     Some(instance) => task::task(&core.scheduler, instance),
                     None => task::idle(
                         &core.scheduler,
                         core.scheduler.residence(&instance).filter(|one| !one.wiped)?,
                     ),
                 };
+                // Of a pod's instance this is one container.
+                shown["id"] = json!(id.as_str());
                 Some((id, shown))
             });
             known.map(|(_, task)| task).collect::<Vec<_>>()

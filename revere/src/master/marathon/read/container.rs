@@ -43,7 +43,7 @@ pub(super) fn container(spec: &mut AppSpec, object: &Object, faults: &mut Vec<Fa
     spec.port_mappings = mappings;
     volumes(spec, container, faults);
     if let Some(linux) = inner(container, "/container", "linuxInfo", faults) {
-        linux_info(spec, linux, faults);
+        linux_info(spec, linux, "/container/linuxInfo", faults);
     }
 }
 
@@ -131,17 +131,18 @@ fn volumes(spec: &mut AppSpec, container: &Object, faults: &mut Vec<Fault>) {
     }
 }
 
-fn linux_info(spec: &mut AppSpec, linux: &Object, faults: &mut Vec<Fault>) {
-    let path = "/container/linuxInfo";
+/// `linuxInfo` of an app's container, or of a pod's.
+pub(super) fn linux_info(spec: &mut AppSpec, linux: &Object, path: &str, faults: &mut Vec<Fault>) {
+    let (seccomp_path, ipc_path) = (format!("{path}/seccomp"), format!("{path}/ipcInfo"));
     if let Some(seccomp) = inner(linux, path, "seccomp", faults) {
-        let mut fields = Fields::new(seccomp, "/container/linuxInfo/seccomp", faults);
+        let mut fields = Fields::new(seccomp, &seccomp_path, faults);
         spec.container.seccomp_profile = fields.take("profileName", "a string", text);
         spec.container.seccomp_unconfined = fields
             .take("unconfined", "a boolean", Value::as_bool)
             .unwrap_or_default();
     }
     if let Some(ipc) = inner(linux, path, "ipcInfo", faults) {
-        let mut fields = Fields::new(ipc, "/container/linuxInfo/ipcInfo", faults);
+        let mut fields = Fields::new(ipc, &ipc_path, faults);
         spec.container.ipc_mode = fields.take("mode", "a string", text);
         spec.container.shm_size = fields.take("shmSize", "a whole number", Value::as_i64);
     }

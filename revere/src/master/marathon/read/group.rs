@@ -1,9 +1,9 @@
-//! Reads a group's definition: apps, groups in it, and what it depends on.
+//! Reads a group's definition: apps, pods and groups in it, and what it depends on.
 
-use scheduler::{Fault, GroupSpec};
+use scheduler::{AppSpec, Fault, GroupSpec};
 use serde_json::Value;
 
-use super::field::{self, Fields, strings, text};
+use super::field::{Fields, strings, text};
 
 /// The definition as written, or every field whose JSON type is wrong. JSON itself bounds the depth.
 pub(crate) fn spec(definition: &Value) -> Result<GroupSpec, Vec<Fault>> {
@@ -18,10 +18,6 @@ fn group(definition: &Value, path: &str, faults: &mut Vec<Fault>) -> GroupSpec {
         faults.push(Fault::new(here, "a group definition must be a JSON object"));
         return GroupSpec::default();
     };
-    if object.get("pods").is_some_and(|pods| !field::is_empty(pods)) {
-        let error = "pods are not carried out by this version of Revere; remove them";
-        faults.push(Fault::new(format!("{path}/pods"), error));
-    }
     if object.get("scaleBy").is_some_and(|value| !value.is_null()) {
         let error = "stands alone: write nothing else beside it";
         faults.push(Fault::new(format!("{path}/scaleBy"), error));
@@ -31,19 +27,9 @@ fn group(definition: &Value, path: &str, faults: &mut Vec<Fault>) -> GroupSpec {
     let dependencies = fields.take("dependencies", "a list of strings", strings);
     let apps = fields.take("apps", "a list of app definitions", |value| value.as_array().cloned());
     let groups = fields.take("groups", "a list of groups", |value| value.as_array().cloned());
-    let apps = apps.map(|apps| {
-        let mut specs = Vec::new();
-        for (index, app) in apps.iter().enumerate() {
-            match super::app(app) {
-                Ok(spec) => specs.push(spec),
-                Err(found) => faults.extend(found.into_iter().map(|fault| Fault {
-                    path: format!("{path}/apps({index}){}", fault.path),
-                    ..fault
-                })),
-            }
-        }
-        specs
-    });
+    let pods = fields.take("pods", "a list of pod definitions", |value| value.as_array().cloned());
+    let apps = apps.map(|apps| members(&apps, &format!("{path}/apps"), super::app, faults));
+    let pods = pods.map(|pods| members(&pods, &format!("{path}/pods"), super::pod::pod, faults));
     let groups = groups.map(|groups| {
         let inner = groups.iter().enumerate();
         inner
@@ -53,7 +39,28 @@ fn group(definition: &Value, path: &str, faults: &mut Vec<Fault>) -> GroupSpec {
     GroupSpec {
         id,
         apps,
+        pods,
         groups,
         dependencies,
     }
+}
+
+/// Each definition of a list, as its reader reads it.
+fn members(
+    definitions: &[Value],
+    path: &str,
+    read: fn(&Value) -> Result<AppSpec, Vec<Fault>>,
+    faults: &mut Vec<Fault>,
+) -> Vec<AppSpec> {
+    let mut specs = Vec::new();
+    for (index, definition) in definitions.iter().enumerate() {
+        match read(definition) {
+            Ok(spec) => specs.push(spec),
+            Err(found) => faults.extend(found.into_iter().map(|fault| Fault {
+                path: format!("{path}({index}){}", fault.path),
+                ..fault
+            })),
+        }
+    }
+    specs
 }

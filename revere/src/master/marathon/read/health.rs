@@ -13,7 +13,7 @@ pub(super) fn read(spec: &mut AppSpec, object: &Map<String, Value>, faults: &mut
     for (path, check) in field::objects(object, "", "readinessChecks", faults).unwrap_or_default() {
         spec.readiness_checks.push(readiness_check(check, &path, faults));
     }
-    spec.unreachable_strategy = unreachable_strategy(object, faults);
+    spec.unreachable_strategy = unreachable_strategy(object, "", faults);
 }
 
 fn health_check(check: &Map<String, Value>, path: &str, faults: &mut Vec<Fault>) -> HealthCheckSpec {
@@ -72,12 +72,17 @@ fn readiness_check(check: &Map<String, Value>, path: &str, faults: &mut Vec<Faul
     }
 }
 
-fn unreachable_strategy(object: &Map<String, Value>, faults: &mut Vec<Fault>) -> Option<UnreachableSpec> {
+pub(super) fn unreachable_strategy(
+    object: &Map<String, Value>,
+    path: &str,
+    faults: &mut Vec<Fault>,
+) -> Option<UnreachableSpec> {
+    let path = format!("{path}/unreachableStrategy");
     match object.get("unreachableStrategy")? {
         Value::Null => None,
         Value::String(text) if text == "disabled" => Some(UnreachableSpec::Disabled),
         Value::Object(strategy) => {
-            let mut fields = Fields::new(strategy, "/unreachableStrategy", faults);
+            let mut fields = Fields::new(strategy, &path, faults);
             let mut whole = |key| fields.take(key, "a whole number", Value::as_i64).unwrap_or(0);
             Some(UnreachableSpec::After {
                 inactive: whole("inactiveAfterSeconds"),
@@ -86,7 +91,7 @@ fn unreachable_strategy(object: &Map<String, Value>, faults: &mut Vec<Fault>) ->
         }
         other => {
             let wanted = "an object with inactiveAfterSeconds and expungeAfterSeconds, or the string \"disabled\"";
-            faults.push(field::wrong("/unreachableStrategy", wanted, other));
+            faults.push(field::wrong(&path, wanted, other));
             None
         }
     }

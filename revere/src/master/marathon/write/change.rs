@@ -1,10 +1,12 @@
 //! Deployments under way, and what waits for a place.
 
-use scheduler::{Action, DeploymentRecord, QueueView, Refusal, Refusals, Scheduler, Timestamp};
+use std::collections::BTreeSet;
+
+use scheduler::{Action, DeploymentRecord, QueueView, Refusal, Refusals, RunKind, Scheduler, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::event::steps;
-use super::{definition, health, milli};
+use super::super::event;
+use super::{definition, health, milli, pod};
 
 /// Marathon's reasons in funnel order, and the rule here, where there is one.
 const FUNNEL: [(&str, Option<Refusal>); 10] = [
@@ -24,15 +26,20 @@ fn deployment(scheduler: &Scheduler, record: &DeploymentRecord) -> Value {
     let current = |action: &Action| {
         let app = scheduler.app(action.app.as_str());
         let readiness = app.map(|app| health::readiness(scheduler, app)).unwrap_or_default();
-        json!({"action": action.kind.as_str(), "app": action.app.as_str(), "readinessCheckResults": readiness})
+        let mut out = event::action(action);
+        out["readinessCheckResults"] = json!(readiness);
+        out
     };
-    let apps: Vec<&str> = record.apps().into_iter().map(|app| app.as_str()).collect();
+    let affected = |of: RunKind| {
+        let ids = record.steps.iter().flatten().filter(|action| action.of == of);
+        ids.map(|action| action.app.as_str()).collect::<BTreeSet<_>>()
+    };
     json!({
         "id": record.id,
         "version": record.version.to_string(),
-        "affectedApps": apps,
-        "affectedPods": [],
-        "steps": steps(&record.steps),
+        "affectedApps": affected(RunKind::App),
+        "affectedPods": affected(RunKind::Pod),
+        "steps": event::steps(&record.steps),
         "currentActions": record.current().iter().map(current).collect::<Vec<_>>(),
         "currentStep": record.step.saturating_add(1),
         "totalSteps": record.steps.len(),
@@ -63,12 +70,15 @@ pub(crate) fn queue(scheduler: &Scheduler, now: Timestamp, offers: bool) -> Valu
             summary["lastUnusedOfferAt"] = json!(now.to_string());
         }
         let mut out = json!({
-            "app": definition(item.app),
             "count": item.count,
             "delay": {"timeLeftSeconds": left, "overdue": left == 0},
             "since": item.since.to_string(),
             "processedOffersSummary": summary,
         });
+        match &item.app.pod {
+            Some(pod) => out["pod"] = pod::definition(item.app, pod),
+            None => out["app"] = definition(item.app),
+        }
         if offers {
             let named = item.refusals.agents.iter();
             out["lastUnusedOffers"] = named

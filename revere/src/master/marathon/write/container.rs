@@ -1,6 +1,6 @@
 //! Writes `container` and `fetch`, with what the user set and nothing else: old clients know a closed set of names.
 
-use model::{ContainerKind, Extract, FetchCache, FetchPermission, Ipc, Parameter, Privilege, Pull, Seccomp};
+use model::{Container, ContainerKind, Extract, FetchCache, FetchPermission, Ipc, Parameter, Privilege, Pull, Seccomp};
 use scheduler::App;
 use serde_json::{Map, Value, json};
 
@@ -47,18 +47,18 @@ pub(super) fn definition(app: &App, mappings: Option<Vec<Value>>) -> Value {
             out["docker"]["pullConfig"] = json!({"secret": secret});
         }
     }
-    if let Some(linux) = linux_info(app) {
+    if let Some(linux) = linux_info(container) {
         out["linuxInfo"] = linux;
     }
     out
 }
 
-fn linux_info(app: &App) -> Option<Value> {
+pub(super) fn linux_info(container: &Container) -> Option<Value> {
     let mut out = Map::new();
-    if app.container.seccomp == Seccomp::Unconfined {
+    if container.seccomp == Seccomp::Unconfined {
         out.insert("seccomp".to_owned(), json!({"unconfined": true}));
     }
-    match (app.container.ipc, app.container.shm_mb) {
+    match (container.ipc, container.shm_mb) {
         (Ipc::Node, _) => drop(out.insert("ipcInfo".to_owned(), json!({"mode": "SHARE_PARENT"}))),
         (Ipc::Private, Some(size)) => {
             drop(out.insert("ipcInfo".to_owned(), json!({"mode": "PRIVATE", "shmSize": size})));
@@ -70,17 +70,19 @@ fn linux_info(app: &App) -> Option<Value> {
 
 /// `fetch`.
 pub(super) fn fetch(app: &App) -> Vec<Value> {
-    let one = |fetch: &model::Fetch| {
-        let mut out = json!({
-            "uri": fetch.uri,
-            "extract": fetch.extract == Extract::Archives,
-            "executable": fetch.permission == FetchPermission::Executable,
-            "cache": fetch.cache == FetchCache::Keep,
-        });
-        if let Some(dest) = &fetch.dest {
-            out["destPath"] = json!(dest);
-        }
-        out
-    };
-    app.fetch.iter().map(one).collect()
+    app.fetch.iter().map(fetched).collect()
+}
+
+/// One entry of it, or of a pod's `artifacts`.
+pub(super) fn fetched(fetch: &model::Fetch) -> Value {
+    let mut out = json!({
+        "uri": fetch.uri,
+        "extract": fetch.extract == Extract::Archives,
+        "executable": fetch.permission == FetchPermission::Executable,
+        "cache": fetch.cache == FetchCache::Keep,
+    });
+    if let Some(dest) = &fetch.dest {
+        out["destPath"] = json!(dest);
+    }
+    out
 }

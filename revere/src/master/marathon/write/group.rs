@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use scheduler::{GroupId, GroupVersion, Scheduler, Timestamp};
+use scheduler::{App, GroupId, GroupVersion, Scheduler, Timestamp};
 use serde_json::{Value, json};
 
-use super::definition;
+use super::{definition, pod};
 
 /// Which parts of a tree are shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Embeds {
     apps: bool,
+    pods: bool,
     groups: bool,
     /// Counts and more of each app, where any of it is asked for.
     app: Option<super::Embeds>,
@@ -24,6 +25,7 @@ impl Embeds {
         let more = values.iter().any(|value| value.starts_with("group.apps."));
         Self {
             apps: named("group.apps"),
+            pods: named("group.pods"),
             groups: named("group.groups"),
             app: more.then(|| super::Embeds::of(values.iter().copied())),
         }
@@ -38,12 +40,14 @@ pub(crate) fn group(scheduler: &Scheduler, id: &GroupId, embeds: &Embeds, now: T
         "version": scheduler.group_version(id).unwrap_or_default().to_string(),
     });
     if embeds.apps {
-        let apps = scheduler.child_apps(id);
+        let apps = scheduler.child_apps(id).filter(|app| app.pod.is_none());
         out["apps"] = match embeds.app {
             Some(more) => apps.map(|app| super::app(scheduler, app, more, now)).collect(),
             None => apps.map(definition).collect(),
         };
-        out["pods"] = json!([]);
+    }
+    if embeds.pods {
+        out["pods"] = pods(scheduler.child_apps(id));
     }
     if embeds.groups {
         let groups = scheduler.child_groups(id);
@@ -55,13 +59,18 @@ pub(crate) fn group(scheduler: &Scheduler, id: &GroupId, embeds: &Embeds, now: T
     out
 }
 
+fn pods<'a>(members: impl Iterator<Item = &'a App>) -> Value {
+    let pods = members.filter_map(|member| Some(pod::definition(member, member.pod.as_deref()?)));
+    pods.collect()
+}
+
 /// A version that is kept, as a tree.
 pub(crate) fn kept(version: &GroupVersion) -> Value {
     kept_group(version, &version.id)
 }
 
 fn kept_group(version: &GroupVersion, id: &GroupId) -> Value {
-    let apps = version.apps.values().filter(|app| id.holds_directly(app.id.as_str()));
+    let apps = || version.apps.values().filter(|app| id.holds_directly(app.id.as_str()));
     let below = id.as_str().trim_end_matches('/').len() + 1;
     let paths = version
         .apps
@@ -81,8 +90,8 @@ fn kept_group(version: &GroupVersion, id: &GroupId) -> Value {
         "id": id.as_str(),
         "dependencies": own.map_or(&[][..], |own| &own.dependencies),
         "version": newest.unwrap_or(version.version).to_string(),
-        "apps": apps.map(definition).collect::<Vec<_>>(),
-        "pods": [],
+        "apps": apps().filter(|app| app.pod.is_none()).map(definition).collect::<Vec<_>>(),
+        "pods": pods(apps()),
         "groups": groups
             .into_iter()
             .filter_map(|path| GroupId::parse("/", path).ok())

@@ -13,7 +13,12 @@ use super::seconds;
 pub(super) fn definition(app: &App, out: &mut Value) {
     out["healthChecks"] = app.health_checks.iter().map(health_check).collect();
     out["readinessChecks"] = app.readiness_checks.iter().map(readiness_check).collect();
-    out["unreachableStrategy"] = match app.unreachable {
+    out["unreachableStrategy"] = unreachable(app);
+}
+
+/// `unreachableStrategy`.
+pub(super) fn unreachable(app: &App) -> Value {
+    match app.unreachable {
         UnreachableStrategy::Disabled => json!("disabled"),
         UnreachableStrategy::Replace {
             inactive_after,
@@ -22,7 +27,7 @@ pub(super) fn definition(app: &App, out: &mut Value) {
             "inactiveAfterSeconds": seconds(inactive_after),
             "expungeAfterSeconds": seconds(expunge_after),
         }),
-    };
+    }
 }
 
 fn health_check(check: &AppHealthCheck) -> Value {
