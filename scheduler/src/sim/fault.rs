@@ -181,7 +181,6 @@ impl World {
                 force: Force::Yes,
             },
         };
-        let text = format!("{} {count}", app);
         let change = match &command {
             Command::KillTasks { .. } | Command::RestartApp { .. } => None,
             Command::RemoveApp { .. } => Some(None),
@@ -210,7 +209,7 @@ impl World {
         if renewed || change == Some(None) {
             self.mixed.remove(app);
         }
-        self.note(&text);
+        self.note(&format!("{app} {count}"));
         // What replaces an ended task follows the definition in force, which may not yet be the newest.
         if touches {
             self.check_launch(app, before);
