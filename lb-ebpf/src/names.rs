@@ -5,6 +5,7 @@
 #[path = "names/answer.rs"]
 mod answer;
 #[cfg(target_arch = "bpf")]
+#[path = "names/frame.rs"]
 mod frame;
 #[cfg(target_arch = "bpf")]
 #[allow(dead_code, reason = "shared with the load balancer's object, which needs more of it")]
