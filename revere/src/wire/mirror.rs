@@ -2,11 +2,14 @@
 
 mod change;
 mod container;
+mod framework;
 mod health;
 mod message;
 mod model;
 mod record;
 mod residence;
+
+pub(crate) use framework::{OrderOf, WeightOf};
 
 use super::{Wire, WireError};
 

@@ -24,7 +24,7 @@ fn stage(state: TaskState) -> Option<u8> {
 
 /// Whether `new` says more than `old`. Times are compared only within a stage: those of the core and of an agent come
 /// from two clocks.
-fn is_news(old: &TaskStatus, new: &TaskStatus) -> bool {
+pub(super) fn is_news(old: &TaskStatus, new: &TaskStatus) -> bool {
     match (stage(old.state), stage(new.state)) {
         (_, None) => false,
         (old_stage, new_stage) if new_stage == old_stage => {
@@ -96,6 +96,8 @@ impl Scheduler {
         if let Some(node) = self.nodes.get_mut(&instance.agent) {
             node.drop_instance(id, &instance.spec);
         }
+        self.frameworks.marathon_frees(&instance.spec.resources);
+        self.frameworks.freed(&instance.agent);
         for timer in [
             Timer::Repeat(id.clone()),
             Timer::Inactive(id.clone()),
