@@ -8,6 +8,7 @@ mod event;
 mod health;
 mod id;
 mod launch;
+mod launch_name;
 mod name;
 mod network;
 mod options;
@@ -33,6 +34,7 @@ pub use health::{
 };
 pub use id::{AgentId, FrameworkId, Generation, TaskId};
 pub use launch::{Command, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskNetwork};
+pub use launch_name::{launch_name, launched_task};
 pub use name::{MAX_LABEL, domain_frag, framework_frag, label, label_within, task_hash, vip_frag};
 pub use network::{Ipv4Net, NetError, Protocol};
 pub use options::{Cidr, MAX_ALLOWED, OptionError, PortOptions, ServiceOptions, port_options};

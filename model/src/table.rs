@@ -120,7 +120,8 @@ impl ServiceTable {
             }
             TaskEvent::LocalExit(task) => {
                 let known = self.keys_of(&task);
-                if !known.is_empty() {
+                // Of two frameworks' tasks of one id nobody here can tell which it was; the stream will.
+                if known.len() == 1 {
                     self.dirty.extend(known);
                     self.dead_here.insert(task);
                 }

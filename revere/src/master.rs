@@ -10,6 +10,8 @@ mod http;
 pub(crate) mod lead;
 mod link;
 mod marathon;
+pub(crate) mod picture;
+mod streams;
 
 #[cfg(test)]
 mod tests;

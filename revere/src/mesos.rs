@@ -3,4 +3,5 @@
 pub mod client;
 pub mod decode;
 pub mod encode;
+pub(crate) mod legacy;
 pub mod protobuf;

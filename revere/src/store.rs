@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, TableDefinition};
 use scheduler::Record;
 
-use crate::wire::{self, WireError};
+use crate::wire::{self, OrderOf, WeightOf, WireError};
 
 /// Key `kind/id`, value as made by [`wire::encode`].
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -221,6 +221,12 @@ pub(crate) fn key(record: &Record) -> String {
         Record::DeleteGroup(id) => format!("group{id}"),
         Record::PutGroupVersion(kept) => format!("groupversion/{}{}", kept.version.0, kept.id),
         Record::DeleteGroupVersion(id, version) => format!("groupversion/{}{id}", version.0),
+        Record::PutAgentOrder(agent, _) | Record::DeleteAgentOrder(agent) => format!("agentorder/{agent}"),
+        Record::PutWeight(role, _) => format!("weight/{role}"),
+        Record::PutFramework(framework) => format!("joined/{}", framework.id),
+        Record::DeleteFramework(id) => format!("joined/{id}"),
+        Record::PutFrameworkTask(task) => format!("frameworktask/{}/{}", task.framework(), task.task),
+        Record::DeleteFrameworkTask(framework, task) => format!("frameworktask/{framework}/{task}"),
     }
 }
 
@@ -236,6 +242,10 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutDeployment(deployment) => wire::encode(deployment.as_ref()).map(Some),
         Record::PutGroup(group) => wire::encode(group).map(Some),
         Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
+        Record::PutAgentOrder(agent, order) => wire::encode(&OrderOf(agent.clone(), order.clone())).map(Some),
+        Record::PutWeight(role, weight) => wire::encode(&WeightOf(role.clone(), *weight)).map(Some),
+        Record::PutFramework(framework) => wire::encode(framework.as_ref()).map(Some),
+        Record::PutFrameworkTask(task) => wire::encode(task.as_ref()).map(Some),
         Record::DeleteApp(_)
         | Record::DeleteVersion(..)
         | Record::DeleteAgent(_)
@@ -244,7 +254,10 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         | Record::DeleteSecret(_)
         | Record::DeleteDeployment(_)
         | Record::DeleteGroup(_)
-        | Record::DeleteGroupVersion(..) => Ok(None),
+        | Record::DeleteGroupVersion(..)
+        | Record::DeleteAgentOrder(_)
+        | Record::DeleteFramework(_)
+        | Record::DeleteFrameworkTask(..) => Ok(None),
     }
 }
 
@@ -260,6 +273,10 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("deployment") => wire::decode_kept(bytes).map(|one| Record::PutDeployment(Box::new(one))),
         Some("group") => wire::decode_kept(bytes).map(Record::PutGroup),
         Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),
+        Some("agentorder") => wire::decode_kept(bytes).map(|OrderOf(agent, order)| Record::PutAgentOrder(agent, order)),
+        Some("weight") => wire::decode_kept(bytes).map(|WeightOf(role, weight)| Record::PutWeight(role, weight)),
+        Some("joined") => wire::decode_kept(bytes).map(|one| Record::PutFramework(Box::new(one))),
+        Some("frameworktask") => wire::decode_kept(bytes).map(|one| Record::PutFrameworkTask(Box::new(one))),
         _ => Err(WireError::Field {
             field: "key",
             reason: "its kind is unknown".to_owned(),

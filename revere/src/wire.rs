@@ -14,6 +14,7 @@ mod tests;
 
 pub use frame::FrameCodec;
 pub use message::{AgentMessage, MasterMessage};
+pub(crate) use mirror::{OrderOf, WeightOf};
 pub use upgrade::{AgentStream, ConnectError, MasterStream, PATH as AGENT_PATH, UpgradeError, accept, connect};
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};

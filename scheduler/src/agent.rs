@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use model::{AgentId, Ipv4Net, LaunchSpec, Resources, TaskId, TaskStatus};
 
@@ -67,6 +68,39 @@ pub struct Registered {
     pub subnet: Option<Ipv4Net>,
     /// Tasks the agent has and should end: the core no longer wants them.
     pub unknown: Vec<TaskId>,
+}
+
+/// An agent is to be emptied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Longest time between SIGTERM and SIGKILL of its tasks.
+    pub max_grace: Option<Duration>,
+    /// Whether it is gone for good once it is empty.
+    pub mark_gone: bool,
+}
+
+/// What operators said of an agent and that still holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentOrder {
+    /// It is given no more tasks.
+    pub deactivated: bool,
+    /// It is to be emptied.
+    pub drain: Option<Drain>,
+    /// It will not come back, and its id is nobody's any more.
+    pub gone: bool,
+}
+
+/// What an operator says of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentCall {
+    /// `DEACTIVATE_AGENT`.
+    Deactivate,
+    /// `REACTIVATE_AGENT`.
+    Reactivate,
+    /// `DRAIN_AGENT`.
+    Drain(Drain),
+    /// `MARK_AGENT_GONE`.
+    MarkGone,
 }
 
 /// What is kept of an agent.

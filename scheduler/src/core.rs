@@ -16,6 +16,7 @@ mod check;
 mod command;
 mod config;
 mod deploy;
+mod frameworks;
 mod groups;
 mod launch;
 mod life;
@@ -23,6 +24,7 @@ mod loss;
 mod member;
 mod message;
 mod node;
+mod operator;
 mod order;
 pub(crate) mod placement;
 pub(crate) mod random;
@@ -41,6 +43,7 @@ mod view;
 mod tests;
 
 pub use config::Config;
+pub use frameworks::Subscription;
 pub use placement::{Decision, Refusal};
 pub use secrets::Put;
 pub use service_port::ServicePorts;
@@ -48,6 +51,7 @@ pub use update::Force;
 pub use view::{AgentView, QueueView, Refusals, TaskFailure};
 
 use backoff::Delay;
+use frameworks::Frameworks;
 use node::{Link, Node};
 use placement::Decisions;
 use random::Random;
@@ -120,11 +124,14 @@ pub struct Scheduler {
     suspects: BTreeSet<AgentId>,
     /// Ready instances of suspects that the stream tells as unhealthy.
     hidden: BTreeSet<InstanceId>,
+    /// Agents that are gone for good once they are empty.
+    leaving: BTreeSet<AgentId>,
     /// When an agent was given up last.
     last_loss: Option<Timestamp>,
     timers: Timers,
     effects: VecDeque<Effect>,
     last_version: Timestamp,
+    frameworks: Frameworks,
 }
 
 impl Scheduler {
@@ -162,6 +169,7 @@ impl Scheduler {
                 Timer::Delay(app) => {
                     self.dirty.insert(app);
                 }
+                Timer::Framework(timer) => self.framework_timer(timer),
             }
         }
         self.settle();
@@ -182,6 +190,7 @@ impl Scheduler {
             for id in away.map(|one| one.id.clone()).collect::<Vec<_>>() {
                 self.time_unreachable(&id);
             }
+            self.await_frameworks();
             self.dirty.extend(self.apps.keys().cloned());
             self.dirty.extend(self.deploying.keys().cloned());
         }

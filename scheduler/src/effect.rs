@@ -3,8 +3,9 @@
 use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, SecretValues, TaskEvent, TaskId};
 
 use crate::{
-    AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId,
-    InstanceRecord, Residence, Secret, Timestamp,
+    AgentOrder, AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, FrameworkEvent, FrameworkRecord,
+    FrameworkTaskRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Residence, Secret, StreamId,
+    Timestamp,
 };
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
@@ -49,6 +50,20 @@ pub enum Record {
     PutGroupVersion(Box<GroupVersion>),
     /// That content is forgotten.
     DeleteGroupVersion(GroupId, Timestamp),
+    /// What operators said of an agent.
+    PutAgentOrder(AgentId, AgentOrder),
+    /// The agent is forgotten.
+    DeleteAgentOrder(AgentId),
+    /// What a role weighs.
+    PutWeight(String, f64),
+    /// A framework joined, came back or ended.
+    PutFramework(Box<FrameworkRecord>),
+    /// A framework that ended is forgotten.
+    DeleteFramework(FrameworkId),
+    /// A framework's task was launched or changed.
+    PutFrameworkTask(Box<FrameworkTaskRecord>),
+    /// A framework's task is over and its framework knows.
+    DeleteFrameworkTask(FrameworkId, TaskId),
 }
 
 /// One thing to do.
@@ -95,6 +110,13 @@ pub enum Effect {
         agent: AgentId,
         /// Whose.
         owner: InstanceId,
+    },
+    /// Tell a framework, after all records before this are durable.
+    ToFramework {
+        /// On which stream; one that has ended hears nothing.
+        stream: StreamId,
+        /// What.
+        event: Box<FrameworkEvent>,
     },
     /// Tell every subscriber of the task stream.
     Emit(TaskEvent),

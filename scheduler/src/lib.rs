@@ -10,6 +10,7 @@ mod core;
 mod deployment;
 mod effect;
 mod event;
+mod framework;
 mod group;
 mod health;
 mod instance;
@@ -22,9 +23,10 @@ mod spec;
 mod time;
 
 pub use self::core::{
-    AgentView, Config, Decision, Force, Put, QueueView, Refusal, Refusals, Scheduler, ServicePorts, TaskFailure,
+    AgentView, Config, Decision, Force, Put, QueueView, Refusal, Refusals, Scheduler, ServicePorts, Subscription,
+    TaskFailure,
 };
-pub use agent::{AgentRecord, Domain, Registered, Registration, ReportedTask};
+pub use agent::{AgentCall, AgentOrder, AgentRecord, Domain, Drain, Registered, Registration, ReportedTask};
 pub use app::{
     App, AppId, AppPort, AppSpec, Backoff, Constraint, ContainerSpec, Fault, FetchSpec, NetworkMode, Operator,
     PersistentSpec, PortSpec, ResidencySpec, UpgradeStrategy, VolumeSpec,
@@ -33,6 +35,11 @@ pub use command::{AfterKill, Cancel, Command, CommandError, GroupChange, Reply, 
 pub use deployment::{Action, ActionKind, DeploymentRecord, RunKind};
 pub use effect::{Effect, Record};
 pub use event::{ClusterEvent, InstanceFacts};
+pub use framework::{
+    Capability, FrameworkCall, FrameworkEvent, FrameworkRecord, FrameworkRefusal, FrameworkSpec, FrameworkTaskRecord,
+    FrameworkUpdate, FrameworkView, Offer, OfferId, Operation, PendingUpdate, StreamId, TaskOrder, UpdateId,
+    UpdateSource,
+};
 pub use group::{GroupId, GroupRecord, GroupSpec, GroupVersion};
 pub use health::{
     AppHealthCheck, AppReadinessCheck, CheckPort, CheckProtocol, CheckTarget, HealthCheckSpec, IpFamily,

@@ -5,6 +5,7 @@
 mod agent;
 mod check;
 mod fault;
+mod framework;
 mod master;
 mod world;
 
@@ -48,6 +49,7 @@ fn planted_bugs_are_found() {
         (Bug::DoubleLaunch, "lives twice"),
         (Bug::ForgottenVolumes, "ran away from its volumes"),
         (Bug::CapacityOffByOne, "over-committed"),
+        (Bug::ForgottenUpdate, "not settled in time: the framework"),
     ] {
         assert!(finds(bug, words, 100), "{bug:?} goes unnoticed");
     }

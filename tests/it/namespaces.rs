@@ -5,6 +5,7 @@
 mod early;
 mod faults;
 mod files;
+mod frameworks;
 mod health;
 mod images;
 mod interop;

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what the other commands need, installed once, each with its reason.
 
 mod linker;
+pub mod pypi;
 pub mod resolved;
 
 use std::path::{Path, PathBuf};
@@ -90,10 +91,19 @@ pub const API_FOLLOWERS: &[(&str, &str, &str)] =
     &[("prometheus", "prometheus", "finds tasks by Marathon's API in the tests")];
 
 /// Debian packages of the libraries that Marathon's clients are made of, for `cargo xtask test`.
-pub const API_CLIENTS: &[(&str, &str)] = &[(
-    "python3-marathon",
-    "is Marathon's own client in the test of its whole life cycle",
-)];
+pub const API_CLIENTS: &[(&str, &str)] = &[
+    (
+        "python3-marathon",
+        "is Marathon's own client in the test of its whole life cycle",
+    ),
+    (
+        "python3-http-parser",
+        "is a library of pymesos, a framework in the tests",
+    ),
+    ("python3-kazoo", "is a library of pymesos"),
+    ("python3-six", "is a library of pymesos"),
+    ("python3-pip", "fetches pymesos"),
+];
 
 /// Debian's compiler that can build `core` for BPF, and the LLVM of its version.
 const DEBIAN_BPF: &[(&str, &str)] = &[

@@ -46,6 +46,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     setup::without_services(setup::API_FOLLOWERS, install)?;
     setup::without_services(setup::MASTERS_STORE, install)?;
     setup::resolved::fetch(workspace, install)?;
+    setup::pypi::fetch(workspace, install)?;
     let mut step = |name: &str, work: &mut dyn FnMut() -> Result<Tally>| step(&mut sum, name, work);
     step("house rules", &mut || {
         Ok(Tally::of(tidy::run(workspace)? == ExitCode::SUCCESS))

@@ -50,6 +50,8 @@ pub struct Config {
     pub lost_share_percent: u8,
     /// Shortest time between two nodes that are given up.
     pub lost_pause_ms: u64,
+    /// How long an offer to a framework stays out; 0 is for ever.
+    pub offer_timeout_seconds: u64,
     /// How long nodes may take to come back after a restart of the master.
     pub reregister_timeout_seconds: u64,
     /// Time in TASK_KILLING before SIGTERM for tasks with a VIP.
@@ -125,6 +127,7 @@ impl Default for Config {
             vip_timeout_ms: ms(core.suspect_after),
             lost_share_percent: core.loss_share_percent,
             lost_pause_ms: ms(core.loss_pause),
+            offer_timeout_seconds: core.offer_timeout.as_secs(),
             reregister_timeout_seconds: core.reregister_timeout.as_secs(),
             drain_ms: ms(core.drain),
             grace_ms: ms(core.grace),
@@ -167,6 +170,7 @@ impl Config {
             suspect_after: Duration::from_millis(self.vip_timeout_ms),
             loss_share_percent: self.lost_share_percent,
             loss_pause: Duration::from_millis(self.lost_pause_ms),
+            offer_timeout: Duration::from_secs(self.offer_timeout_seconds),
             reregister_timeout: Duration::from_secs(self.reregister_timeout_seconds),
             drain: Duration::from_millis(self.drain_ms),
             grace: Duration::from_millis(self.grace_ms),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use model::{AgentId, LaunchSpec, Resources, ServiceTable, TaskEvent, TaskId};
+use model::{AgentId, FrameworkId, FrameworkInfo, LaunchSpec, Resources, ServiceTable, SharedMap, TaskEvent, TaskId};
 use scheduler::{ClusterEvent, Effect, InstanceRecord, Record, Scheduler, Timestamp};
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -28,10 +28,14 @@ pub(super) struct Core {
     pub(super) heard: BTreeMap<AgentId, Timestamp>,
     pub(super) started: Timestamp,
     pub(super) now: Timestamp,
-    sizes: BTreeMap<TaskId, Sizes>,
+    pub(super) sizes: SharedMap<(FrameworkId, TaskId), Arc<Sizes>>,
     events: broadcast::Sender<Arc<Emitted>>,
     /// Marathon's event stream.
     pub(super) told: Events,
+}
+
+fn key_of(spec: &LaunchSpec) -> (FrameworkId, TaskId) {
+    (spec.framework.clone(), spec.task.clone())
 }
 
 fn sizes_of(spec: &LaunchSpec) -> Sizes {
@@ -53,11 +57,18 @@ impl Core {
     pub(super) fn new(scheduler: Scheduler, now: Timestamp) -> Self {
         let mut table = ServiceTable::default();
         table.apply(TaskEvent::Snapshot(scheduler.state()));
-        let sizes = scheduler
+        let mut sizes = SharedMap::new();
+        let known = scheduler
             .instances()
             .flat_map(specs)
-            .map(|spec| (spec.task.clone(), sizes_of(spec)))
-            .collect();
+            .map(|spec| (key_of(spec), sizes_of(spec)))
+            .chain(scheduler.framework_tasks().map(|one| {
+                let key = (one.framework().clone(), one.task.clone());
+                (key, sizes_of(&one.spec))
+            }));
+        for (key, of_task) in known {
+            sizes.insert(key, Arc::new(of_task));
+        }
         Self {
             scheduler,
             table,
@@ -72,10 +83,17 @@ impl Core {
 
     /// Notes the sizes of tasks before their events are told.
     pub(super) fn note(&mut self, effect: &Effect) {
-        if let Effect::Persist(Record::PutInstance(instance)) = effect {
-            for spec in specs(instance) {
-                self.sizes.insert(spec.task.clone(), sizes_of(spec));
+        match effect {
+            Effect::Persist(Record::PutInstance(instance)) => {
+                for spec in specs(instance) {
+                    self.sizes.insert(key_of(spec), Arc::new(sizes_of(spec)));
+                }
             }
+            Effect::Persist(Record::PutFrameworkTask(one)) if !one.is_over() => {
+                let key = (one.framework().clone(), one.task.clone());
+                self.sizes.insert(key, Arc::new(sizes_of(&one.spec)));
+            }
+            _ => {}
         }
     }
 
@@ -92,17 +110,22 @@ impl Core {
             // Fails only when nobody listens.
             let _ = self.events.send(Arc::new(Emitted::new(json)));
         }
-        if let TaskEvent::TaskUpdated { task, status, .. } = &event
+        if let TaskEvent::TaskUpdated {
+            framework,
+            task,
+            status,
+            ..
+        } = &event
             && status.state.is_terminal()
         {
-            self.sizes.remove(task);
+            self.sizes.remove(&(framework.clone(), task.clone()));
         }
         self.table.apply(event);
     }
 
     fn event(&self, event: &TaskEvent) -> Option<Value> {
         Some(match event {
-            TaskEvent::TaskAdded(task) => encode::task_added(task, self.sizes.get(&task.id)),
+            TaskEvent::TaskAdded(task) => encode::task_added(task, self.sizes_of(task)),
             TaskEvent::TaskUpdated {
                 framework,
                 task,
@@ -118,7 +141,15 @@ impl Core {
             }
             TaskEvent::AgentAdded(agent) => encode::agent_added(self.scheduler.agent(&agent.id)?),
             TaskEvent::AgentRemoved(agent) => encode::agent_removed(agent.as_str()),
-            TaskEvent::FrameworkAdded(framework) => encode::framework_added(framework),
+            TaskEvent::FrameworkAdded(framework) => {
+                let known = self.table.snapshot().frameworks.contains_key(&framework.id);
+                let told = if known {
+                    encode::framework_updated
+                } else {
+                    encode::framework_added
+                };
+                told(self.framework(framework))
+            }
             TaskEvent::FrameworkRemoved(framework) => {
                 let known = self.table.snapshot();
                 let name = known.frameworks.get(framework).map_or("", |info| info.name.as_str());
@@ -151,20 +182,44 @@ impl Core {
     pub(super) fn get_tasks(&self) -> Value {
         let shown = |tasks: &[model::Task]| {
             let tasks = tasks.iter();
-            tasks.map(|task| encode::task(task, self.sizes.get(&task.id))).collect()
+            tasks.map(|task| encode::task(task, self.sizes_of(task))).collect()
         };
         encode::lists(vec![
             ("tasks", shown(&self.scheduler.state().tasks)),
             ("unreachable_tasks", shown(&self.scheduler.unreachable_tasks())),
+            (
+                "completed_tasks",
+                self.scheduler
+                    .completed_framework_tasks()
+                    .map(|task| encode::task(task, None))
+                    .collect(),
+            ),
         ])
+    }
+
+    fn sizes_of(&self, task: &model::Task) -> Option<&Sizes> {
+        self.sizes
+            .get(&(task.framework.clone(), task.id.clone()))
+            .map(Arc::as_ref)
+    }
+
+    /// A framework that joined, or the master's own.
+    fn framework(&self, info: &FrameworkInfo) -> Value {
+        match self.scheduler.joined_framework(&info.id) {
+            Some(view) => encode::joined(&view),
+            None => encode::framework(info),
+        }
     }
 
     /// `get_frameworks`.
     pub(super) fn get_frameworks(&self) -> Value {
-        encode::lists(vec![(
-            "frameworks",
-            vec![encode::framework(self.scheduler.framework())],
-        )])
+        let own = encode::framework(self.scheduler.framework());
+        let joined = self.scheduler.joined_frameworks();
+        let frameworks = std::iter::once(own)
+            .chain(joined.map(|view| encode::joined(&view)))
+            .collect();
+        let completed = self.scheduler.completed_frameworks().map(encode::completed).collect();
+        encode::lists(vec![("frameworks", frameworks), ("completed_frameworks", completed)])
     }
 
     /// `get_agents`.
@@ -183,12 +238,13 @@ impl Core {
                     .into_iter()
                     .filter(|one| self.scheduler.instance(&one.id).is_none());
                 let (_, unused) = encode::reserved(self.scheduler.framework(), idle);
-                encode::agent(
+                let shown = encode::agent(
                     view.record,
                     &view.used.minus(&unused),
                     ports.get(id).unwrap_or(&empty),
                     reserved,
-                )
+                );
+                encode::ordered(shown, &view)
             })
             .collect();
         let recovered = self.scheduler.recovered_agents().map(encode::agent_info).collect();
@@ -201,6 +257,11 @@ impl Core {
             used.entry(instance.agent.clone())
                 .or_default()
                 .extend(&instance.spec.host_ports);
+        }
+        for task in self.scheduler.framework_tasks().filter(|task| !task.is_over()) {
+            used.entry(task.agent.clone())
+                .or_default()
+                .extend(&task.spec.host_ports);
         }
         used
     }

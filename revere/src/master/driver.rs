@@ -12,8 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::flight::Flight;
 use super::handle::{Answer, Gone, Handle, Input, LinkId};
+use super::streams::Streams;
 use crate::store::{StateStore, StoreError, Trouble, key};
 use crate::wire::MasterMessage;
+
+mod frameworks;
+
+use frameworks::{Told, refuse};
 
 /// Inputs taken before their records are made durable together: one disk flush for all of them.
 const BATCH: usize = 128;
@@ -30,6 +35,7 @@ pub(super) enum After {
     Reply(oneshot::Sender<Answer>, Result<Reply, CommandError>),
     Ack(AgentId, LinkId, u64),
     Look(Box<dyn FnOnce(&Core) + Send>),
+    Framework(Told),
 }
 
 /// What inputs brought about and what has to be durable before it is carried out. Of each record the last form counts,
@@ -59,6 +65,7 @@ pub(super) struct Driver {
     store: StateStore,
     trouble: watch::Receiver<Option<Trouble>>,
     links: BTreeMap<AgentId, Link>,
+    streams: Streams,
     inputs: mpsc::Receiver<Input>,
     clock: Clock,
     shutdown: CancellationToken,
@@ -87,6 +94,7 @@ impl Driver {
             trouble: store.trouble(),
             store,
             links: BTreeMap::new(),
+            streams: Streams::default(),
             inputs,
             clock,
             shutdown,
@@ -144,6 +152,11 @@ impl Driver {
             (Input::Look(look), Some(_)) => look(&self.core),
             // Its connection closes, and it finds who leads.
             (Input::Register { .. }, Some(Trouble::Lead(_))) => {}
+            (input, Some(trouble)) => {
+                if let Some(input) = refuse(input, trouble.reason()) {
+                    self.take_in(now, input);
+                }
+            }
             (input, _) => self.take_in(now, input),
         }
     }
@@ -156,6 +169,27 @@ impl Driver {
             }
             Input::Tell { kind, data } => self.core.told.tell(kind, now, data),
             Input::Look(look) => self.batch.after.push(After::Look(look)),
+            framework @ (Input::Subscribe { .. }
+            | Input::Framework { .. }
+            | Input::StreamEnd(_)
+            | Input::Operator { .. }
+            | Input::Teardown { .. }) => self.take_framework(now, framework),
+            agent => self.take_agent(now, agent),
+        }
+    }
+
+    /// What agents say.
+    fn take_agent(&mut self, now: Timestamp, input: Input) {
+        // Only the newest connection speaks for its agent.
+        if let Input::Status { link, agent, .. }
+        | Input::Heartbeat { link, agent }
+        | Input::VolumesGone { link, agent, .. }
+        | Input::Disconnect { link, agent } = &input
+            && !self.is_current(agent, *link)
+        {
+            return;
+        }
+        match input {
             Input::Register {
                 link,
                 registration,
@@ -178,38 +212,31 @@ impl Driver {
                 task,
                 status,
             } => {
-                if self.is_current(&agent, link) {
-                    tracing::debug!(%agent, %task, state = status.state.as_str(), "status");
-                    self.core.heard.insert(agent.clone(), now);
-                    if self.core.scheduler.handle_status(now, &agent, task, status) {
-                        self.batch.after.push(After::Ack(agent, link, sequence));
-                    } else {
-                        self.drop_link(now, &agent, "the agent must register anew");
-                    }
+                tracing::debug!(%agent, %task, state = status.state.as_str(), "status");
+                self.core.heard.insert(agent.clone(), now);
+                if self.core.scheduler.handle_status(now, &agent, task, status) {
+                    self.batch.after.push(After::Ack(agent, link, sequence));
+                } else {
+                    self.drop_link(now, &agent, "the agent must register anew");
                 }
             }
-            Input::Heartbeat { link, agent } => {
-                if self.is_current(&agent, link) {
-                    self.core.heard.insert(agent.clone(), now);
-                    if !self.core.scheduler.handle_heartbeat(now, &agent) {
-                        self.drop_link(now, &agent, "the agent must register anew");
-                    }
+            Input::Heartbeat { agent, .. } => {
+                self.core.heard.insert(agent.clone(), now);
+                if !self.core.scheduler.handle_heartbeat(now, &agent) {
+                    self.drop_link(now, &agent, "the agent must register anew");
                 }
             }
-            Input::VolumesGone { link, agent, owner } => {
-                if self.is_current(&agent, link) {
-                    tracing::info!(%agent, %owner, "volumes removed");
-                    self.core.heard.insert(agent.clone(), now);
-                    if !self.core.scheduler.handle_volumes_gone(now, &agent, &owner) {
-                        self.drop_link(now, &agent, "the agent must register anew");
-                    }
+            Input::VolumesGone { agent, owner, .. } => {
+                tracing::info!(%agent, %owner, "volumes removed");
+                self.core.heard.insert(agent.clone(), now);
+                if !self.core.scheduler.handle_volumes_gone(now, &agent, &owner) {
+                    self.drop_link(now, &agent, "the agent must register anew");
                 }
             }
-            Input::Disconnect { link, agent } => {
-                if self.is_current(&agent, link) {
-                    self.drop_link(now, &agent, "connection ended");
-                }
+            Input::Disconnect { agent, .. } => {
+                self.drop_link(now, &agent, "connection ended");
             }
+            _ => {}
         }
     }
 
@@ -238,6 +265,9 @@ impl Driver {
                     Effect::Persist(record) => drop(batch.records.insert(key(&record), record)),
                     Effect::Emit(event) => self.core.emit(event),
                     Effect::Tell(event) => self.core.tell(&event),
+                    Effect::ToFramework { stream, event } => {
+                        batch.after.push(After::Framework(Told::Event(stream, *event)));
+                    }
                     Effect::Launch { agent, spec } => batch.orders.push((agent, MasterMessage::Launch(spec))),
                     Effect::LaunchPod { agent, specs } => batch.orders.push((agent, MasterMessage::LaunchPod(specs))),
                     Effect::Kill { agent, task, policy } => {
@@ -286,6 +316,9 @@ impl Driver {
             match item {
                 After::Reply(answer, _) => drop(answer.send(Err(Gone::Unknown(trouble.reason().to_owned())))),
                 After::Look(look) => look(&self.core),
+                After::Framework(told) => {
+                    kept.extend(Self::doubt(told, trouble.reason()).map(After::Framework));
+                }
                 ack @ After::Ack(..) => kept.push(ack),
             }
         }
@@ -297,6 +330,7 @@ impl Driver {
             for agent in agents {
                 self.drop_link(self.core.now, &agent, "this master may not lead any more");
             }
+            self.end_streams();
         }
     }
 
@@ -323,6 +357,7 @@ impl Driver {
                     }
                 }
                 After::Look(look) => look(&self.core),
+                After::Framework(told) => self.finish_framework(told),
             }
         }
     }

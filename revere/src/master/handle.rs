@@ -1,7 +1,10 @@
 //! The way to the driver: inputs in a bounded queue, answers back.
 
-use model::{AgentId, TaskId, TaskStatus};
-use scheduler::{Command, CommandError, InstanceId, Registration, Reply};
+use model::{AgentId, FrameworkId, TaskId, TaskStatus};
+use scheduler::{
+    AgentCall, Command, CommandError, FrameworkCall, FrameworkEvent, FrameworkRefusal, FrameworkSpec, InstanceId,
+    Registration, Reply, StreamId, Subscription,
+};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +33,32 @@ pub(super) enum Input {
         kind: &'static str,
         data: Value,
     },
+    /// A framework joins or comes back.
+    Subscribe {
+        framework: Option<FrameworkId>,
+        spec: Box<FrameworkSpec>,
+        suppressed: Vec<String>,
+        sender: mpsc::Sender<FrameworkEvent>,
+        answer: oneshot::Sender<Result<Result<Subscription, String>, Gone>>,
+    },
+    Framework {
+        framework: FrameworkId,
+        stream: StreamId,
+        call: FrameworkCall,
+        answer: oneshot::Sender<Result<Result<(), FrameworkRefusal>, Gone>>,
+    },
+    /// A framework's stream has ended.
+    StreamEnd(StreamId),
+    /// An operator says something of agents or roles.
+    Operator {
+        call: OperatorCall,
+        answer: oneshot::Sender<Result<Result<(), String>, Gone>>,
+    },
+    /// An operator ends a framework; the answer is whether there was one.
+    Teardown {
+        framework: FrameworkId,
+        answer: oneshot::Sender<Result<bool, Gone>>,
+    },
     Register {
         link: LinkId,
         registration: Box<Registration>,
@@ -56,6 +85,14 @@ pub(super) enum Input {
         link: LinkId,
         agent: AgentId,
     },
+}
+
+/// What an operator says.
+#[derive(Debug)]
+pub(super) enum OperatorCall {
+    Agent(AgentId, AgentCall),
+    /// Roles and their weights.
+    Weights(Vec<(String, f64)>),
 }
 
 /// Why there is no answer.

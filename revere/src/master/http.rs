@@ -2,11 +2,14 @@
 
 mod answer;
 mod leader;
+mod legacy;
 mod marathon;
 mod mesos;
 mod metrics;
+mod operator;
 mod own;
 mod query;
+mod scheduler;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -79,8 +82,11 @@ pub(super) fn router(app: App) -> Router {
         .route("/health", get(own::health))
         .route("/metrics", get(metrics::metrics))
         .merge(marathon::routes())
+        .merge(legacy::routes())
         .route("/api/v1", any(mesos::call))
         .route("/api/v1/{*rest}", any(mesos::call))
+        .route("/api/v1/scheduler", any(scheduler::call))
+        .route("/master/api/v1/scheduler", any(scheduler::call))
         .route("/master/api/v1", any(mesos::call))
         .route("/master/api/v1/{*rest}", any(mesos::call))
         .route("/version", get(mesos::version))

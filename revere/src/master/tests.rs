@@ -219,9 +219,11 @@ async fn deploy(master: &Running, agent: &mut Agent) -> Vec<LaunchSpec> {
 }
 
 mod events;
+mod frameworks;
 mod groups;
 mod health;
 mod lead;
+mod operator;
 mod pods;
 mod secrets;
 mod update;
@@ -433,7 +435,7 @@ async fn the_other_paths_answer() {
     );
     let agents = operator(r#"{"type":"GET_AGENTS"}"#).await.2;
     assert_eq!(agents["get_agents"]["agents"][0]["agent_info"]["hostname"], "10.9.8.7");
-    assert_eq!(operator(r#"{"type":"TEARDOWN"}"#).await.0, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(operator(r#"{"type":"GET_FLAGS"}"#).await.0, StatusCode::NOT_IMPLEMENTED);
     assert_eq!(operator(r#"{"type":"NONSENSE"}"#).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(operator("{").await.0, StatusCode::BAD_REQUEST);
     assert_eq!(

@@ -13,7 +13,11 @@ use serde_json::Value;
 
 use super::protobuf::{self, WireError};
 
+mod call;
+mod order;
 mod task;
+
+pub use call::{SchedulerCall, is_role, scheduler_call};
 
 use task::{decode_status, decode_task};
 

@@ -1,13 +1,15 @@
 //! The master's state and changes in the operator API's exact JSON.
 
+mod framework;
 mod reserved;
 #[cfg(test)]
 mod tests;
 
+pub use framework::{completed, framework_event, framework_info, framework_updated, joined, master_info};
 pub use reserved::reserved;
 
 use model::{FrameworkInfo, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
-use scheduler::AgentRecord;
+use scheduler::{AgentRecord, AgentView};
 use serde_json::{Map, Value, json};
 
 /// Seconds between heartbeats, as Mesos has it.
@@ -35,7 +37,7 @@ fn labels<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Value> 
 }
 
 /// Thousandths as the number Mesos prints.
-fn milli(value: u64) -> Value {
+pub(super) fn milli(value: u64) -> Value {
     // Exact up to 2^53 thousandths; far above any machine.
     let whole = value / 1000;
     let part = u32::try_from(value % 1000).unwrap_or(0);
@@ -43,7 +45,7 @@ fn milli(value: u64) -> Value {
     json!(number)
 }
 
-fn mega(value: u64) -> Value {
+pub(super) fn mega(value: u64) -> Value {
     json!(f64::from(u32::try_from(value).unwrap_or(u32::MAX)))
 }
 
@@ -165,22 +167,26 @@ fn status_of(task: &str, agent: Option<&str>, status: &TaskStatus) -> Value {
     out
 }
 
-/// `AgentInfo`.
-pub fn agent_info(record: &AgentRecord) -> Value {
+/// An agent's attributes, its overlay block among them.
+fn agent_attributes(record: &AgentRecord) -> Vec<Value> {
     let mut attributes = record.attributes.clone();
     if let Some(subnet) = record.subnet {
         attributes.insert(super::decode::SUBNET_ATTRIBUTE.to_owned(), subnet.to_string());
     }
-    let attributes: Vec<Value> = attributes
+    attributes
         .iter()
         .map(|(name, text)| json!({"name": name, "type": "TEXT", "text": {"value": text}}))
-        .collect();
+        .collect()
+}
+
+/// `AgentInfo`.
+pub fn agent_info(record: &AgentRecord) -> Value {
     json!({
         "id": id(&record.id),
         "hostname": record.hostname,
         "port": record.http_port,
         "resources": resources(&record.resources, &record.ports),
-        "attributes": attributes,
+        "attributes": agent_attributes(record),
     })
 }
 
@@ -206,6 +212,21 @@ pub fn agent(
         "offered_resources": [],
         "capabilities": [],
     })
+}
+
+/// Adds what is offered of an agent, and what operators said of it.
+pub fn ordered(mut agent: Value, view: &AgentView<'_>) -> Value {
+    agent["offered_resources"] = resources(&view.offered, &[]);
+    agent["active"] = json!(!view.order.deactivated);
+    agent["deactivated"] = json!(view.order.deactivated);
+    if let Some(drain) = &view.order.drain {
+        let mut config = json!({"mark_gone": drain.mark_gone});
+        if let Some(grace) = drain.max_grace {
+            config["max_grace_period"] = json!({"nanoseconds": u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX)});
+        }
+        agent["drain_info"] = json!({"state": if view.empty { "DRAINED" } else { "DRAINING" }, "config": config});
+    }
+    agent
 }
 
 /// `GetFrameworks.Framework`.
@@ -250,8 +271,8 @@ pub fn agent_removed(agent: &str) -> Value {
 }
 
 /// `FRAMEWORK_ADDED`.
-pub fn framework_added(info: &FrameworkInfo) -> Value {
-    json!({"type": "FRAMEWORK_ADDED", "framework_added": {"framework": framework(info)}})
+pub fn framework_added(framework: Value) -> Value {
+    json!({"type": "FRAMEWORK_ADDED", "framework_added": {"framework": framework}})
 }
 
 /// `FRAMEWORK_REMOVED`.

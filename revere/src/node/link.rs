@@ -58,6 +58,8 @@ pub(super) async fn pump(
     while let Some(event) = events.recv().await {
         match event {
             AgentEvent::Exited { task } => {
+                // The pictures know a framework's task by its own id.
+                let task = model::launched_task(&task).map_or(task, |(_, task)| task);
                 if let Some(lb) = &lb {
                     lb.lock().local_exit(&task);
                 }

@@ -2,12 +2,15 @@
 
 mod change;
 mod container;
+mod framework;
 mod health;
 mod message;
 mod model;
 mod pod;
 mod record;
 mod residence;
+
+pub(crate) use framework::{OrderOf, WeightOf};
 
 use super::{Wire, WireError};
 

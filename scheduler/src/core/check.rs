@@ -87,6 +87,7 @@ impl Scheduler {
             let mut used = Resources::default();
             let mut ports = BTreeSet::new();
             let specs = node.instances.iter().map(|id| &self.instances[id].spec);
+            let specs = specs.chain(self.specs_of_frameworks(node));
             let charges = specs.map(|spec| (&spec.resources, &spec.host_ports));
             let strays = node.strays.values().map(|stray| (&stray.resources, &stray.host_ports));
             let here = self.residences.values().filter(|one| one.agent == node.record.id);
@@ -117,5 +118,6 @@ impl Scheduler {
         self.check_residences();
         assert!(self.dirty.is_empty(), "every app was looked at");
         self.check_hidden();
+        self.check_frameworks();
     }
 }

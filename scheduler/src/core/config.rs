@@ -40,6 +40,8 @@ pub struct Config {
     pub drain: Duration,
     /// Time from SIGTERM to SIGKILL where the app says nothing (Mesos executors: 3 s).
     pub grace: Duration,
+    /// How long an offer to a framework stays out; zero is for ever (DC/OS `MESOS_OFFER_TIMEOUT`: 2 min).
+    pub offer_timeout: Duration,
     /// Service ports given where the user wrote 0, both ends included (Marathon `--local_port_min/max`).
     pub service_ports: (u16, u16),
 }
@@ -63,6 +65,7 @@ impl Default for Config {
             ready_within: Duration::from_secs(10),
             drain: Duration::from_secs(1),
             grace: Duration::from_secs(3),
+            offer_timeout: Duration::from_secs(120),
             service_ports: (10_000, 20_000),
         }
     }

@@ -118,6 +118,8 @@ impl Scheduler {
         if let Some(node) = self.nodes.get_mut(&instance.agent) {
             node.drop_instance(id, &instance.spec);
         }
+        self.frameworks.marathon_frees(&instance.spec.resources);
+        self.frameworks.freed(&instance.agent);
         for timer in [
             Timer::Repeat(id.clone()),
             Timer::Inactive(id.clone()),

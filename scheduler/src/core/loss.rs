@@ -5,6 +5,7 @@ use model::{AgentId, TaskEvent, TaskId, TaskState, TaskStatus};
 use crate::{AgentRecord, AppId, InstanceId, InstanceRecord, Record, Timestamp, UnreachableStrategy};
 
 use super::Scheduler;
+use super::frameworks::Return;
 use super::node::Link;
 use super::rolling::is_ready;
 use super::timers::Timer;
@@ -151,8 +152,12 @@ impl Scheduler {
         }
         let instances: Vec<InstanceId> = node.instances.iter().cloned().collect();
         self.suspects.remove(agent);
+        self.rescind_all_of(agent);
         // A machine that lost its id and registered anew will not bring back what it ran before.
         let replaced = self.has_namesake(agent);
+        let back = if replaced { Return::Never } else { Return::Possible };
+        self.framework_tasks_lost(agent, back, why);
+        self.tell_agent_failed(agent);
         for id in instances {
             if !replaced && self.waits_for(&id) {
                 self.instance_unreachable(&id, why);
@@ -294,11 +299,13 @@ impl Scheduler {
             return;
         };
         let needed = !node.instances.is_empty() || self.keeps_volumes(agent);
+        self.framework_tasks_forgotten(agent);
         let next = self.new_agent_id();
         let node = self.nodes.remove(agent);
         if self.new_agent_id() == next && !needed {
             self.forget_wiped_on(agent);
             self.persist(Record::DeleteAgent(agent.clone()));
+            self.persist(Record::DeleteAgentOrder(agent.clone()));
         } else {
             self.nodes.extend(node.map(|node| (agent.clone(), node)));
             let again = self.now.after(self.config.forget_agent);

@@ -7,6 +7,7 @@ use model::{AgentId, Ipv4Net, TaskEvent, TaskId, TaskState, TaskStatus};
 use crate::{AgentRecord, ClusterEvent, InstanceId, Record, Registered, Registration, ReportedTask, Timestamp};
 
 use super::Scheduler;
+use super::frameworks::Return;
 use super::node::{Link, Node};
 use super::timers::Timer;
 
@@ -37,6 +38,8 @@ impl Scheduler {
         self.emit(TaskEvent::AgentAdded(info));
         let unknown = self.reconcile(&agent, tasks);
         self.remove_wiped_on(&agent);
+        self.empty(&agent);
+        self.frameworks.freed(&agent);
         self.capacity_changed();
         self.settle();
         Registered { agent, subnet, unknown }
@@ -51,7 +54,10 @@ impl Scheduler {
         }
         match self.instance_on(agent, &task) {
             Some(id) => self.apply_status(&id, &task, status),
-            None => self.stray_status(agent, &task, &status),
+            None => match self.framework_task_on(agent, &task) {
+                Some(key) => self.apply_task_status(&key, status),
+                None => self.stray_status(agent, &task, &status),
+            },
         }
         self.settle();
         true
@@ -72,13 +78,17 @@ impl Scheduler {
             && node.link == Link::Connected
         {
             node.link = Link::Broken;
+            self.rescind_all_of(agent);
         }
         self.settle();
     }
 
     /// Finds or makes the record under which an agent registers.
     fn admit(&mut self, registration: Registration) -> (AgentRecord, Vec<ReportedTask>) {
-        let known = registration.agent.clone().filter(|id| self.nodes.contains_key(id));
+        let known = registration
+            .agent
+            .clone()
+            .filter(|id| self.nodes.get(id).is_some_and(|node| !node.order.gone));
         let id = known.unwrap_or_else(|| {
             self.replace_namesake(&registration);
             self.new_agent_id()
@@ -116,6 +126,7 @@ impl Scheduler {
             .map(|node| node.record.id.clone())
             .collect();
         for agent in old {
+            self.framework_tasks_lost(&agent, Return::Never, WHY);
             self.agent_lost(&agent, WHY);
             // Whatever their apps' strategy, there is nothing left to wait for.
             let left = self.nodes.get(&agent).map(|node| node.instances.clone());
@@ -155,7 +166,16 @@ impl Scheduler {
         let mut unknown = Vec::new();
         let mut confirmed = BTreeSet::new();
         let tasks: BTreeSet<TaskId> = told.keys().cloned().collect();
+        let mut of_frameworks = BTreeSet::new();
         for (task, report) in told {
+            if let Some(key) = self.framework_task_on(agent, &task) {
+                self.apply_task_status(&key, report.status);
+                if self.is_to_end(&key) {
+                    unknown.push(task);
+                }
+                of_frameworks.insert(key);
+                continue;
+            }
             let Some(id) = self.instance_on(agent, &task) else {
                 if !report.status.state.is_terminal() {
                     self.add_stray(agent, &report);
@@ -184,6 +204,7 @@ impl Scheduler {
         for id in missing {
             self.instance_not_told(&id);
         }
+        self.framework_tasks_told(agent, &of_frameworks);
         unknown
     }
 
@@ -235,6 +256,7 @@ impl Scheduler {
                 self.tell_event(ended);
                 self.timers.cancel(&Timer::RepeatStray(agent.clone(), task.clone()));
                 self.remove_wiped_on(agent);
+                self.frameworks.freed(agent);
                 self.capacity_changed();
             }
         } else if !node.strays.contains_key(task) && node.link == Link::Connected {

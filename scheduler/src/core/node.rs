@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId, volume_owner};
 
-use crate::{AgentRecord, InstanceId, Residence, Timestamp};
+use crate::{AgentOrder, AgentRecord, InstanceId, Residence, Timestamp};
+
+use super::frameworks::TaskKey;
 
 /// How an agent is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +55,26 @@ struct Reserved {
 pub(crate) struct Node {
     pub(crate) record: AgentRecord,
     pub(crate) link: Link,
+    /// What operators said of it.
+    pub(crate) order: AgentOrder,
     /// When it was given up last.
     pub(crate) lost_at: Option<Timestamp>,
     pub(crate) instances: BTreeSet<InstanceId>,
     pub(crate) strays: BTreeMap<TaskId, Stray>,
     reserved: BTreeMap<InstanceId, Reserved>,
+    /// Tasks of frameworks.
+    pub(crate) tasks: BTreeSet<TaskKey>,
     pub(crate) used: Resources,
     pub(crate) used_ports: BTreeSet<u16>,
+    /// What is held in offers.
+    pub(crate) offered: Resources,
+    /// Port ranges held in offers; they never overlap.
+    pub(crate) offered_ports: Vec<(u16, u16)>,
+}
+
+/// Whether a port lies in one of the ranges.
+pub(crate) fn in_ranges(ranges: &[(u16, u16)], port: u16) -> bool {
+    ranges.iter().any(|(low, high)| (*low..=*high).contains(&port))
 }
 
 impl Node {
@@ -67,12 +82,16 @@ impl Node {
         Self {
             record,
             link,
+            order: AgentOrder::default(),
             lost_at: None,
             instances: BTreeSet::new(),
             strays: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            tasks: BTreeSet::new(),
             used: Resources::default(),
             used_ports: BTreeSet::new(),
+            offered: Resources::default(),
+            offered_ports: Vec::new(),
         }
     }
 
@@ -103,6 +122,57 @@ impl Node {
                 node.instances.remove(id);
             });
         }
+    }
+
+    pub(crate) fn add_task(&mut self, key: TaskKey, spec: &LaunchSpec) {
+        if self.tasks.insert(key) {
+            self.charge(&spec.resources, &spec.host_ports);
+        }
+    }
+
+    pub(crate) fn drop_task(&mut self, key: &TaskKey, spec: &LaunchSpec) {
+        if self.tasks.remove(key) {
+            self.release(&spec.resources, &spec.host_ports);
+        }
+    }
+
+    /// Whether it may be given another task now.
+    pub(crate) fn takes_more(&self) -> bool {
+        self.link == Link::Connected && !self.order.deactivated
+    }
+
+    /// Whether nothing runs on it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.tasks.is_empty() && self.strays.is_empty()
+    }
+
+    /// What is neither used nor held in an offer.
+    pub(crate) fn free(&self) -> Resources {
+        self.record.resources.minus(&self.used).minus(&self.offered)
+    }
+
+    /// Host ports that are neither used nor held, as ranges.
+    pub(crate) fn free_ranges(&self) -> Vec<(u16, u16)> {
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for port in self.free_ports() {
+            match ranges.last_mut() {
+                Some((_, high)) if high.checked_add(1) == Some(port) => *high = port,
+                _ => ranges.push((port, port)),
+            }
+        }
+        ranges
+    }
+
+    /// Holds what is offered.
+    pub(crate) fn hold(&mut self, resources: &Resources, ports: &[(u16, u16)]) {
+        self.offered = self.offered.plus(resources);
+        self.offered_ports.extend(ports);
+    }
+
+    /// Ends that.
+    pub(crate) fn let_go(&mut self, resources: &Resources, ports: &[(u16, u16)]) {
+        self.offered = self.offered.minus(resources);
+        self.offered_ports.retain(|range| !ports.contains(range));
     }
 
     pub(crate) fn add_stray(&mut self, spec: &LaunchSpec) {
@@ -199,11 +269,7 @@ impl Node {
     }
 
     pub(crate) fn port_is_free(&self, port: u16) -> bool {
-        self.record
-            .ports
-            .iter()
-            .any(|(low, high)| (*low..=*high).contains(&port))
-            && !self.used_ports.contains(&port)
+        in_ranges(&self.record.ports, port) && !self.used_ports.contains(&port) && !in_ranges(&self.offered_ports, port)
     }
 
     /// Free host ports in order.
@@ -212,6 +278,6 @@ impl Node {
             .ports
             .iter()
             .flat_map(|(low, high)| *low..=*high)
-            .filter(|port| !self.used_ports.contains(port))
+            .filter(|port| !self.used_ports.contains(port) && !in_ranges(&self.offered_ports, *port))
     }
 }

@@ -8,7 +8,7 @@ use model::AgentId;
 use crate::{App, NetworkMode};
 
 use super::Refusals;
-use super::node::{Link, Node};
+use super::node::Node;
 use super::random::Random;
 
 mod decision;
@@ -136,7 +136,7 @@ impl<'a> Placer<'a> {
             refusals: Refusals::default(),
         };
         let mut classes: BTreeMap<Vec<String>, Vec<Reverse<Rank>>> = BTreeMap::new();
-        for (id, node) in nodes.iter().filter(|(_, node)| node.link == Link::Connected) {
+        for (id, node) in nodes.iter().filter(|(_, node)| node.takes_more()) {
             placer.refusals.processed += 1;
             match placer.refusal(node) {
                 Some(reason) => placer.refused(id, reason),
@@ -215,7 +215,7 @@ impl<'a> Placer<'a> {
         if !self.rules.hold(node) {
             return Some(Refusal::Constraint);
         }
-        let left = node.record.resources.minus(&node.used);
+        let left = node.free();
         let need = &self.app.resources;
         if left.cpus_milli < need.cpus_milli {
             Some(Refusal::Cpus)

@@ -95,7 +95,13 @@ impl Scheduler {
                 ..app.clone()
             };
             let placed = self.placed(app);
-            match Placer::new(&whole, &self.nodes, &placed).next(&self.nodes, &mut self.random) {
+            let place = loop {
+                match Placer::new(&whole, &self.nodes, &placed).next(&self.nodes, &mut self.random) {
+                    Err(_) if self.make_room(&whole, &placed) => {}
+                    place => break place,
+                }
+            };
+            match place {
                 Ok(placement) => {
                     self.launch_first(app, placement);
                     missing -= 1;
@@ -112,10 +118,10 @@ impl Scheduler {
     /// Whether a residence can be launched in now, and with which host ports.
     fn place_again(&mut self, app: &App, residence: &Residence) -> Result<Placement, Refusal> {
         let node = self.nodes.get(&residence.agent);
-        let ready = |node: &&Node| node.link == Link::Connected && !node.has_stray_of(&residence.id);
+        let ready = |node: &&Node| node.takes_more() && !node.has_stray_of(&residence.id);
         let node = node.filter(ready).ok_or(Refusal::Reservation)?;
         let own = node.charge_of(&residence.id).minus(&residence.disk());
-        let left = node.record.resources.minus(&node.used.minus(&own));
+        let left = node.free().plus(&own);
         let need = &app.resources;
         if left.cpus_milli < need.cpus_milli {
             return Err(Refusal::Cpus);
@@ -269,6 +275,7 @@ impl Scheduler {
         if let Some(node) = self.nodes.get_mut(&residence.agent) {
             node.unreserve(id);
         }
+        self.frameworks.freed(&residence.agent);
         self.timers.cancel(&Timer::RemoveVolumes(id.clone()));
         self.persist(Record::DeleteResidence(id.clone()));
         self.dirty.insert(residence.app);

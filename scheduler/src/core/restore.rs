@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AgentId, FrameworkId, FrameworkInfo, SecretValues};
+use model::{AgentId, FrameworkId, FrameworkInfo, SecretValues, TaskId};
 
 use crate::{
-    AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
-    Residence, Timestamp,
+    AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
+    GroupVersion, InstanceId, InstanceRecord, Record, Residence, Timestamp,
 };
 
 use super::node::{Link, Node};
@@ -28,6 +28,10 @@ struct Folded {
     deployments: BTreeMap<String, DeploymentRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
+    joined: BTreeMap<FrameworkId, FrameworkRecord>,
+    orders: BTreeMap<AgentId, AgentOrder>,
+    weights: BTreeMap<String, f64>,
+    tasks: BTreeMap<(FrameworkId, TaskId), FrameworkTaskRecord>,
 }
 
 impl Folded {
@@ -105,6 +109,34 @@ impl Folded {
                     kept.remove(&version);
                 }
             }
+            other => self.apply_framework(other),
+        }
+    }
+
+    /// Frameworks that joined.
+    fn apply_framework(&mut self, record: Record) {
+        match record {
+            Record::PutAgentOrder(agent, order) => {
+                self.orders.insert(agent, order);
+            }
+            Record::DeleteAgentOrder(agent) => {
+                self.orders.remove(&agent);
+            }
+            Record::PutWeight(role, weight) => {
+                self.weights.insert(role, weight);
+            }
+            Record::PutFramework(framework) => {
+                self.joined.insert(framework.id.clone(), *framework);
+            }
+            Record::DeleteFramework(id) => {
+                self.joined.remove(&id);
+            }
+            Record::PutFrameworkTask(task) => {
+                self.tasks.insert((task.framework().clone(), task.task.clone()), *task);
+            }
+            Record::DeleteFrameworkTask(framework, task) => {
+                self.tasks.remove(&(framework, task));
+            }
             _ => {}
         }
     }
@@ -132,19 +164,19 @@ impl Scheduler {
             },
             now: Timestamp::default(),
             started: false,
-            apps: folded.apps,
-            versions: folded.versions,
+            apps: std::mem::take(&mut folded.apps),
+            versions: std::mem::take(&mut folded.versions),
             instances: BTreeMap::new(),
             by_app: BTreeMap::new(),
             nodes: BTreeMap::new(),
             residences: BTreeMap::new(),
             residences_by_app: BTreeMap::new(),
-            secrets: folded.secrets,
+            secrets: std::mem::take(&mut folded.secrets),
             service_ports: ServicePorts::new(config.service_ports),
             delays: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            groups: folded.groups,
-            group_versions: folded.group_versions,
+            groups: std::mem::take(&mut folded.groups),
+            group_versions: std::mem::take(&mut folded.group_versions),
             deployments: BTreeMap::new(),
             deploying: BTreeMap::new(),
             rolling: BTreeSet::new(),
@@ -153,33 +185,55 @@ impl Scheduler {
             dirty: BTreeSet::new(),
             suspects: BTreeSet::new(),
             hidden: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             last_loss: None,
             timers: Timers::default(),
             effects: VecDeque::new(),
             last_version: Timestamp::default(),
+            frameworks: Default::default(),
             config,
         };
         if folded.framework.is_none() {
             core.persist(Record::Framework(id));
         }
+        core.put_back(folded);
+        core
+    }
+
+    fn put_back(&mut self, folded: Folded) {
         for (id, record) in folded.agents {
-            core.nodes.insert(id, Node::new(record, Link::Recovered));
+            self.nodes.insert(id, Node::new(record, Link::Recovered));
         }
-        core.take_up_definitions();
+        for (id, order) in folded.orders {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                if order.gone {
+                    node.link = Link::Unreachable;
+                }
+                if order.drain.as_ref().is_some_and(|drain| drain.mark_gone) {
+                    self.leaving.insert(id);
+                }
+                node.order = order;
+            }
+        }
+        self.take_up_definitions();
         for residence in folded.residences.into_values() {
-            core.restore_residence(residence);
+            self.restore_residence(residence);
         }
         for instance in folded.instances.into_values() {
-            core.restore_instance(instance);
+            self.restore_instance(instance);
         }
+        self.restore_frameworks(
+            folded.joined.into_values(),
+            folded.tasks.into_values(),
+            folded.weights.into_iter(),
+        );
         for (id, record) in folded.deployments {
-            core.last_version = core.last_version.max(record.version);
+            self.last_version = self.last_version.max(record.version);
             for app in record.apps() {
-                core.deploying.insert(app.clone(), id.clone());
+                self.deploying.insert(app.clone(), id.clone());
             }
-            core.deployments.insert(id, record);
+            self.deployments.insert(id, record);
         }
-        core
     }
 
     /// Their service ports are taken, and their versions do not come again.
@@ -199,6 +253,7 @@ impl Scheduler {
             return;
         };
         node.add_instance(instance.id.clone(), &instance.spec);
+        self.frameworks.marathon_uses(&instance.spec.resources);
         if instance.config == Timestamp::default() {
             // A record of an earlier release: there age decided.
             let present = self.apps.get(&instance.app).map(|app| app.last_config_change);

@@ -24,6 +24,8 @@ impl Scheduler {
             }
             self.tell_hidden(&id);
         }
+        self.finish_drains();
+        self.allocate();
     }
 
     fn settle_removed(&mut self, id: &AppId) {
@@ -77,11 +79,21 @@ impl Scheduler {
         if may && app.is_resident() {
             (missing, refusals) = self.fill_resident(app, missing);
         } else if may {
-            let placed = self.placed(app);
+            let mut placed = self.placed(app);
             let mut placer = Placer::new(app, &self.nodes, &placed);
             while missing > 0 {
                 match placer.next(&self.nodes, &mut self.random) {
+                    Ok(placement) if self.yields(&placement.agent) => {
+                        placed = self.placed(app);
+                        placer = Placer::new(app, &self.nodes, &placed);
+                        continue;
+                    }
                     Ok(placement) => self.launch(app, placement),
+                    Err(_) if self.make_room(app, &placed) => {
+                        placed = self.placed(app);
+                        placer = Placer::new(app, &self.nodes, &placed);
+                        continue;
+                    }
                     Err(why) => {
                         refusals = why;
                         break;
@@ -179,6 +191,7 @@ impl Scheduler {
         };
         if let Some(node) = self.nodes.get_mut(&placement.agent) {
             node.add_instance(id.clone(), &instance.spec);
+            self.frameworks.marathon_uses(&instance.spec.resources);
         }
         self.by_app.entry(app.id.clone()).or_default().insert(id.clone());
         self.persist(Record::PutInstance(Box::new(instance.clone())));

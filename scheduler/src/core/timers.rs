@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, TaskId};
 
+use super::frameworks::FrameworkTimer;
 use crate::{AppId, InstanceId, Timestamp};
 
 /// What happens when a time is reached. Each is checked against the state when it fires.
@@ -27,6 +28,8 @@ pub(crate) enum Timer {
     RemoveVolumes(InstanceId),
     /// The app's launch delay is over.
     Delay(AppId),
+    /// Something of a framework.
+    Framework(FrameworkTimer),
 }
 
 /// A table of timers; each has at most one time.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
 
-use crate::{AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
+use crate::{AgentOrder, AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
 
 use super::Scheduler;
 use super::node::Link;
@@ -34,6 +34,12 @@ pub struct AgentView<'a> {
     pub used: Resources,
     /// What is reserved for instances with volumes, whether they have a task or not.
     pub reserved: Resources,
+    /// What is held in offers.
+    pub offered: Resources,
+    /// What operators said of it.
+    pub order: &'a AgentOrder,
+    /// Whether nothing runs on it.
+    pub empty: bool,
 }
 
 /// The newest failure of an app's task.
@@ -62,6 +68,20 @@ pub struct QueueView<'a> {
     pub since: Timestamp,
     /// Why no agent took it at the last attempt.
     pub refusals: &'a Refusals,
+}
+
+impl super::Node {
+    fn view(&self) -> AgentView<'_> {
+        AgentView {
+            record: &self.record,
+            connected: self.link == Link::Connected,
+            used: self.used,
+            reserved: self.reserved(),
+            offered: self.offered,
+            order: &self.order,
+            empty: self.is_empty(),
+        }
+    }
 }
 
 impl Scheduler {
@@ -117,12 +137,7 @@ impl Scheduler {
     /// An agent with what is used of it, whatever its state.
     pub fn agent_view(&self, id: &AgentId) -> Option<AgentView<'_>> {
         let node = self.nodes.get(id)?;
-        Some(AgentView {
-            record: &node.record,
-            connected: node.link == Link::Connected,
-            used: node.used,
-            reserved: node.reserved(),
-        })
+        Some(node.view())
     }
 
     /// Agents that are registered and not given up.
@@ -130,12 +145,7 @@ impl Scheduler {
         self.nodes
             .values()
             .filter(|node| node.link.is_registered())
-            .map(|node| AgentView {
-                record: &node.record,
-                connected: node.link == Link::Connected,
-                used: node.used,
-                reserved: node.reserved(),
-            })
+            .map(super::Node::view)
     }
 
     /// The record of an agent, whatever its state.
@@ -194,7 +204,9 @@ impl Scheduler {
                 .map(super::Node::info)
                 .collect(),
             recovered_agents: self.recovered_agents().map(|record| record.id.clone()).collect(),
-            frameworks: vec![self.framework.clone()],
+            frameworks: std::iter::once(self.framework.clone())
+                .chain(self.framework_infos())
+                .collect(),
             tasks: self.tasks(Link::is_told),
         }
     }
@@ -208,7 +220,9 @@ impl Scheduler {
         let there = |one: &&InstanceRecord| self.nodes.get(&one.agent).is_some_and(|node| of(node.link));
         let instances = self.instances.values().filter(there);
         let told = |one| super::member::tasks_of(one, &|status| self.told(one, status));
-        instances.flat_map(told).collect()
+        let mut tasks: Vec<Task> = instances.flat_map(told).collect();
+        tasks.extend(self.framework_tasks_where(&of));
+        tasks
     }
 
     pub(super) fn is_deployed(&self, id: &AppId) -> bool {

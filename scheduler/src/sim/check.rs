@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AgentId, FrameworkId, LaunchSpec, ServiceTable, TaskEvent, TaskId, TaskState, VipRange, volume_owner};
+use model::{
+    AgentId, FrameworkId, LaunchSpec, ServiceTable, TaskEvent, TaskId, TaskState, VipRange, launched_task, volume_owner,
+};
 
 use crate::{
-    AgentRecord, App, AppId, DeploymentRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Record,
-    Residence, Timestamp,
+    AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
+    GroupVersion, InstanceId, InstanceRecord, Record, Residence, Timestamp,
 };
 
 use super::agent::SimTask;
@@ -24,6 +26,10 @@ pub(super) struct Store {
     deployments: BTreeMap<String, DeploymentRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<(GroupId, Timestamp), GroupVersion>,
+    frameworks: BTreeMap<FrameworkId, FrameworkRecord>,
+    orders: BTreeMap<AgentId, AgentOrder>,
+    weights: BTreeMap<String, f64>,
+    pub(super) tasks: BTreeMap<(FrameworkId, TaskId), FrameworkTaskRecord>,
 }
 
 impl Store {
@@ -57,6 +63,15 @@ impl Store {
             Record::DeleteGroup(id) => drop(self.groups.remove(&id)),
             Record::PutGroupVersion(kept) => drop(self.group_versions.insert((kept.id.clone(), kept.version), *kept)),
             Record::DeleteGroupVersion(id, version) => drop(self.group_versions.remove(&(id, version))),
+            Record::PutAgentOrder(id, order) => drop(self.orders.insert(id, order)),
+            Record::DeleteAgentOrder(id) => drop(self.orders.remove(&id)),
+            Record::PutWeight(role, weight) => drop(self.weights.insert(role, weight)),
+            Record::PutFramework(one) => drop(self.frameworks.insert(one.id.clone(), *one)),
+            Record::DeleteFramework(id) => drop(self.frameworks.remove(&id)),
+            Record::PutFrameworkTask(one) => {
+                drop(self.tasks.insert((one.framework().clone(), one.task.clone()), *one));
+            }
+            Record::DeleteFrameworkTask(framework, task) => drop(self.tasks.remove(&(framework, task))),
         }
     }
 
@@ -88,6 +103,12 @@ impl Store {
         records.extend(self.groups.values().cloned().map(Record::PutGroup));
         let kept = self.group_versions.values().cloned();
         records.extend(kept.map(|one| Record::PutGroupVersion(Box::new(one))));
+        let orders = self.orders.iter();
+        records.extend(orders.map(|(id, order)| Record::PutAgentOrder(id.clone(), order.clone())));
+        let frameworks = self.frameworks.values().cloned();
+        records.extend(frameworks.map(|one| Record::PutFramework(Box::new(one))));
+        let tasks = self.tasks.values().cloned();
+        records.extend(tasks.map(|one| Record::PutFrameworkTask(Box::new(one))));
         records
     }
 
@@ -99,7 +120,8 @@ impl Store {
     }
 
     pub(super) fn has_task(&self, task: &TaskId) -> bool {
-        InstanceId::of_task(task).is_some_and(|id| self.instances.contains_key(&id))
+        let framework = launched_task(task).is_some_and(|key| self.tasks.contains_key(&key));
+        framework || InstanceId::of_task(task).is_some_and(|id| self.instances.contains_key(&id))
     }
 }
 
@@ -193,6 +215,10 @@ impl World {
                     .all(|one| self.store.deployments.get(&one.id) == Some(one)),
             "deployments differ from the store"
         );
+        assert!(
+            core.framework_tasks().eq(self.store.tasks.values()),
+            "tasks of frameworks differ from the store"
+        );
         for agent in core.agents() {
             assert_eq!(
                 self.store.agents.get(&agent.record.id),
@@ -213,7 +239,11 @@ impl World {
         let Some(core) = &self.core else {
             return Some("no master".to_owned());
         };
-        let known: BTreeSet<&TaskId> = core.instances().flat_map(InstanceRecord::live_tasks).collect();
+        if let Some(why) = self.framework_unsettled() {
+            return Some(why);
+        }
+        let mut known: BTreeSet<&TaskId> = core.instances().flat_map(InstanceRecord::live_tasks).collect();
+        known.extend(core.framework_tasks().map(|record| &record.spec.task));
         let mut running: BTreeMap<String, u32> = self.wanted.keys().map(|app| (app.clone(), 0)).collect();
         let (mut seen, mut counted) = (BTreeSet::new(), BTreeSet::new());
         for task in self.agents.iter().flat_map(|agent| agent.tasks.values()) {
@@ -233,6 +263,9 @@ impl World {
                 return Some(format!("{} is not healthy yet", task.spec.task));
             }
             seen.insert(&task.spec.task);
+            if launched_task(&task.spec.task).is_some() {
+                continue;
+            }
             let app = task.spec.env.get("MARATHON_APP_ID").cloned().unwrap_or_default();
             if let Some(newest) = core.run_spec(&app)
                 && !runs(newest, &task.spec)
@@ -246,7 +279,11 @@ impl World {
             }
         }
         if running != self.wanted {
-            return Some(format!("running {running:?}, wanted {:?}", self.wanted));
+            return Some(format!(
+                "running {running:?}, wanted {:?}, deployments {:?}",
+                self.wanted,
+                core.deployments()
+            ));
         }
         if seen != known {
             return Some(format!("the core knows {known:?}, the machines {seen:?}"));

@@ -47,6 +47,7 @@ impl World {
         self.core = None;
         self.note("master down");
         self.connections.clear();
+        self.framework.stream = None;
         for number in 0..self.agents.len() {
             self.agents[number].connection = None;
             self.agents[number].registered = false;
@@ -172,6 +173,7 @@ impl World {
                 Effect::Emit(event) => {
                     self.table.apply(event);
                 }
+                Effect::ToFramework { stream, event } => self.tell_framework(stream, *event),
                 // Nobody follows, and nobody has secrets.
                 Effect::Tell(_) | Effect::Secrets { .. } => {}
             }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{AgentId, LaunchSpec, ServiceTable, TaskId, TaskStatus, VipRange};
 
 use crate::core::random::Random;
-use crate::{InstanceId, Registered, Registration, Scheduler, Timestamp};
+use crate::{FrameworkCall, FrameworkEvent, InstanceId, Registered, Registration, Scheduler, StreamId, Timestamp};
 
 use super::agent::SimAgent;
 use super::check::Store;
+use super::framework::SimFramework;
 
 /// Machines in the cluster. Together they hold twice what the apps can want.
 pub(super) const AGENTS: usize = 3;
@@ -56,6 +57,10 @@ pub(super) enum Event {
     MasterUp,
     Fault,
     Command,
+    FrameworkTick,
+    ToFramework(StreamId, FrameworkEvent),
+    FromFramework(StreamId, FrameworkCall),
+    StreamEnd(StreamId),
 }
 
 /// A mistake put into the world on purpose, to see that it is found.
@@ -69,6 +74,8 @@ pub(super) enum Bug {
     ForgottenVolumes,
     /// Agents offer one instance's cpus more than they have.
     CapacityOffByOne,
+    /// The framework's acknowledgements of ends are taken for granted: one that never comes is never missed.
+    ForgottenUpdate,
 }
 
 /// `/b/d` depends on `/b/c`, and both were changed at once.
@@ -85,6 +92,7 @@ pub(super) struct World {
     pub(super) core: Option<Scheduler>,
     pub(super) store: Store,
     pub(super) agents: Vec<SimAgent>,
+    pub(super) framework: SimFramework,
     /// Newest connection that the master has of each agent id.
     pub(super) connections: BTreeMap<AgentId, (usize, u64)>,
     pub(super) table: ServiceTable,
@@ -115,6 +123,7 @@ impl World {
             core: None,
             store: Store::default(),
             agents: (0..AGENTS).map(SimAgent::new).collect(),
+            framework: SimFramework::new(seed),
             connections: BTreeMap::new(),
             table: ServiceTable::new(VipRange::default()),
             wanted: BTreeMap::new(),
@@ -136,6 +145,7 @@ impl World {
             world.after(delay, Event::AgentTick(agent));
         }
         world.after(3_000, Event::Command);
+        world.after(4_000, Event::FrameworkTick);
         world.after(5_000, Event::Fault);
         world
     }
@@ -228,6 +238,10 @@ impl World {
             Event::MasterUp => self.master_up(),
             Event::Fault => self.fault(),
             Event::Command => self.command(),
+            Event::FrameworkTick => self.framework_tick(),
+            Event::ToFramework(stream, event) => self.framework_receives(stream, event),
+            Event::FromFramework(stream, call) => self.framework_calls(stream, call),
+            Event::StreamEnd(stream) => self.stream_ends(stream),
         }
         self.arm_timer();
         self.check_step();

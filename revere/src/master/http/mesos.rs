@@ -1,6 +1,5 @@
 //! The Mesos operator API v1, in JSON and protobuf.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
-use super::App;
+use super::{App, operator};
 use crate::master::core::{Core, Emitted, record};
 use crate::master::handle::Gone;
 use crate::mesos::decode::Encoding;
@@ -25,21 +24,21 @@ const JSON: &str = "application/json";
 const PROTOBUF: &str = protobuf::CONTENT_TYPE;
 
 /// Error bodies are plain text, as Mesos has them.
-type Answer = Result<Response, (StatusCode, String)>;
+pub(super) type Answer = Result<Response, (StatusCode, String)>;
 
-fn gone(gone: Gone) -> (StatusCode, String) {
+pub(super) fn gone(gone: Gone) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
 }
 
 /// How a request is written and how its answer shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Transport {
-    request: Encoding,
-    answer: Encoding,
+pub(super) struct Transport {
+    pub(super) request: Encoding,
+    pub(super) answer: Encoding,
 }
 
 /// Checks the transport's rules: method, content type, acceptable answers.
-fn check(method: &Method, headers: &HeaderMap) -> Result<Transport, (StatusCode, String)> {
+pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<Transport, (StatusCode, String)> {
     if method != Method::POST {
         return Err((
             StatusCode::METHOD_NOT_ALLOWED,
@@ -81,7 +80,7 @@ fn accepts(accept: &str, encoding: Encoding) -> bool {
 }
 
 /// The call in its JSON form.
-fn read(encoding: Encoding, body: &[u8]) -> Result<Value, (StatusCode, String)> {
+pub(super) fn read(encoding: Encoding, body: &[u8]) -> Result<Value, (StatusCode, String)> {
     let bad = |text: String| (StatusCode::BAD_REQUEST, text);
     match encoding {
         Encoding::Json => {
@@ -126,8 +125,14 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
         "GET_TASKS" => get(Core::get_tasks).await,
         "GET_AGENTS" => get(Core::get_agents).await,
         "GET_FRAMEWORKS" => get(Core::get_frameworks).await,
-        "GET_EXECUTORS" | "GET_OPERATIONS" | "GET_ROLES" | "GET_WEIGHTS" => get(|_| json!({})).await,
+        "GET_EXECUTORS" | "GET_OPERATIONS" | "GET_ROLES" => get(|_| json!({})).await,
         "GET_METRICS" => get(|core| json!({"metrics": super::metrics::mesos(core)})).await,
+        "TEARDOWN" => operator::teardown(&app, &call).await,
+        "DRAIN_AGENT" | "DEACTIVATE_AGENT" | "REACTIVATE_AGENT" | "MARK_AGENT_GONE" => {
+            operator::agent(&app, kind, &call).await
+        }
+        "UPDATE_WEIGHTS" => operator::weights(&app, &call).await,
+        "GET_WEIGHTS" => get(operator::get_weights).await,
         other if CALLS.contains(&other) => Err((
             StatusCode::NOT_IMPLEMENTED,
             format!("{other} is not carried out by revere"),
@@ -142,29 +147,20 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
 async fn master(app: &App) -> Result<Value, (StatusCode, String)> {
     let started = app.handle.look(|core| core.started).await.map_err(gone)?;
     let seconds = Duration::from_millis(started.0).as_secs_f64();
-    let address = &app.address;
-    // Packed as Mesos has it: the bytes in network order, read as a little-endian number.
-    let packed = match address.parse::<SocketAddr>().map(|address| address.ip()) {
-        Ok(IpAddr::V4(ip)) => u32::from_le_bytes(ip.octets()),
-        _ => 0,
-    };
     Ok(json!({"type": "GET_MASTER", "get_master": {
-        "master_info": {
-            "id": address, "ip": packed, "hostname": address, "port": app.port, "version": encode::VERSION,
-        },
+        "master_info": encode::master_info(&app.address, app.port),
         "start_time": seconds,
         "elected_time": seconds,
     }}))
 }
 
 /// Calls of the API that are known and not carried out.
-const CALLS: [&str; 27] = [
+const CALLS: [&str; 21] = [
     "GET_FLAGS",
     "GET_LOGGING_LEVEL",
     "SET_LOGGING_LEVEL",
     "LIST_FILES",
     "READ_FILE",
-    "UPDATE_WEIGHTS",
     "RESERVE_RESOURCES",
     "UNRESERVE_RESOURCES",
     "CREATE_VOLUMES",
@@ -177,14 +173,9 @@ const CALLS: [&str; 27] = [
     "GET_QUOTA",
     "SET_QUOTA",
     "REMOVE_QUOTA",
-    "TEARDOWN",
-    "MARK_AGENT_GONE",
     "GROW_VOLUME",
     "SHRINK_VOLUME",
     "UPDATE_QUOTA",
-    "DRAIN_AGENT",
-    "DEACTIVATE_AGENT",
-    "REACTIVATE_AGENT",
     "UNKNOWN",
 ];
 

@@ -48,7 +48,14 @@ pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Value>, Refusal
 }
 
 fn node_list(core: &Core) -> Vec<Value> {
-    let tasks = |agent: &model::AgentId| core.scheduler.instances().filter(|one| one.agent == *agent).count();
+    let tasks = |agent: &model::AgentId| {
+        let instances = core.scheduler.instances().filter(|one| one.agent == *agent).count();
+        let of_frameworks = core
+            .scheduler
+            .framework_tasks()
+            .filter(|one| !one.is_over() && one.agent == *agent);
+        instances + of_frameworks.count()
+    };
     let registered = core.scheduler.agents().map(|view| {
         let record = view.record;
         let heard = core

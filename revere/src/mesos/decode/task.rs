@@ -13,7 +13,7 @@ use super::{RejectKind, Rejects, double, flag, get, id, list, number, parse_stat
 const MAX_HOST_PORTS: usize = 4096;
 
 /// Label of a discovery port that says whose port number it carries.
-const SCOPE_LABEL: &str = "network-scope";
+pub(super) const SCOPE_LABEL: &str = "network-scope";
 
 pub(super) fn decode_task(value: &Value, rejects: &mut Rejects) -> Option<Task> {
     let (Some(task), Some(framework), Some(agent)) =

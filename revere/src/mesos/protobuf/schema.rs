@@ -79,8 +79,32 @@ const fn whole(name: &'static str, fields: &'static [Field]) -> Message {
     }
 }
 
-/// What a client sends; the calls that take no argument are all that are carried out.
-pub static CALL: Message = whole("Call", &[one(1, "type", Word(CALLS))]);
+/// What a client sends, as far as it is carried out.
+pub static CALL: Message = whole(
+    "Call",
+    &[
+        one(1, "type", Word(CALLS)),
+        one(6, "update_weights", Nested(&WEIGHTS)),
+        one(16, "teardown", Nested(&TEARDOWN)),
+        one(17, "mark_agent_gone", Nested(&OF_AGENT)),
+        one(21, "drain_agent", Nested(&OF_AGENT)),
+        one(22, "deactivate_agent", Nested(&OF_AGENT)),
+        one(23, "reactivate_agent", Nested(&OF_AGENT)),
+    ],
+);
+/// All calls about one agent; only a drain has more than its id.
+static OF_AGENT: Message = part(
+    "a call about an agent",
+    &[
+        one(1, "agent_id", Nested(&ID)),
+        one(2, "max_grace_period", Nested(&DURATION)),
+        one(3, "mark_gone", Bool),
+    ],
+);
+static DURATION: Message = part("Duration", &[one(1, "seconds", Number)]);
+static WEIGHTS: Message = part("UpdateWeights", &[list(1, "weight_infos", &WEIGHT)]);
+static WEIGHT: Message = part("WeightInfo", &[one(1, "weight", Double), one(2, "role", Text)]);
+static TEARDOWN: Message = part("Teardown", &[one(1, "framework_id", Nested(&ID))]);
 
 /// A record of the stream.
 pub static EVENT: Message = whole(
@@ -113,7 +137,7 @@ pub static RESPONSE: Message = whole(
         one(20, "get_operations", Nested(&EMPTY)),
         one(13, "get_tasks", Nested(&GET_TASKS)),
         one(14, "get_roles", Nested(&EMPTY)),
-        one(15, "get_weights", Nested(&EMPTY)),
+        one(15, "get_weights", Nested(&WEIGHTS)),
         one(16, "get_master", Nested(&GET_MASTER)),
     ],
 );
@@ -188,7 +212,13 @@ static GET_TASKS: Message = whole(
         list(3, "completed_tasks", &TASK),
     ],
 );
-static GET_FRAMEWORKS: Message = whole("GetFrameworks", &[list(1, "frameworks", &FRAMEWORK)]);
+static GET_FRAMEWORKS: Message = whole(
+    "GetFrameworks",
+    &[
+        list(1, "frameworks", &FRAMEWORK),
+        list(2, "completed_frameworks", &FRAMEWORK),
+    ],
+);
 static GET_AGENTS: Message = whole(
     "GetAgents",
     &[list(1, "agents", &AGENT), list(2, "recovered_agents", &AGENT_INFO)],
@@ -422,11 +452,21 @@ const STATES: Words = &[
 ];
 const REASONS: Words = &[
     ("REASON_COMMAND_EXECUTOR_FAILED", 0),
+    ("REASON_FRAMEWORK_REMOVED", 3),
+    ("REASON_INVALID_OFFERS", 6),
     ("REASON_CONTAINER_LIMITATION_MEMORY", 8),
+    ("REASON_RECONCILIATION", 9),
+    ("REASON_AGENT_REMOVED", 11),
+    ("REASON_AGENT_RESTARTED", 12),
     ("REASON_TASK_INVALID", 15),
     ("REASON_CONTAINER_LIMITATION_DISK", 20),
     ("REASON_CONTAINER_LAUNCH_FAILED", 21),
+    ("REASON_TASK_GROUP_INVALID", 25),
+    ("REASON_TASK_HEALTH_CHECK_STATUS_UPDATED", 29),
     ("REASON_TASK_KILLED_DURING_LAUNCH", 30),
+    ("REASON_AGENT_REMOVED_BY_OPERATOR", 31),
+    ("REASON_AGENT_REREGISTERED", 32),
+    ("REASON_AGENT_DRAINING", 34),
 ];
 const VALUES: Words = &[("SCALAR", 0), ("RANGES", 1), ("SET", 2), ("TEXT", 3)];
 const RESERVATIONS: Words = &[("STATIC", 1), ("DYNAMIC", 2)];

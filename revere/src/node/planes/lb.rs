@@ -91,6 +91,12 @@ impl LbPlane {
     /// A task of this node ended: no VIP may choose it any more. Removing what is dead needs no order among planes, so
     /// this waits for nobody.
     pub(in crate::node) fn local_exit(&mut self, task: &TaskId) {
+        let frameworks = self.snapshot.frameworks.keys();
+        let named = frameworks.filter(|id| self.snapshot.tasks.contains_key(&((*id).clone(), task.clone())));
+        if named.count() > 1 {
+            // Two frameworks' tasks of one id: the stream will tell which it was.
+            return;
+        }
         self.dead.insert(task.clone());
         let Some(vips) = self.here.get(task).filter(|_| self.view.is_some()) else {
             return;

@@ -51,7 +51,7 @@ impl Site {
         for effect in self.bench.effects() {
             match effect {
                 // Followers are none of its business.
-                Effect::Tell(_) => {}
+                Effect::Tell(_) | Effect::ToFramework { .. } => {}
                 Effect::Launch { spec, .. } => self.launched.push(spec.task),
                 Effect::Kill { task, .. } => self.killed.push(task),
                 Effect::Emit(event) => drop(self.table.apply(event)),

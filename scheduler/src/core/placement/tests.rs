@@ -6,6 +6,7 @@ use model::Resources;
 
 use crate::{AgentRecord, AppSpec, PortSpec, ServicePorts, Timestamp};
 
+use super::super::node::Link;
 use super::*;
 
 fn node(name: &str, cpus_milli: u64, ports: (u16, u16)) -> Node {

@@ -1,0 +1,263 @@
+//! The allocator: what is free goes in offers to whom it belongs next, and Marathon's apps take their turn among them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{AgentId, FrameworkId, Resources};
+
+use crate::{App, FrameworkEvent, Offer, OfferId};
+
+use super::super::Scheduler;
+use super::super::node::{Link, Node};
+use super::super::placement::Placer;
+use super::share::{ANY_ROLE, Share};
+use super::{Filter, FrameworkTimer, add, subtract};
+
+/// Smallest piece that is offered: this much cpu (Mesos `MIN_CPUS`) ...
+const LEAST_CPUS_MILLI: u64 = 10;
+/// ... or this much memory (Mesos `MIN_MEM`).
+const LEAST_MEM_MB: u64 = 32;
+/// A refusal holds at least so long (Mesos' allocation interval).
+const LEAST_REFUSAL: Duration = Duration::from_secs(1);
+
+impl Scheduler {
+    /// Offers what is free on agents where something became free. Marathon's apps have taken what is theirs before.
+    pub(in crate::core) fn allocate(&mut self) {
+        if self.frameworks.to_offer.is_empty() {
+            return;
+        }
+        let agents = std::mem::take(&mut self.frameworks.to_offer);
+        if self.frameworks.joined.values().all(|one| one.stream.is_none()) {
+            return;
+        }
+        let total = self.capacity_there();
+        let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
+        for agent in agents {
+            if let Some((id, role, _)) = self.next_taker(&agent, &total) {
+                let offer = self.hold(&agent, &id, &role);
+                made.entry(id).or_default().extend(offer);
+            }
+        }
+        for (id, offers) in made {
+            self.tell_framework(&id, FrameworkEvent::Offers(offers));
+        }
+    }
+
+    /// Looks at every agent again for somebody new, or who wants more again.
+    pub(super) fn offer_everywhere(&mut self) {
+        let there = self.nodes.values().filter(|node| node.link == Link::Connected);
+        let agents: Vec<AgentId> = there.map(|node| node.record.id.clone()).collect();
+        self.frameworks.to_offer.extend(agents);
+    }
+
+    /// Who is offered what is free on an agent.
+    fn next_taker(&self, agent: &AgentId, total: &Resources) -> Option<(FrameworkId, String, Share)> {
+        let node = self.nodes.get(agent).filter(|node| node.takes_more())?;
+        let free = node.free();
+        if free.cpus_milli < LEAST_CPUS_MILLI && free.mem_mb < LEAST_MEM_MB {
+            return None;
+        }
+        let mut best: Option<(FrameworkId, String, Share)> = None;
+        for (id, framework) in &self.frameworks.joined {
+            if framework.stream.is_none() {
+                continue;
+            }
+            for role in &framework.record.spec.roles {
+                let kept_for = &node.record.domain.role;
+                let refused = framework.filters.get(&(agent.clone(), role.clone()));
+                let refused = refused.is_some_and(|filter| filter.until > self.now && filter.resources.holds(&free));
+                if refused || framework.suppressed.contains(role) || (kept_for != ANY_ROLE && kept_for != role) {
+                    continue;
+                }
+                let share = self.share(id, role, total);
+                if best.as_ref().is_none_or(|(_, _, least)| share.order(least).is_lt()) {
+                    best = Some((id.clone(), role.clone(), share));
+                }
+            }
+        }
+        best
+    }
+
+    /// Holds all that is free on an agent for a framework.
+    fn hold(&mut self, agent: &AgentId, id: &FrameworkId, role: &str) -> Option<Offer> {
+        let node = self.nodes.get_mut(agent)?;
+        let (resources, ports) = (node.free(), node.free_ranges());
+        self.frameworks.next_offer = self.frameworks.next_offer.saturating_add(1);
+        let offer = Offer {
+            id: OfferId::new(format!("{}-O{}", self.frameworks.epoch, self.frameworks.next_offer)),
+            framework: id.clone(),
+            role: role.to_owned(),
+            resources,
+            ports,
+            agent: Arc::new(node.record.clone()),
+        };
+        node.hold(&offer.resources, &offer.ports);
+        if let Some(framework) = self.frameworks.joined.get_mut(id) {
+            framework.offers.insert(offer.id.clone());
+            add(&mut framework.offered, role, &offer.resources);
+        }
+        self.frameworks.offers.insert(offer.id.clone(), offer.clone());
+        if !self.config.offer_timeout.is_zero() {
+            self.set_timer(FrameworkTimer::Offer(offer.id.clone()), self.config.offer_timeout);
+        }
+        Some(offer)
+    }
+
+    /// An offer is no more; what it held is free.
+    pub(super) fn end_offer(&mut self, id: &OfferId) -> Option<Offer> {
+        let offer = self.frameworks.offers.remove(id)?;
+        self.cancel_timer(FrameworkTimer::Offer(id.clone()));
+        if let Some(framework) = self.frameworks.joined.get_mut(&offer.framework) {
+            framework.offers.remove(id);
+            subtract(&mut framework.offered, &offer.role, &offer.resources);
+        }
+        if let Some(node) = self.nodes.get_mut(&offer.agent.id) {
+            node.let_go(&offer.resources, &offer.ports);
+        }
+        self.frameworks.freed(&offer.agent.id);
+        self.capacity_changed();
+        Some(offer)
+    }
+
+    /// Takes an offer back, and says so.
+    pub(super) fn rescind(&mut self, id: &OfferId) {
+        if let Some(offer) = self.end_offer(id) {
+            self.tell_framework(&offer.framework, FrameworkEvent::Rescind(id.clone()));
+        }
+    }
+
+    /// Takes all offers of an agent back: it is out of reach, or takes no more tasks.
+    pub(in crate::core) fn rescind_all_of(&mut self, agent: &AgentId) {
+        let of = self.frameworks.offers.values().filter(|offer| offer.agent.id == *agent);
+        for id in of.map(|offer| offer.id.clone()).collect::<Vec<_>>() {
+            self.rescind(&id);
+        }
+    }
+
+    /// A framework is gone or begins anew: it knows of no offer.
+    pub(super) fn drop_offers_of(&mut self, id: &FrameworkId) {
+        let offers = self.frameworks.joined.get(id).map(|framework| framework.offers.clone());
+        for offer in offers.unwrap_or_default() {
+            self.end_offer(&offer);
+        }
+    }
+
+    /// `DECLINE`.
+    pub(super) fn decline(&mut self, id: &FrameworkId, offers: &[OfferId], refuse: Duration) {
+        for offer in offers {
+            let own = self
+                .frameworks
+                .offers
+                .get(offer)
+                .is_some_and(|offer| offer.framework == *id);
+            if own && let Some(offer) = self.end_offer(offer) {
+                self.filter(id, &offer.agent.id, &offer.role, offer.resources, refuse);
+            }
+        }
+    }
+
+    /// Notes that a framework does not want so much, or less, of that agent for a while.
+    pub(super) fn filter(&mut self, id: &FrameworkId, agent: &AgentId, role: &str, what: Resources, refuse: Duration) {
+        let lasts = refuse.max(LEAST_REFUSAL);
+        let until = self.now.after(lasts);
+        if let Some(framework) = self.frameworks.joined.get_mut(id) {
+            let filter = Filter { resources: what, until };
+            framework.filters.insert((agent.clone(), role.to_owned()), filter);
+            let timer = FrameworkTimer::Filter(id.clone(), agent.clone(), role.to_owned());
+            self.set_timer(timer, lasts);
+        }
+    }
+
+    /// Forgets refusals for these roles; none are all.
+    pub(super) fn forget_filters(&mut self, id: &FrameworkId, roles: &[String]) {
+        let Some(framework) = self.frameworks.joined.get_mut(id) else {
+            return;
+        };
+        let meant = |role: &String| roles.is_empty() || roles.contains(role);
+        let keys = framework.filters.keys().filter(|(_, role)| meant(role));
+        let keys: Vec<(AgentId, String)> = keys.cloned().collect();
+        for key in keys {
+            framework.filters.remove(&key);
+            let timer = FrameworkTimer::Filter(id.clone(), key.0, key.1);
+            self.timers.cancel(&super::Timer::Framework(timer));
+        }
+    }
+
+    /// `REVIVE`.
+    pub(super) fn revive(&mut self, id: &FrameworkId, roles: &[String]) {
+        if let Some(framework) = self.frameworks.joined.get_mut(id) {
+            framework
+                .suppressed
+                .retain(|role| !roles.is_empty() && !roles.contains(role));
+        }
+        self.forget_filters(id, roles);
+        self.offer_everywhere();
+    }
+
+    /// `SUPPRESS`. Offers that are out stay.
+    pub(super) fn suppress(&mut self, id: &FrameworkId, roles: &[String]) {
+        if let Some(framework) = self.frameworks.joined.get_mut(id) {
+            let all = framework.record.spec.roles.clone();
+            let meant = if roles.is_empty() { all } else { roles.to_vec() };
+            framework.suppressed.extend(meant);
+        }
+    }
+
+    /// Whether what is free on an agent goes to somebody whose share is less than Marathon's even with it. Then it is
+    /// offered to them first, and Marathon's app waits for what they leave. The very measure by which
+    /// [`make_room`](Self::make_room) takes offers back, or the two would undo each other for ever.
+    pub(in crate::core) fn yields(&mut self, agent: &AgentId) -> bool {
+        if self.frameworks.joined.is_empty() {
+            return false;
+        }
+        let total = self.capacity_there();
+        let Some((id, role, _)) = self.next_taker(agent, &total) else {
+            return false;
+        };
+        let Some(free) = self.nodes.get(agent).map(Node::free) else {
+            return false;
+        };
+        if !self
+            .share_with(&id, &role, &free, &total)
+            .is_less(&self.own_share(&total))
+        {
+            return false;
+        }
+        if let Some(offer) = self.hold(agent, &id, &role) {
+            self.tell_framework(&id, FrameworkEvent::Offers(vec![offer]));
+        }
+        true
+    }
+
+    /// Makes room for an instance that finds none, where those to whom the room is offered have no lesser share than
+    /// Marathon. `false`: there is none to be made.
+    pub(in crate::core) fn make_room(&mut self, app: &App, placed: &BTreeMap<AgentId, u32>) -> bool {
+        if self.frameworks.offers.is_empty() {
+            return false;
+        }
+        let total = self.capacity_there();
+        let own = self.own_share(&total);
+        let mut nodes: BTreeMap<AgentId, Node> = self.nodes.clone();
+        let mut taken: BTreeMap<AgentId, Vec<OfferId>> = BTreeMap::new();
+        for offer in self.frameworks.offers.values() {
+            let share = self.share(&offer.framework, &offer.role, &total);
+            if !share.is_less(&own)
+                && let Some(node) = nodes.get_mut(&offer.agent.id)
+            {
+                node.let_go(&offer.resources, &offer.ports);
+                taken.entry(offer.agent.id.clone()).or_default().push(offer.id.clone());
+            }
+        }
+        // Which host port it would be does not matter here.
+        let mut random = super::super::random::Random::new(0);
+        let Ok(place) = Placer::new(app, &nodes, placed).next(&nodes, &mut random) else {
+            return false;
+        };
+        let offers = taken.remove(&place.agent).unwrap_or_default();
+        for id in &offers {
+            self.rescind(id);
+        }
+        !offers.is_empty()
+    }
+}
