@@ -7,13 +7,12 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_tail, bpf_xdp_store_bytes};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_common::{Be16, NAME_BODY, NAME_ROOM, NAME_WORDS, NameAnswer, NameConfig, NameCount, NameKey, seconds};
+use lb_common::{Be16, NAME_BODY, NAME_WORDS, NameAnswer, NameConfig, NameCount, NameKey, seconds};
 
 use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Eth, Ipv4, Udp};
 use crate::maps::{NAME_CONFIG, NAMES, Scratch, count, scratch};
-use crate::opaque::opaque;
-use crate::question::{DNS, Dns, Edns, IP, L4, Left, NAME, Question, addressed, read};
+use crate::question::{DNS, Dns, Edns, IP, L4, Left, NAME, Question, addressed, bounded, read};
 
 /// Largest answer to a client that tells none.
 const PLAIN: u16 = 512;
@@ -64,11 +63,8 @@ fn answered(ctx: &XdpContext) -> Result<NameCount, End> {
     }
     // SAFETY: this CPU's own; copied a moment ago.
     let answer = unsafe { &(*scratch).answer };
-    let body = opaque(u64::from(answer.len)) as usize;
-    let name_len = opaque(question.name_len as u64) as usize;
-    if !(1..=NAME_BODY).contains(&body) || !(1..=NAME_ROOM).contains(&name_len) {
-        return Err(PASSED);
-    }
+    let body = bounded(u64::from(answer.len), NAME_BODY).ok_or(PASSED)?;
+    let name_len = question.name_len;
     let opt = if question.edns.is_some() { OPT } else { 0 };
     let frame = NAME + name_len + 4 + body + opt;
     // The frame is as long as its packet says.

@@ -98,11 +98,7 @@ pub(crate) fn addressed(ctx: &XdpContext, config: &NameConfig, now: u32) -> Resu
 /// Reads a question of `len` bytes; leaves its key in the scratch.
 #[inline(always)]
 pub(crate) fn read(ctx: &XdpContext, scratch: *mut Scratch, len: usize, has_opt: bool) -> Option<Question> {
-    // What the verifier is to know must be asked of this very number.
-    let len = opaque(len as u64) as usize;
-    if !(6..=NAME_QUESTION).contains(&len) {
-        return None;
-    }
+    let len = bounded(len as u64, NAME_QUESTION)?;
     // SAFETY: the scratch is longer than any `len`, and this CPU's own.
     let loaded = unsafe { bpf_xdp_load_bytes(ctx.ctx, NAME as u32, (&raw mut (*scratch).question).cast(), len as u32) };
     if loaded != 0 {
@@ -130,6 +126,14 @@ pub(crate) fn read(ctx: &XdpContext, scratch: *mut Scratch, len: usize, has_opt:
     // SAFETY: this CPU's own.
     unsafe { (*scratch).key.kind = u64::from(kind) };
     Some(Question { name_len, edns })
+}
+
+/// The same number if it is neither zero nor above `most`. Linux 6.1 knows of a number only what was asked of its very register,
+/// and of two questions the compiler makes one about the number less the lower bound: so that is the register.
+#[inline(always)]
+pub(crate) fn bounded(number: u64, most: usize) -> Option<usize> {
+    let less = opaque(number.wrapping_sub(1));
+    (less < most as u64).then(|| less as usize + 1)
 }
 
 /// Bytes of the uncompressed name at the beginning, root label included.
