@@ -1,7 +1,5 @@
 //! Access to the bytes of a frame, inside its bounds.
 
-use aya_ebpf::programs::{TcContext, XdpContext};
-
 /// The (linear part of the) bytes of a frame.
 pub(crate) trait Frame {
     fn start(&self) -> usize;
@@ -18,29 +16,5 @@ pub(crate) trait Frame {
     #[inline(always)]
     fn len(&self) -> usize {
         self.end() - self.start()
-    }
-}
-
-impl Frame for XdpContext {
-    #[inline(always)]
-    fn start(&self) -> usize {
-        self.data()
-    }
-
-    #[inline(always)]
-    fn end(&self) -> usize {
-        self.data_end()
-    }
-}
-
-impl Frame for TcContext {
-    #[inline(always)]
-    fn start(&self) -> usize {
-        self.data()
-    }
-
-    #[inline(always)]
-    fn end(&self) -> usize {
-        self.data_end()
     }
 }

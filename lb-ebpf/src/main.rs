@@ -4,6 +4,8 @@
 #[cfg(target_arch = "bpf")]
 mod atomic;
 #[cfg(target_arch = "bpf")]
+mod bounds;
+#[cfg(target_arch = "bpf")]
 mod choose;
 #[cfg(target_arch = "bpf")]
 mod connect;
@@ -28,6 +30,8 @@ mod mode;
 #[cfg(target_arch = "bpf")]
 mod nat;
 #[cfg(target_arch = "bpf")]
+mod object;
+#[cfg(target_arch = "bpf")]
 mod opaque;
 #[cfg(target_arch = "bpf")]
 mod packet;
@@ -49,19 +53,6 @@ mod tunnel;
 mod uplink;
 #[cfg(target_arch = "bpf")]
 mod vip;
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The licence the kernel asks for before it lets a program use all helpers.
-#[cfg(target_arch = "bpf")]
-#[allow(unsafe_code, reason = "the kernel finds the licence by its section")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
 
 /// On the host there is nothing to run.
 #[cfg(not(target_arch = "bpf"))]

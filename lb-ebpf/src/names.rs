@@ -5,7 +5,9 @@
 #[path = "names/answer.rs"]
 mod answer;
 #[cfg(target_arch = "bpf")]
-#[path = "names/frame.rs"]
+#[path = "names/bounds.rs"]
+mod bounds;
+#[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
 #[allow(dead_code, reason = "shared with the load balancer's object, which needs more of it")]
@@ -14,23 +16,12 @@ mod headers;
 #[path = "names/maps.rs"]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod object;
+#[cfg(target_arch = "bpf")]
 mod opaque;
 #[cfg(target_arch = "bpf")]
 #[path = "names/question.rs"]
 mod question;
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The licence the kernel asks for before it lets a program use all helpers.
-#[cfg(target_arch = "bpf")]
-#[allow(unsafe_code, reason = "the kernel finds the licence by its section")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
 
 /// On the host there is nothing to run.
 #[cfg(not(target_arch = "bpf"))]

@@ -7,14 +7,16 @@
 //! takes guards down when nothing comes for them any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 
 use aya::maps::MapError;
 use lb_common::{BackendEntry, Guard, ListenerEntry, backend_flags};
 use model::Protocol;
 
 use crate::sock_destroy::listening;
-use crate::{BackendKey, Lb, clock};
+use crate::{BackendKey, Lb, clock, raw};
 
 /// Seconds for which a guard stays at least once its backend has stopped: nodes that are cut off from their master hear late.
 const STAYS: u64 = 60;
@@ -117,18 +119,24 @@ pub(crate) fn adopt(lb: &mut Lb, mut known: Guards, backends: &BTreeMap<BackendK
     if !std::mem::replace(&mut known.inherited, true) {
         let until = clock::seconds() + STAYS;
         let ports: BTreeSet<u16> = known.here.keys().map(|key| key.port).collect();
-        for port in (1..=u16::MAX).filter(|port| !ports.contains(port)) {
-            if lb
-                .maps
-                .guards
-                .get(&u32::from(port), 0)
-                .is_ok_and(|guard| guard != Guard::default())
-            {
-                known.over.insert(port, until);
-            }
+        match inherited(lb) {
+            Ok(found) => known.over.extend(found.difference(&ports).map(|port| (*port, until))),
+            Err(error) => tracing::warn!("guards of an earlier daemon stay: could not read the map GUARDS: {error}"),
         }
     }
     lb.book.guards = known;
+}
+
+/// Ports with a guard, in a few calls: there are as many elements as ports.
+fn inherited(lb: &Lb) -> io::Result<BTreeSet<u16>> {
+    let map = raw::obj_get(&lb.config.bpffs.join("maps/GUARDS"))?;
+    let mut found = BTreeSet::new();
+    raw::walk(map.as_fd(), 1, |port: &u32, guards: &[Guard]| {
+        if guards.iter().any(|guard| *guard != Guard::default()) {
+            found.extend(u16::try_from(*port));
+        }
+    })?;
+    Ok(found)
 }
 
 impl Lb {
@@ -231,7 +239,7 @@ fn at(sockets: &[(SocketAddr, u64)], key: &BackendKey) -> Vec<u64> {
 pub enum ListenersError {
     /// The kernel does not list sockets.
     #[error("could not list the listening sockets of this node: {0}")]
-    List(std::io::Error),
+    List(io::Error),
     /// A map refused.
     #[error("could not write map {map}: {source}")]
     Map {

@@ -231,16 +231,16 @@ impl Scheduler {
 
     /// An agent registered, or a stray of it ended: what is to be removed there is asked for again.
     pub(super) fn remove_wiped_on(&mut self, agent: &AgentId) {
-        let there = |one: &&Residence| one.wiped && one.agent == *agent;
-        let ids: Vec<InstanceId> = self
-            .residences
-            .values()
-            .filter(there)
-            .map(|one| one.id.clone())
-            .collect();
-        for id in ids {
+        for id in self.wiped_on(agent) {
             self.remove_wiped(&id);
         }
+    }
+
+    /// Whose volumes on an agent are to be removed.
+    fn wiped_on(&self, agent: &AgentId) -> Vec<InstanceId> {
+        let there = |one: &&Residence| one.wiped && one.agent == *agent;
+        let those = self.residences.values().filter(there);
+        those.map(|one| one.id.clone()).collect()
     }
 
     /// Takes an agent's word that the volumes of an instance are no longer there. `false` as for
@@ -288,14 +288,7 @@ impl Scheduler {
 
     /// The agent will not come back: what was to be removed there is forgotten with it.
     pub(super) fn forget_wiped_on(&mut self, agent: &AgentId) {
-        let there = |one: &&Residence| one.wiped && one.agent == *agent;
-        let ids: Vec<InstanceId> = self
-            .residences
-            .values()
-            .filter(there)
-            .map(|one| one.id.clone())
-            .collect();
-        for id in ids {
+        for id in self.wiped_on(agent) {
             self.forget_residence(&id);
         }
     }

@@ -154,19 +154,23 @@ pub(super) fn linux_info(spec: &mut AppSpec, linux: &Object, path: &str, faults:
     }
 }
 
+/// One file to fetch, of an app or of a pod's container.
+pub(super) fn artifact(fields: &mut Fields<'_>) -> FetchSpec {
+    FetchSpec {
+        uri: fields.take("uri", "a string", text).unwrap_or_default(),
+        extract: fields.take("extract", "a boolean", Value::as_bool),
+        executable: fields
+            .take("executable", "a boolean", Value::as_bool)
+            .unwrap_or_default(),
+        cache: fields.take("cache", "a boolean", Value::as_bool).unwrap_or_default(),
+        dest: fields.take("destPath", "a string", text),
+    }
+}
+
 /// `fetch`, or the `uris` of old clients.
 pub(super) fn fetch(spec: &mut AppSpec, object: &Object, faults: &mut Vec<Fault>) {
     for (path, fetch) in field::objects(object, "", "fetch", faults).unwrap_or_default() {
-        let mut fields = Fields::new(fetch, &path, faults);
-        spec.fetch.push(FetchSpec {
-            uri: fields.take("uri", "a string", text).unwrap_or_default(),
-            extract: fields.take("extract", "a boolean", Value::as_bool),
-            executable: fields
-                .take("executable", "a boolean", Value::as_bool)
-                .unwrap_or_default(),
-            cache: fields.take("cache", "a boolean", Value::as_bool).unwrap_or_default(),
-            dest: fields.take("destPath", "a string", text),
-        });
+        spec.fetch.push(artifact(&mut Fields::new(fetch, &path, faults)));
     }
     let old = Fields::new(object, "", faults).take("uris", "a list of strings", strings);
     let old = old.unwrap_or_default();

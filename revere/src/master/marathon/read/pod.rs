@@ -2,12 +2,11 @@
 
 use model::Command;
 use scheduler::{
-    AppSpec, ContainerSpec, Fault, FetchSpec, PodCheckSpec, PodContainerSpec, PodMountSpec, PodSpec, PodVolumeSpec,
-    PortSpec,
+    AppSpec, ContainerSpec, Fault, PodCheckSpec, PodContainerSpec, PodMountSpec, PodSpec, PodVolumeSpec, PortSpec,
 };
 use serde_json::{Map, Value};
 
-use super::container::{inner, linux_info};
+use super::container::{artifact, inner, linux_info};
 use super::field::{self, Fields, is_empty, strings, text};
 use super::health::unreachable_strategy;
 
@@ -246,17 +245,8 @@ fn image(common: &mut AppSpec, object: &Object, path: &str, faults: &mut Vec<Fau
 }
 
 fn artifacts(common: &mut AppSpec, object: &Object, path: &str, faults: &mut Vec<Fault>) {
-    for (path, artifact) in field::objects(object, path, "artifacts", faults).unwrap_or_default() {
-        let mut fields = Fields::new(artifact, &path, faults);
-        common.fetch.push(FetchSpec {
-            uri: fields.take("uri", "a string", text).unwrap_or_default(),
-            extract: fields.take("extract", "a boolean", Value::as_bool),
-            executable: fields
-                .take("executable", "a boolean", Value::as_bool)
-                .unwrap_or_default(),
-            cache: fields.take("cache", "a boolean", Value::as_bool).unwrap_or_default(),
-            dest: fields.take("destPath", "a string", text),
-        });
+    for (path, one) in field::objects(object, path, "artifacts", faults).unwrap_or_default() {
+        common.fetch.push(artifact(&mut Fields::new(one, &path, faults)));
     }
 }
 

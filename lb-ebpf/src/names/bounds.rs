@@ -1,32 +1,14 @@
-//! Access to the bytes of a frame, inside its bounds.
+//! Where a frame begins and ends, as the context tells.
 #![allow(unsafe_code, reason = "the words of a context are read by hand")]
 
 use core::arch::asm;
 
 use aya_ebpf::programs::XdpContext;
 
-/// The bytes of a frame.
-///
+use crate::frame::Frame;
+
 /// The context's fields are words that stand for pointers. Where the compiler reads one in one place and widens it in another, it
 /// shifts it to and fro, and the verifier wants no arithmetic on pointers: so here the load itself is written down.
-pub(crate) trait Frame {
-    fn start(&self) -> usize;
-    fn end(&self) -> usize;
-
-    /// A header at an offset, if it lies inside the frame whole.
-    #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let address = self.start() + offset;
-        (address + size_of::<T>() <= self.end()).then_some(address as *mut T)
-    }
-
-    /// How many bytes.
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.end() - self.start()
-    }
-}
-
 impl Frame for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
