@@ -47,11 +47,11 @@ pub enum StoreError {
         cause: String,
     },
     /// There is none to read.
-    #[error("there is no store at {0}; name the master's state directory with --state-dir")]
+    #[error("there is no store at {0}; name a master's state directory (`--state-dir`, of `state move` `--from`)")]
     Missing(PathBuf),
     /// There is one where none should be.
     #[error(
-        "there is a store at {0} already; it was left as it is: move it away, or name another directory with --state-dir"
+        "there is a store at {0} already; it was left as it is: move it away, or name another directory (`--state-dir`, of `state move` `--to`)"
     )]
     There(PathBuf),
     /// The master keeps nothing.
