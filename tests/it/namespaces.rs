@@ -39,7 +39,7 @@ fn on_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) {
         Err(error) => {
             let picture = cluster.picture();
             drop(cluster);
-            panic!("{picture}\n{error:#}");
+            panic!("{error:#}\n\n{picture}");
         }
     }
 }

@@ -30,7 +30,7 @@ fn a_leader_that_is_killed_under_writes_takes_nothing_with_it() {
     if let Err(error) = result {
         let picture = cluster.picture();
         drop(cluster);
-        panic!("{picture}\n{error:#}");
+        panic!("{error:#}\n\n{picture}");
     }
     cluster.lab.close().expect("nothing is left");
 }
@@ -103,10 +103,16 @@ fn without_majority(cluster: &Cluster) -> Result<()> {
     let report = Load::start(cluster, &At::Outside, URL, &time)?.finish()?;
     ensure!(report.failed == 0, "the data plane felt it: {report:?}");
     cluster.resume_etcd(1..NODES)?;
+    // A name for each try: one that was answered "not known whether it was written" may have been.
+    let mut said = Vec::new();
     let taken = wait_for(TAKEN_OVER, || {
-        let via = cluster.leader().ok()?;
-        let status = writes::create(cluster.node(via), via, "again").ok()?;
-        (status == 201).then_some(())
+        let name = format!("again-{}", said.len());
+        let tried = cluster
+            .leader()
+            .and_then(|via| writes::create(cluster.node(via), via, &name));
+        let is_taken = matches!(tried, Ok(201));
+        said.push(format!("{tried:?}"));
+        is_taken.then_some(())
     });
-    taken.context("no write is taken although etcd is back")
+    taken.with_context(|| format!("no write is taken although etcd is back: {said:?}"))
 }
