@@ -63,12 +63,14 @@ impl Scheduler {
 
     /// Panics where the state contradicts itself.
     pub(crate) fn check(&self) {
-        let mut by_app: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for instance in self.instances.values() {
-            by_app
-                .entry(instance.app.clone())
-                .or_default()
-                .insert(instance.id.clone());
+            *counts.entry(&instance.app).or_default() += 1;
+            let listed = self
+                .by_app
+                .get(&instance.app)
+                .is_some_and(|ids| ids.contains(&instance.id));
+            assert!(listed, "{} is not listed under its app", instance.id);
             assert!(
                 instance.comes_to(instance.status.state),
                 "{}: {:?} is not what its members come to",
@@ -82,7 +84,8 @@ impl Scheduler {
                 instance.id
             );
         }
-        assert_eq!(by_app, self.by_app, "index by app");
+        let listed = self.by_app.iter().map(|(app, ids)| (app, ids.len()));
+        assert!(counts.into_iter().eq(listed), "index by app");
         for node in self.nodes.values() {
             let mut used = Resources::default();
             let mut ports = BTreeSet::new();

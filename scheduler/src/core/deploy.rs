@@ -95,7 +95,7 @@ impl Scheduler {
     }
 
     /// The definition by which an app is kept now: while its turn in a deployment has not come, that of before.
-    pub(super) fn in_force(&self, id: &AppId) -> Option<App> {
+    pub(crate) fn in_force(&self, id: &AppId) -> Option<App> {
         let app = self.apps.get(id)?;
         let deployment = self.deploying.get(id).and_then(|id| self.deployments.get(id));
         let held = deployment.filter(|record| record.to_come().any(|action| action.app == *id));

@@ -165,26 +165,33 @@ impl World {
         );
     }
 
-    /// How many instances of an app there may be at once, whoever looks: never more than its upgrade strategy allows
-    /// beyond those that were there before the change.
-    pub(super) fn check_launch(&self, app: &str, before: usize) {
+    /// How many instances of an app there may be at once, after every step: never more than the upgrade strategy of the
+    /// definition in force allows, beyond those that were there before the step.
+    pub(super) fn check_launch(&mut self) {
         let Some(core) = &self.core else { return };
-        let Some(app) = core.run_spec(app) else { return };
-        let wanted = f64::from(app.instances);
-        let most = (wanted * (1.0 + app.upgrade_strategy.maximum_over_capacity))
-            .floor()
-            .max(wanted)
-            + 1.0;
-        let there = core.instances_of(&app.id).count();
-        let float = |count: usize| f64::from(u32::try_from(count).expect("few"));
-        // Replacements of what died count beside what still dies, and beside what is away.
-        let leaving = |one: &&InstanceRecord| one.unwanted || one.unreachable_since.is_some();
-        let ending = core.instances_of(&app.id).filter(leaving).count();
-        assert!(
-            there <= before || float(there - ending) <= most,
-            "{}: {there} instances, {ending} of them ending, {most} allowed",
-            app.id
-        );
+        let mut counts = BTreeMap::new();
+        for app in core.apps().chain(core.pods()) {
+            let there = core.instances_of(&app.id).count();
+            let before = self.counts.get(&app.id).copied().unwrap_or_default();
+            counts.insert(app.id.clone(), there);
+            if there <= before {
+                continue;
+            }
+            let Some(app) = core.in_force(&app.id) else { continue };
+            let wanted = f64::from(app.instances);
+            let over = app.upgrade_strategy.maximum_over_capacity;
+            let most = (wanted * (1.0 + over)).floor().max(wanted) + 1.0;
+            let float = |count: usize| f64::from(u32::try_from(count).expect("few"));
+            // Replacements of what died count beside what still dies, and beside what is away.
+            let leaving = |one: &&InstanceRecord| one.unwanted || one.unreachable_since.is_some();
+            let ending = core.instances_of(&app.id).filter(leaving).count();
+            assert!(
+                float(there - ending) <= most,
+                "{}: {there} instances, {ending} of them ending, {most} allowed",
+                app.id
+            );
+        }
+        self.counts = counts;
     }
 
     /// Nothing that the core knows is missing in the store, or stale there.

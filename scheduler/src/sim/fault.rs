@@ -187,11 +187,7 @@ impl World {
             _ => Some(Some(u32::try_from(count).expect("few"))),
         };
         let renewed = matches!(command, Command::UpdateApp { .. } | Command::RestartApp { .. });
-        let touches = !matches!(command, Command::KillTasks { .. });
-        let before = core
-            .run_spec(app)
-            .map_or(0, |known| core.instances_of(&known.id).count());
-        if touches {
+        if !matches!(command, Command::KillTasks { .. }) {
             self.others_are_mixed(&[app]);
         }
         let core = self.core.as_mut().expect("still there");
@@ -210,10 +206,6 @@ impl World {
             self.mixed.remove(app);
         }
         self.note(&format!("{app} {count}"));
-        // What replaces an ended task follows the definition in force, which may not yet be the newest.
-        if touches {
-            self.check_launch(app, before);
-        }
         self.carry_out();
     }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{AgentId, LaunchSpec, ServiceTable, TaskId, TaskStatus, VipRange};
 
 use crate::core::random::Random;
-use crate::{FrameworkCall, FrameworkEvent, InstanceId, Registered, Registration, Scheduler, StreamId, Timestamp};
+use crate::{
+    AppId, FrameworkCall, FrameworkEvent, InstanceId, Registered, Registration, Scheduler, StreamId, Timestamp,
+};
 
 use super::agent::SimAgent;
 use super::check::Store;
@@ -102,6 +104,8 @@ pub(super) struct World {
     pub(super) mixed: BTreeSet<String>,
     /// A change of a group whose parts have an order.
     pub(super) layered: Option<Layered>,
+    /// Instances of each app after the step before.
+    pub(super) counts: BTreeMap<AppId, usize>,
     /// The master died while carrying out a command; whether it holds is read from the store.
     pub(super) wanted_unsure: bool,
     pub(super) faults: bool,
@@ -129,6 +133,7 @@ impl World {
             wanted: BTreeMap::new(),
             mixed: BTreeSet::new(),
             layered: None,
+            counts: BTreeMap::new(),
             wanted_unsure: false,
             faults: true,
             owners: BTreeSet::new(),
@@ -245,6 +250,7 @@ impl World {
         }
         self.arm_timer();
         self.check_step();
+        self.check_launch();
         self.check_order();
     }
 
