@@ -109,9 +109,9 @@ fn from_nothing(times: usize) -> Result<(f64, f64, f64)> {
     Ok((slowest, mib, maps))
 }
 
-/// Resident memory of this process, in MiB.
+/// This process's own memory in MiB. The maps that it has mapped are counted with the maps.
 fn resident() -> Result<f64> {
-    field("/proc/self/status", "VmRSS:").map(|kib| kib / 1024.0)
+    field("/proc/self/status", "RssAnon:").map(|kib| kib / 1024.0)
 }
 
 /// The number behind a word at the beginning of a line.

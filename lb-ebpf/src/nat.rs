@@ -65,7 +65,7 @@ fn is_reserved(node: &NodeConfig, port: Be16) -> bool {
     port.get() >= node.nat_first.get() && port.get() <= node.nat_last.get()
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn revere_nat(ctx: XdpContext) -> u32 {
     let reason = translate(&ctx);
     count(reason);

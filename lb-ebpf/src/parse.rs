@@ -5,6 +5,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::Reason;
 
+use crate::bounds::holds;
 use crate::family::Family;
 use crate::frame::Frame;
 use crate::headers::{Extension, Ipv4, Ipv6};
@@ -45,7 +46,7 @@ pub(crate) fn ipv4(ctx: &XdpContext, at: usize) -> Result<Header<Ipv4>, Reason> 
         return Err(Reason::Truncated);
     };
     let total_len = usize::from(ip.total_len.get());
-    if total_len < header_len || at + total_len > ctx.len() {
+    if total_len < header_len || !holds(ctx, at + total_len) {
         return Err(Reason::Truncated);
     }
     Ok(Header {
@@ -66,7 +67,7 @@ pub(crate) fn ipv6(ctx: &XdpContext, at: usize) -> Result<Header<Ipv6>, Reason> 
     let ip = unsafe { &*ip_at };
     let offset = at + size_of::<Ipv6>();
     let end = offset + usize::from(ip.payload_len.get());
-    if !ip.is_version_6() || end > ctx.len() {
+    if !ip.is_version_6() || !holds(ctx, end) {
         return Err(Reason::Truncated);
     }
     let mut header = Header {

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use lb_common::{Be16, Be32, Checksum, Ip, NodeConfig, Reason, node_flags};
 
-use crate::frame::Frame;
+use crate::bounds::whole_len;
 use crate::headers::{ETH_LEN, Eth, Ipv4};
 use crate::vip::leave;
 
@@ -18,7 +18,7 @@ const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
 /// Cuts the frame to so many bytes.
 #[inline(always)]
 fn cut(ctx: &XdpContext, len: usize) -> bool {
-    let more = Frame::len(ctx) as i32 - len as i32;
+    let more = whole_len(ctx) as i32 - len as i32;
     // SAFETY: the context is this run's own.
     unsafe { bpf_xdp_adjust_tail(ctx.ctx, -more) == 0 }
 }

@@ -22,7 +22,7 @@ use crate::{parse, tunnel, vip};
 /// Returned instead of a reason's number by the way of IPv6.
 const IS_ICMP: u32 = u32::MAX;
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
     let mut reason = sort::<Live>(&ctx);
     if reason == HAND_OVER {
@@ -37,7 +37,7 @@ pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
 }
 
 /// The same for one packet of a test run: leaves nothing behind but its decision.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn revere_explain(ctx: XdpContext) -> u32 {
     note::<Explain>(|decision| {
         *decision = Decision {

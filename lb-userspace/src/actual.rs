@@ -12,6 +12,10 @@ use crate::{BackendKey, BackendState, Op, Plan};
 pub struct Actual {
     /// This node's address as the programs know it.
     pub own: Option<Ipv4Addr>,
+    /// Longest packet of the uplinks in bytes, as the programs know it.
+    pub told_mtu: u16,
+    /// The same as it is.
+    pub mtu: u16,
     /// Fingerprints of the backend sets by VIP; `None` when the VIP's slots name backends that are gone.
     pub vips: BTreeMap<VipAddress, Option<u64>>,
     /// Backends by key.
@@ -32,6 +36,7 @@ impl Actual {
                     self.unattached.remove(hook);
                 }
                 Op::SetOwn(own) => self.own = Some(*own),
+                Op::SetMtu(mtu) => self.told_mtu = *mtu,
                 Op::PutPeer(peer) => {
                     self.peers.insert(*peer);
                 }

@@ -1,9 +1,7 @@
 //! Carrying a plan out: each step by itself, a failure costs only its own step.
 
-use std::net::Ipv4Addr;
-
 use aya::maps::MapError;
-use lb_common::{Ip, PeerEntry};
+use lb_common::{Ip, NodeConfig, PeerEntry};
 use model::Generation;
 
 use crate::{BackendKey, Lb, Op, OpenError, Plan, open};
@@ -83,7 +81,8 @@ pub fn apply(lb: &mut Lb, plan: &Plan) -> Report {
 fn step(lb: &mut Lb, op: &Op) -> Result<(), ApplyError> {
     match op {
         Op::Attach(hook) => open::attach_one(lb, hook).map_err(ApplyError::from),
-        Op::SetOwn(own) => set_own(lb, *own),
+        Op::SetOwn(own) => change_node(lb, |node| node.own = Ip::from(*own)),
+        Op::SetMtu(mtu) => change_node(lb, |node| node.underlay_mtu = *mtu),
         Op::PutPeer(ip) => {
             let put = lb.maps.peers.insert(Ip::from(*ip), PeerEntry::default(), 0);
             put.map_err(map("PEERS"))
@@ -100,9 +99,9 @@ fn map(map: &'static str) -> impl Fn(MapError) -> ApplyError {
     move |source| ApplyError::Map { map, source }
 }
 
-fn set_own(lb: &mut Lb, own: Ipv4Addr) -> Result<(), ApplyError> {
+fn change_node(lb: &mut Lb, change: impl FnOnce(&mut NodeConfig)) -> Result<(), ApplyError> {
     let mut node = lb.maps.node.get(&0, 0).map_err(map("NODE"))?;
-    node.own = Ip::from(own);
+    change(&mut node);
     lb.maps.node.set(0, node, 0).map_err(map("NODE"))
 }
 

@@ -47,6 +47,8 @@ pub fn observe(lb: &mut Lb) -> Result<Actual, ObserveError> {
     let node = lb.maps.node.get(&0, 0).map_err(failed("NODE"))?;
     Ok(Actual {
         own: v4(node.own),
+        told_mtu: node.underlay_mtu,
+        mtu: lb.uplinks().mtu,
         vips,
         backends,
         peers: peers.into_iter().filter_map(v4).collect(),

@@ -13,6 +13,8 @@ pub enum Op {
     Attach(String),
     /// Tell the programs this node's address.
     SetOwn(Ipv4Addr),
+    /// Tell them how long a packet of the uplinks may be, in bytes.
+    SetMtu(u16),
     /// Take tunnel packets of a node.
     PutPeer(Ipv4Addr),
     /// Make or change a backend.
@@ -57,6 +59,7 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Plan {
 fn adds(desired: &Desired, actual: &Actual) -> Vec<Op> {
     let hooks = actual.unattached.iter().cloned().map(Op::Attach);
     let own = desired.own.filter(|own| actual.own != Some(*own)).map(Op::SetOwn);
+    let mtu = (actual.told_mtu != actual.mtu).then_some(Op::SetMtu(actual.mtu));
     let peers = put_peers(desired, actual);
     let backends = desired
         .backends
@@ -66,7 +69,13 @@ fn adds(desired: &Desired, actual: &Actual) -> Vec<Op> {
         .vips
         .iter()
         .filter_map(|(address, vip)| put_vip(address, vip, actual));
-    hooks.chain(own).chain(peers).chain(backends).chain(vips).collect()
+    hooks
+        .chain(own)
+        .chain(mtu)
+        .chain(peers)
+        .chain(backends)
+        .chain(vips)
+        .collect()
 }
 
 fn put_peers<'a>(desired: &'a Desired, actual: &'a Actual) -> impl Iterator<Item = Op> + use<'a> {

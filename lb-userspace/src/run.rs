@@ -13,7 +13,7 @@ use crate::open::explaining;
 use crate::{Lb, OpenError};
 
 /// Longest frame that a run gives back.
-const OUT_LEN: usize = 4096;
+const OUT_LEN: usize = 16_384;
 
 /// See `explaining`.
 pub(crate) const EXPLAIN: &str = "revere_explain";

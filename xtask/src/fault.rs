@@ -4,11 +4,13 @@ mod bench;
 mod flood;
 mod foreign;
 mod frames;
+mod hole;
 mod kill;
 mod leak;
 mod leave;
 mod masters;
 mod odd;
+mod pmtu;
 mod roll;
 
 use std::path::PathBuf;
@@ -47,8 +49,12 @@ pub enum Fault {
     R8,
     /// Rolling updates.
     R9,
+    /// How long new connections fail after a process is killed, stopped, or a node goes silent.
+    R10,
     /// A flood of SYNs.
     R11,
+    /// Paths that carry less than their ends believe.
+    R12,
     /// Odd packets all have a reason.
     R13,
     /// `kill -9` of the leading master.
@@ -178,7 +184,9 @@ fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {
         Fault::R7 => leave::leaves(bench),
         Fault::R8 => leave::joins(bench),
         Fault::R9 => roll::run(bench),
+        Fault::R10 => hole::run(bench),
         Fault::R11 => flood::run(bench),
+        Fault::R12 => pmtu::run(bench),
         Fault::R13 => odd::run(bench),
         Fault::S1 => masters::killed(bench),
         Fault::S6 => masters::stopped(bench),

@@ -108,6 +108,22 @@ impl Lab {
         Ok(place)
     }
 
+    /// A machine on a cable of its own behind `router`, which is `NET.1` there; the machine is `NET.2`.
+    pub fn behind(&self, router: &Place, name: &str, net: &str, mtu: u16) -> Result<Place> {
+        let place = Place::new(&self.janitor, name, &self.dir, None)?;
+        let pid = place.inner_pid;
+        router.sh(&format!(
+            "ip link add {name}0 type veth peer name up0 netns {pid} && ip link set {name}0 mtu {mtu} up && \
+             ip addr add {net}.1/24 dev {name}0 && ethtool -K {name}0 tx off tso off gso off >/dev/null && \
+             sysctl -qw net.ipv4.ip_forward=1"
+        ))?;
+        place.sh(&format!(
+            "ip link set lo up && ip link set up0 mtu {mtu} up && ip addr add {net}.2/24 dev up0 && \
+             ethtool -K up0 tx off tso off gso off >/dev/null && ip route add default via {net}.1"
+        ))?;
+        Ok(place)
+    }
+
     /// Ends everything; an error tells what was left behind.
     pub fn close(mut self) -> Result<()> {
         self.janitor.finish()

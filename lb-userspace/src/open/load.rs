@@ -256,22 +256,36 @@ fn trace_line(line: &[u8]) {
     );
 }
 
+/// What the uplinks have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uplinks {
+    /// Longest packet in bytes that each carries.
+    pub(crate) mtu: u16,
+    /// Whether one is a veth.
+    pub(crate) veth: bool,
+}
+
 impl Lb {
+    /// The uplinks as they are now.
+    pub(crate) fn uplinks(&self) -> Uplinks {
+        let names = self.config.uplinks.iter();
+        let facts: Vec<_> = names.filter_map(|name| link::facts(name).ok()).collect();
+        let mtu = facts.iter().filter_map(|facts| u16::try_from(facts.mtu).ok()).min();
+        Uplinks {
+            mtu: mtu.unwrap_or(DEFAULT_MTU),
+            veth: facts.iter().any(|facts| facts.veth),
+        }
+    }
+
     /// Tells the programs this node's facts; its own address stays as it was until `apply` sets it.
     pub(crate) fn write_node_config(&mut self) -> Result<(), OpenError> {
         let failed = |source| OpenError::Map { name: "NODE", source };
         let old = self.maps.node.get(&0, 0).map_err(failed)?;
         let net = self.config.vip_net;
         let mask = u32::MAX.checked_shl(32 - u32::from(net.prefix())).unwrap_or(0);
-        let uplinks: Vec<_> = self
-            .config
-            .uplinks
-            .iter()
-            .filter_map(|name| link::facts(name).ok())
-            .collect();
-        let mtu = uplinks.iter().filter_map(|facts| u16::try_from(facts.mtu).ok()).min();
+        let uplinks = self.uplinks();
         let mut flags = if self.config.trace { node_flags::TRACE } else { 0 };
-        if uplinks.iter().any(|facts| facts.veth) {
+        if uplinks.veth {
             flags |= node_flags::REDIRECT;
         }
         let vip6 = u128::from(self.config.vip6_net);
@@ -282,7 +296,7 @@ impl Lb {
             vip_mask: Be32::new(mask),
             vip6_network: [word(96), word(64)],
             tunnel_port: Be16::new(TUNNEL_PORT),
-            underlay_mtu: mtu.unwrap_or(DEFAULT_MTU),
+            underlay_mtu: uplinks.mtu,
             flags,
             nat_first: Be16::new(self.config.nat_ports.as_ref().map_or(0, |ports| *ports.start())),
             nat_last: Be16::new(self.config.nat_ports.as_ref().map_or(0, |ports| *ports.end())),

@@ -1,20 +1,21 @@
-//! `revere demo-server`: answers every GET with its instance's name, and ends without losing a request.
+//! `revere demo-server`: answers with its instance's name, sends and takes bytes, and ends without losing a request.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Longest `/slow?ms=N`.
 const MAX_SLOW: Duration = Duration::from_secs(60);
+/// Most of `/bytes?n=N`.
+const MAX_BYTES: usize = 64 << 20;
 
 /// A small HTTP server that answers with its instance's name.
 #[derive(Clone, Debug, Parser)]
@@ -167,24 +170,31 @@ async fn connection(stream: TcpStream, server: Arc<Server>) {
 }
 
 impl Server {
+    async fn get(&self, uri: &Uri) -> (StatusCode, Bytes) {
+        match uri.path() {
+            "/ready" => (StatusCode::OK, Bytes::from_static(b"ready\n")),
+            "/slow" => match parameter(uri, "ms").map(Duration::from_millis) {
+                Some(time) if time <= MAX_SLOW => {
+                    sleep(time).await;
+                    (StatusCode::OK, self.answer.clone())
+                }
+                _ => refused("use /slow?ms=N, N at most 60000\n", StatusCode::BAD_REQUEST),
+            },
+            "/bytes" => match parameter(uri, "n") {
+                Some(count) if count <= MAX_BYTES => (StatusCode::OK, Bytes::from(vec![b'.'; count])),
+                _ => refused("use /bytes?n=N, N at most 67108864\n", StatusCode::BAD_REQUEST),
+            },
+            _ => (StatusCode::OK, self.answer.clone()),
+        }
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (status, body) = if request.method() == Method::GET {
-            match request.uri().path() {
-                "/ready" => (StatusCode::OK, Bytes::from_static(b"ready\n")),
-                "/slow" => match slow_time(request.uri().query().unwrap_or_default()) {
-                    Some(time) => {
-                        sleep(time).await;
-                        (StatusCode::OK, self.answer.clone())
-                    }
-                    None => (
-                        StatusCode::BAD_REQUEST,
-                        Bytes::from_static(b"use /slow?ms=N, N at most 60000\n"),
-                    ),
-                },
-                _ => (StatusCode::OK, self.answer.clone()),
-            }
+            self.get(request.uri()).await
+        } else if request.method() == Method::POST {
+            taken(request.into_body()).await
         } else {
-            (StatusCode::METHOD_NOT_ALLOWED, Bytes::from_static(b"only GET\n"))
+            refused("only GET and POST\n", StatusCode::METHOD_NOT_ALLOWED)
         };
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
@@ -197,8 +207,23 @@ impl Server {
     }
 }
 
-fn slow_time(query: &str) -> Option<Duration> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("ms="))?;
-    let time = Duration::from_millis(value.parse().ok()?);
-    (time <= MAX_SLOW).then_some(time)
+fn refused(why: &'static str, status: StatusCode) -> (StatusCode, Bytes) {
+    (status, Bytes::from_static(why.as_bytes()))
+}
+
+/// Counts the bytes of a body that came whole.
+async fn taken(mut body: Incoming) -> (StatusCode, Bytes) {
+    let mut count = 0;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => count += frame.data_ref().map_or(0, Bytes::len),
+            Err(_) => return refused("the body did not come whole\n", StatusCode::BAD_REQUEST),
+        }
+    }
+    (StatusCode::OK, Bytes::from(format!("{count}\n")))
+}
+
+fn parameter<T: FromStr>(uri: &Uri, name: &str) -> Option<T> {
+    let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name)?.1.parse().ok()
 }

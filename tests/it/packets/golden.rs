@@ -4,6 +4,7 @@ pub(in crate::packets) mod build;
 mod edges;
 mod errors;
 mod flows;
+mod jumbo;
 mod nat;
 pub(in crate::packets) mod node;
 mod parts;

@@ -287,7 +287,7 @@ impl LbPlane {
                     self.unsettled.backends.insert(*key);
                 }
                 Op::PutPeer(_) | Op::RemovePeer(_) => self.unsettled.nodes = true,
-                Op::Attach(_) | Op::SetOwn(_) => {}
+                Op::Attach(_) | Op::SetOwn(_) | Op::SetMtu(_) => {}
             }
         }
         let done = |op: &Op| !report.failed.iter().any(|(failed, _)| failed == op);
@@ -309,6 +309,7 @@ fn subject(op: &Op) -> String {
     match op {
         Op::Attach(hook) => format!("hook {hook}"),
         Op::SetOwn(own) => format!("own address {own}"),
+        Op::SetMtu(mtu) => format!("the fabric's MTU {mtu}"),
         Op::PutPeer(peer) | Op::RemovePeer(peer) => format!("peer {peer}"),
         Op::PutBackend(key, _) | Op::RemoveBackend(key) => format!("backend {key}"),
         Op::PutVip(vip, _) | Op::RemoveVip(vip) => format!("VIP {vip}"),

@@ -11,14 +11,14 @@ use crate::packets::frame::{checksum, ipv4};
 /// Behind which the packet is not quoted.
 const QUOTED: [usize; 2] = [512, 1024];
 
-fn parties() -> [[Peer; 3]; 2] {
+pub(super) fn parties() -> [[Peer; 3]; 2] {
     [
         [at("192.0.2.9", 40_000), at("198.18.2.3", 80), at("10.9.0.5", 8080)],
         [at("2001:db8::9", 40_000), at("fd01:c::5", 80), at("fd00:9::7", 8080)],
     ]
 }
 
-fn remote(vip: Peer, backend: Peer) -> Node {
+pub(super) fn remote(vip: Peer, backend: Peer) -> Node {
     let mut node = Node::new();
     node.backend(backend, TCP, 0);
     node.vip(vip, TCP, &[0], &[]);
@@ -27,7 +27,7 @@ fn remote(vip: Peer, backend: Peer) -> Node {
 }
 
 /// A packet so long from its IP header on.
-fn long(client: Peer, vip: Peer, len: usize) -> Frame {
+pub(super) fn long(client: Peer, vip: Peer, len: usize) -> Frame {
     let mut frame = Frame::tcp(client, vip, ACK);
     let headers = if client.0.is_ipv4() { 40 } else { 60 };
     frame.payload = (0..len - headers)
@@ -37,7 +37,7 @@ fn long(client: Peer, vip: Peer, len: usize) -> Frame {
 }
 
 /// What its sender must be told, as RFC 792 and RFC 4443 lay it out.
-fn told(packet: &[u8], from: IpAddr, to: IpAddr, mtu: u16) -> Vec<u8> {
+pub(super) fn told(packet: &[u8], from: IpAddr, to: IpAddr, mtu: u16) -> Vec<u8> {
     let mut out = [&packet[6..12], &packet[..6]].concat();
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
