@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::demo::{self, DemoArgs};
+use crate::fault::{self, Fault, FaultArgs};
 use crate::setup::{self, Install};
 use crate::vm::{self, VmArgs};
 use crate::workspace::Workspace;
@@ -120,6 +121,18 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
             no_install: install == Install::Nothing,
         };
         Ok(vm::tests(workspace, &args)?.0)
+    });
+    step("faults", &mut || {
+        let args = FaultArgs {
+            // The others are namespace tests too.
+            which: vec![Fault::R4, Fault::R8, Fault::R12, Fault::R13],
+            short: true,
+            flows: None,
+            old: None,
+            no_install: true,
+        };
+        let (passed, failed) = fault::faults(workspace, &args)?;
+        Ok(Tally { passed, failed })
     });
     step("demo", &mut || {
         let args = DemoArgs {

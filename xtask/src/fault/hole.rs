@@ -24,6 +24,8 @@ struct Hole {
     /// From the fault to the begin of the last request that failed, on the backend's own node and elsewhere, in milliseconds.
     here: f64,
     elsewhere: f64,
+    /// Whether clients were on the backend's own node.
+    here_asked: bool,
     /// Requests that failed before the fault, and all.
     before: u64,
     total: u64,
@@ -41,6 +43,7 @@ impl Hole {
         let node = fault()?;
         for load in loads {
             let own = load.at.node() == Some(node);
+            self.here_asked |= own;
             let report = load.finish()?;
             self.total += report.total;
             for failure in &report.failures {
@@ -91,7 +94,9 @@ pub(super) fn run(bench: &mut Bench) -> Result<Finding> {
             format!("{id}: connections failed for {longest:.0} ms")
         });
         let figure = |id: String, value| Figure::new(&id, value, "ms", hole.rounds, 0.0);
-        found.figures.push(figure(format!("{id}.local"), hole.here));
+        if hole.here_asked {
+            found.figures.push(figure(format!("{id}.local"), hole.here));
+        }
         found.figures.push(figure(id.to_owned(), hole.elsewhere));
     }
     Ok(found)

@@ -135,8 +135,12 @@ impl Sender {
                     while u128::from(sent) < due && !stopped.load(Ordering::Relaxed) {
                         frame.clear();
                         make(sent, &mut frame);
-                        sendto(fd.as_raw_fd(), &frame, &link, MsgFlags::empty()).context("cannot send a frame")?;
-                        sent += 1;
+                        match sendto(fd.as_raw_fd(), &frame, &link, MsgFlags::empty()) {
+                            Ok(_) => sent += 1,
+                            // The queue is full: what is due goes out as soon as others let it.
+                            Err(nix::Error::ENOBUFS) => break,
+                            Err(error) => return Err(error).context("cannot send a frame"),
+                        }
                     }
                     std::thread::sleep(BURST);
                 }

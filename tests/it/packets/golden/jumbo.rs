@@ -6,7 +6,7 @@ use super::build::{Peer, TCP};
 use super::node::Node;
 use super::too_big::{long, parties, remote, told};
 use super::tunnel::{assert_wrapped, wrapped_for};
-use crate::packets::lab::ip;
+use crate::packets::lab::{CLIENT, Lab, REMOTE, VIP, ip};
 
 /// From the IP header on; with what the tunnel adds it fills a packet of 9000 bytes.
 const LONG: usize = 9000 - ENCAP_LEN;
@@ -62,5 +62,24 @@ fn a_length_beyond_the_last_piece_is_a_lie() {
         frame.pop();
         let run = node.enters(&frame, Reason::Truncated);
         assert_eq!(run.frame, frame);
+    }
+}
+
+#[test]
+fn a_fabric_that_changes_its_size_is_heeded_without_a_restart() {
+    let mut lab = Lab::with(&[(REMOTE, 1)]);
+    let [client, vip] = [CLIENT, VIP].map(|(addr, port)| (addr.into(), port));
+    for mtu in [1500, 1400, 9000, 1500] {
+        ip(&format!("link set up0 mtu {mtu}"));
+        // What the daemon does when the kernel tells that a link changed.
+        lab.set(&[(REMOTE, 1)]);
+        let fits = mtu - ENCAP_LEN;
+        let (reason, _) = lab.xdp(&long(client, vip, fits).build());
+        assert_eq!(reason, Reason::TunnelRedirected, "{fits} of {mtu}");
+        let frame = long(client, vip, fits + 1).build();
+        let (reason, run) = lab.xdp(&frame);
+        assert_eq!(reason, Reason::ReplyRedirected, "{mtu}");
+        let least = u16::try_from(fits).expect("short");
+        assert_eq!(run.frame, told(&frame, vip.0, client.0, least));
     }
 }
