@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Icmp, Ipv4, Ipv6, TCP, UDP, Udp};
 use crate::maps::{Owner, node};
 use crate::mode::{Explain, Live};
+use crate::nat::{HAND_OVER, concerns};
 use crate::packet::{Kind, slot_hash, udp_sum};
 use crate::tunnel::receive::strip;
 use crate::tunnel::send::{Wrap, send};
@@ -116,11 +117,19 @@ fn four<const AT: usize>(ctx: &XdpContext, how: u64) -> Option<Reason> {
         client_port: ports.dst,
         protocol: quote.protocol,
     };
+    let here_only = how & TUNNELLED == 0 && header_len == size_of::<Ipv4>();
+    if here_only && concerns(node()?, quoted.vip, quoted.vip_port, quoted.protocol == TCP) {
+        return Some(HAND_OVER);
+    }
     let entry = entry(&quoted)?;
     let owner = match owner(&quoted, entry, how) {
         Ok(owner) => owner,
         Err(reason) => return Some(reason),
     };
+    // Its node has nobody who would take it out of the tunnel.
+    if owner.is(backend_flags::BARE) {
+        return Some(if here_only { HAND_OVER } else { Reason::ErrorUnknown });
+    }
     let len = ip.total_len.get();
     if how & TUNNELLED == 0 && !owner.is(backend_flags::LOCAL) {
         return Some(elsewhere::<V4>(ctx, &quoted, entry, &owner, len, how));

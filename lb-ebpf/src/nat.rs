@@ -11,14 +11,17 @@ use lb_common::{Be16, Be32, Ip, NatKey4, NodeConfig, Reason, backend_flags, node
 
 use crate::family::{Family, V4};
 use crate::headers::{ETH_LEN, UDP};
-use crate::maps::{GUARDS, NAT4_BACK, Owner, PEERS, PROGRAMS, count, node, revere_trace};
+use crate::icmp::ICMP4;
+use crate::maps::{GUARDS, NAT4_BACK, Owner, PEERS, PROGRAMS, count, node, reason, revere_trace};
 use crate::opaque::opaque;
 use crate::packet::Packet;
 use crate::parse;
+use crate::reply::too_big::revere_too_big4;
 use crate::tunnel::receive::strip;
 use crate::tunnel::{self, Carried, INNER_IP};
 use crate::uplink::action;
 
+mod error;
 mod flow;
 mod heir;
 mod leave;
@@ -89,12 +92,17 @@ fn translate(ctx: &XdpContext) -> Reason {
         Ok(header) => header,
         Err(reason) => return reason,
     };
-    let Ok(packet) = header.packet::<V4>(ctx, at) else {
-        return Reason::NotVip;
-    };
     if !is_on(node) {
         return Reason::NoRoute;
     }
+    if header.protocol == ICMP4 {
+        // SAFETY: checked by the parser.
+        let own = unsafe { (*header.ip).dst } == node.own.0[3];
+        return error::turn(ctx, node, if own { Reason::NotVip } else { Reason::ErrorUnknown });
+    }
+    let Ok(packet) = header.packet::<V4>(ctx, at) else {
+        return Reason::NotVip;
+    };
     let own = packet.server() == node.own.0[3];
     if packet.ip().is_fragment() {
         // Later parts have no ports to be known by.
@@ -180,7 +188,8 @@ fn send(ctx: &XdpContext, node: &NodeConfig, packet: &Packet<V4>, tuple: &NatKey
             }
             leave::by(ctx, node, &route, Reason::NatSent)
         }
-        Err(reason) => reason,
+        Err(no) if no.reason == Reason::TooBig && at == ETH_LEN => reason(revere_too_big4(ctx.ctx, no.mtu.into())),
+        Err(no) => no.reason,
     }
 }
 

@@ -23,9 +23,16 @@ pub(super) struct Route {
     from: [u8; 6],
 }
 
+/// Why there is no way.
+pub(super) struct NoWay {
+    pub(super) reason: Reason,
+    /// With [`Reason::TooBig`]: how long the packet may be.
+    pub(super) mtu: u16,
+}
+
 /// The way to an address.
 #[inline(always)]
-pub(super) fn route(ctx: &XdpContext, from: Be32, to: Be32, len: u16, protocol: u8) -> Result<Route, Reason> {
+pub(super) fn route(ctx: &XdpContext, from: Be32, to: Be32, len: u16, protocol: u8) -> Result<Route, NoWay> {
     let mut words = MaybeUninit::uninit();
     let route = route_request(&mut words);
     route.family = AF_INET;
@@ -36,16 +43,20 @@ pub(super) fn route(ctx: &XdpContext, from: Be32, to: Be32, len: u16, protocol: 
     route.__bindgen_anon_4.ipv4_dst = to.raw();
     // SAFETY: a whole request of the length told.
     let found = unsafe { bpf_fib_lookup(ctx.as_ptr(), route, size_of::<FibLookup>() as i32, 0) };
-    match u32::try_from(found) {
-        Ok(BPF_FIB_LKUP_RET_SUCCESS) => Ok(Route {
-            ifindex: route.ifindex,
-            to: route.dmac,
-            from: route.smac,
-        }),
-        Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => Err(Reason::NoNeighbour),
-        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => Err(Reason::TooBig),
-        _ => Err(Reason::NoRoute),
-    }
+    let (reason, mtu) = match u32::try_from(found) {
+        Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
+            return Ok(Route {
+                ifindex: route.ifindex,
+                to: route.dmac,
+                from: route.smac,
+            });
+        }
+        Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => (Reason::NoNeighbour, 0),
+        // SAFETY: integers; the kernel has written the MTU there.
+        Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => (Reason::TooBig, unsafe { route.__bindgen_anon_1.mtu_result }),
+        _ => (Reason::NoRoute, 0),
+    };
+    Err(NoWay { reason, mtu })
 }
 
 /// Puts the link addresses in. `same` is the reason where the packet leaves by the interface it came in by.

@@ -14,7 +14,7 @@ const LOCAL: u8 = backend_flags::LOCAL;
 const TOO_BIG: [[u8; 8]; 2] = [[3, 4, 0, 0, 0, 0, 5, 120], [2, 0, 0, 0, 0, 0, 5, 120]];
 
 /// An error that quotes a packet up to eight bytes of its transport header.
-fn error(from: IpAddr, to: IpAddr, quoted: &Frame) -> Vec<u8> {
+pub(super) fn error(from: IpAddr, to: IpAddr, quoted: &Frame) -> Vec<u8> {
     let quote = &quoted.build()[14..];
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {

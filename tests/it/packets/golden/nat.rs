@@ -4,7 +4,10 @@ use aya::maps::{Array, MapData};
 use lb_common::{BackendEntry, Be16, Guard, Reason, backend_flags};
 
 use super::build::{ACK, FIN, Frame, Peer, RST, SYN, TCP, UDP, at};
+use super::errors::error;
 use super::node::Node;
+use super::too_big::{long, told};
+use crate::packets::frame::checksum;
 use crate::packets::fuzz::kernel::open;
 use crate::packets::lab::{OWN, PEER, PEER_MAC, ip};
 
@@ -321,4 +324,67 @@ fn what_containers_elsewhere_still_send_is_taken_over_from_inside_the_overlay() 
     assert_eq!(node.enters(&other, Reason::NotVip).frame, other);
     let late = in_overlay(peer, &Frame::tcp(at("9.0.3.2", 9), own(31_001), ACK));
     assert_eq!(node.enters(&late, Reason::LatePacket).frame, late);
+}
+
+/// Of what an error becomes on the way to `to`: one hop less, and the link addresses of that way.
+fn forwarded(mut frame: Vec<u8>, to: [u8; 6], node: &Node) -> Vec<u8> {
+    frame[..12].copy_from_slice(&macs(to, node.kernel.mac));
+    frame[22] -= 1;
+    frame[24..26].fill(0);
+    let sum = checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+#[test]
+fn errors_on_either_side_reach_whoever_sent_what_they_quote() {
+    let router = "203.0.113.1".parse().expect("an address");
+    for protocol in [TCP, UDP] {
+        let mut node = bare(protocol);
+        let packet = |from, to, flags| Frame {
+            protocol,
+            ..Frame::tcp(from, to, if protocol == TCP { flags } else { 0 })
+        };
+        let port = sent(&mut node, &packet(client(), vip(), SYN));
+        // On the way to the backend; also from the backend's own host, which the client knows as the VIP.
+        for (from, seen) in [(router, router), (far().0, vip().0)] {
+            let told = error(from, OWN.into(), &packet(own(port), far(), ACK));
+            let wanted = error(seen, client().0, &packet(client(), vip(), ACK));
+            let run = node.enters(&told, Reason::NatRestored);
+            assert_eq!(
+                run.frame,
+                forwarded(wanted, CLIENT_MAC, &node),
+                "{protocol} from {from}"
+            );
+        }
+        // On the way to the client, and from the client's host, which the backend knows as this node.
+        for (from, seen) in [(router, router), (client().0, OWN.into())] {
+            let told = error(from, vip().0, &packet(vip(), client(), ACK));
+            let wanted = error(seen, far().0, &packet(far(), own(port), ACK));
+            let run = node.enters(&told, Reason::NatRestored);
+            assert_eq!(run.frame, forwarded(wanted, PEER_MAC, &node), "{protocol} from {from}");
+        }
+        // About a flow that is none.
+        let stranger = at("192.168.7.51", 40_000);
+        let told = error(router, vip().0, &packet(vip(), stranger, ACK));
+        assert_eq!(node.enters(&told, Reason::ErrorUnknown).frame, told);
+        let free = (PORTS.0..=PORTS.1).find(|free| *free != port).expect("several");
+        let told = error(router, OWN.into(), &packet(own(free), far(), ACK));
+        assert_eq!(node.enters(&told, Reason::NotVip).frame, told);
+    }
+}
+
+#[test]
+fn who_sends_more_than_the_way_to_the_backend_carries_is_told() {
+    let mut node = bare(TCP);
+    sent(&mut node, &Frame::tcp(client(), vip(), SYN));
+    ip("route add 192.168.7.2/32 dev up0 src 192.168.7.1 mtu lock 1400");
+    sent(&mut node, &long_frame(1400));
+    let frame = long_frame(1401).build();
+    let run = node.enters(&frame, Reason::TooBigReplied);
+    assert_eq!((run.action, run.frame), (3, told(&frame, vip().0, client().0, 1400)));
+}
+
+fn long_frame(len: usize) -> Frame {
+    long(client(), vip(), len)
 }
