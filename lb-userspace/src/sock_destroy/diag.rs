@@ -24,8 +24,10 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 
-/// All TCP states with a peer that may still send: not TIME_WAIT (6), CLOSE (7), LISTEN (10), NEW_SYN_RECV (12).
-const TCP_STATES: u32 = !(1 << 6 | 1 << 7 | 1 << 10 | 1 << 12) & 0xffff;
+/// All TCP states with a peer that may still send: not TIME_WAIT (6), CLOSE (7), LISTEN (10), NEW_SYN_RECV (12). Nor those in which
+/// the peer has closed, CLOSE_WAIT (8), LAST_ACK (9), CLOSING (11): they end by themselves, and who has yet to read its last words must
+/// not find an error instead.
+const TCP_STATES: u32 = !(1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12) & 0xffff;
 /// `TCP_LISTEN`.
 const LISTENING: u32 = 1 << 10;
 /// A UDP socket that is connected counts as established.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use lb_userspace::{Reason, destroy, namespaces};
 use model::Protocol;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connect::listener;
 use super::elsewhere::Elsewhere;
@@ -106,6 +107,45 @@ fn draining_leaves_connections_alone_unless_the_vip_resets() {
     assert!(!is_over(&drained));
     works(&drained, &quiet.0);
     assert_eq!(lab.count(Reason::SocketBalanced), 3);
+}
+
+#[test]
+fn last_words_of_a_backend_that_closed_are_read() {
+    let mut lab = Lab::new();
+    let (server, marker) = (listener(vip4(), 1), listener(vip6(), 1));
+    let vips = |backends: &[(SocketAddr, u16)], marked: &[(SocketAddr, u16)]| {
+        [
+            Vip::new(vip4(), Protocol::Tcp, backends),
+            Vip::new(vip6(), Protocol::Tcp, marked),
+        ]
+    };
+    lab.set(&vips(&[(server.1, 1)], &[(marker.1, 1)]));
+    let mut client = TcpStream::connect(vip4()).expect("the VIP answers");
+    let open = TcpStream::connect(vip4()).expect("the VIP answers");
+    let last = TcpStream::connect(vip6()).expect("the VIP answers");
+    let mut served = works(&client, &server.0);
+    let _served = works(&open, &server.0);
+    served.write_all(b"bye").expect("sent");
+    drop(served);
+    // Until the end has arrived, the backend might have more to say.
+    client.peek(&mut [0]).expect("received");
+    until("the end of what the server says", || has_closed(&client));
+    lab.set(&vips(&[], &[(marker.1, 1)]));
+    until("the end of who would wait for ever", || is_over(&open));
+    lab.set(&vips(&[], &[]));
+    // What is handed over later is done later.
+    until("the end of the last", || is_over(&last));
+    // Programs that are told of an error by epoll look here before they read.
+    assert!(client.take_error().expect("a socket").is_none());
+    let mut said = String::new();
+    client.read_to_string(&mut said).expect("no error");
+    assert_eq!(said, "bye");
+}
+
+/// Whether the peer's FIN is here.
+fn has_closed(client: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(client, PollFlags::RDHUP)];
+    poll(&mut fds, Some(&Timespec::default())).expect("a socket") == 1
 }
 
 #[test]

@@ -130,18 +130,19 @@ fn one_sender_is_told_so_often_and_no_oftener() {
         let mut node = remote(vip, backend);
         let frame = long(client, vip, 1451).build();
         let mut told = 0;
-        // The bucket earns one message in a tenth of a second; a slow machine may see a few of those.
-        for _ in 0..TOO_BIG_BURST * 3 {
+        // The bucket earns one message in a tenth of a second: the slower the machine, the later it is empty.
+        for _ in 0..TOO_BIG_BURST * 100 {
             let run = node
                 .kernel
                 .run(crate::packets::fuzz::grammar::Way::In, &frame)
                 .expect("runs");
-            told += u32::from(run.action == 4);
             if run.action != 4 {
                 assert_eq!(run.action, 1, "dropped");
+                break;
             }
+            told += 1;
         }
-        assert!((TOO_BIG_BURST..TOO_BIG_BURST * 3).contains(&told), "{told}");
+        assert!((TOO_BIG_BURST..TOO_BIG_BURST * 100).contains(&told), "{told}");
         node.kernel.forget_rates();
         node.kernel.load(&node.tables);
         node.enters(&frame, Reason::ReplyRedirected);
