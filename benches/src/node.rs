@@ -45,6 +45,11 @@ pub(crate) fn pin_cpu() -> Result<usize> {
 impl BenchNode {
     /// Fresh namespaces, then the load balancer with its usual sizes, or with room for more flows.
     pub(crate) fn new(flows: Option<u32>) -> Result<Self> {
+        Self::sized(|config| config.flows = flows.unwrap_or(config.flows))
+    }
+
+    /// The same with other sizes.
+    pub(crate) fn sized(change: impl FnOnce(&mut Config)) -> Result<Self> {
         let folder = enter().context("the packet figures need root and namespaces of their own")?;
         let mut config = Config::new(
             folder.path().join("bpf"),
@@ -52,7 +57,7 @@ impl BenchNode {
             folder.path().join("cgroup/revere-bench"),
             "11.0.0.0/8".parse()?,
         );
-        config.flows = flows.unwrap_or(config.flows);
+        change(&mut config);
         let rooms = config.half;
         let (mut lb, _) = Lb::open(config)?;
         let wanted = desired(&snapshot(), &NodeView { ip: OWN, agent: None });
@@ -66,6 +71,10 @@ impl BenchNode {
             rooms,
             folder,
         })
+    }
+
+    pub(crate) fn lb(&self) -> &Lb {
+        &self.lb
     }
 
     /// How many packets ended so until now.

@@ -11,6 +11,7 @@ use crate::frame;
 use crate::harness::{self, Runnable, Undo};
 use crate::node::{self, BenchNode};
 
+mod sizes;
 mod table;
 
 /// Interleaved runs of each case.
@@ -75,7 +76,7 @@ pub fn run() -> Result<()> {
     lines.extend(table::lines(&room, &room_samples).into_iter().skip(1));
     lines.extend(table::lines(&million, &million_samples).into_iter().skip(1));
     eprint!("{}", table::text(cpu, &lines));
-    table::write(Path::new("target/figures"), &lines)
+    table::write(Path::new("target/figures"), &lines, sizes::figures()?)
 }
 
 fn program(node: &BenchNode) -> Result<OwnedFd> {

@@ -31,10 +31,10 @@ pub(super) struct Line {
     peer: Option<f64>,
 }
 
-#[derive(Serialize)]
-struct Figure {
+#[derive(Clone, Serialize)]
+pub(super) struct Figure {
     id: &'static str,
-    value: i64,
+    value: f64,
     unit: &'static str,
     n: u64,
     control: u32,
@@ -42,6 +42,21 @@ struct Figure {
     peer: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_value: Option<f64>,
+}
+
+impl Figure {
+    /// One that is what it is, without trials and a floor.
+    pub(super) fn plain(id: &'static str, value: f64, unit: &'static str) -> Self {
+        Self {
+            id,
+            value,
+            unit,
+            n: 1,
+            control: 0,
+            peer: None,
+            peer_value: None,
+        }
+    }
 }
 
 fn median(sorted: &[u32]) -> u32 {
@@ -97,19 +112,20 @@ pub(super) fn text(cpu: usize, lines: &[Line]) -> String {
 }
 
 /// `packets.json`: every case that is no floor.
-pub(super) fn write(folder: &Path, lines: &[Line]) -> Result<()> {
+pub(super) fn write(folder: &Path, lines: &[Line], more: Vec<Figure>) -> Result<()> {
     let figures: Vec<Figure> = lines
         .iter()
         .filter(|line| !line.is_floor)
         .map(|line| Figure {
             id: line.id,
-            value: line.over,
+            value: line.over as f64,
             unit: "ns over floor",
             n: line.packets,
             control: line.floor,
             peer: line.peer.map(|_| PEER),
             peer_value: line.peer,
         })
+        .chain(more)
         .collect();
     let file = folder.join("packets.json");
     fs::create_dir_all(folder)
