@@ -14,8 +14,14 @@ use crate::figures::{Figure, count};
 const MESSAGES: u64 = 400;
 /// Answers to a foreign network that D7 allows each second.
 const ALLOWED: f64 = 50.0;
+/// Questions a second of the flood.
+const FLOOD: u32 = 50_000;
+/// The flood comes in pieces, as far apart as a sleep is exact.
+const PIECES: u32 = 500;
 /// Questions a second of the client beside the flood, below its own limit.
 const PROBES: u32 = 40;
+/// Loads of this length: of fewer probes a p99 would be the slowest but one.
+const LONGER: u32 = 5;
 
 /// D4: CPU for one message of 64 KiB (by TCP) or of the longest UDP can bring whole; the dearest kind counts.
 pub(super) fn dearest_message(server: &Peer) -> Result<Figure> {
@@ -134,45 +140,77 @@ pub(super) fn amplification(server: &Peer) -> Result<Figure> {
     Ok(Figure::new("D6.baf", worst, "ratio", asked, 1.0))
 }
 
-/// D7: full answers a second to one address that floods, and what a client elsewhere gets meanwhile.
+/// D7: full answers a second to one address that floods, and what a client elsewhere gets meanwhile. Beside it, as what this machine
+/// takes whatever the server does, a client asks a program that only sends back what it gets.
 pub(super) fn flood(server: &Peer, seconds: u32) -> Result<Vec<Figure>> {
-    let quiet = probe(server.addr, seconds)?;
-    let end = Instant::now() + Duration::from_secs(u64::from(seconds));
+    let seconds = seconds * LONGER;
     let addr = server.addr;
-    let flooder = std::thread::spawn(move || -> Result<(u64, u64, u64)> {
-        let socket = UdpSocket::bind("198.51.100.9:0").context("cannot bind 198.51.100.9")?;
-        socket.set_nonblocking(true)?;
-        let question = question("app-00002.marathon.mesos", 1);
-        let (mut sent, mut full, mut cut) = (0, 0, 0);
-        let mut answer = [0; 512];
-        while Instant::now() < end {
-            for _ in 0..32 {
-                sent += u64::from(socket.send_to(&question, addr).is_ok());
-            }
-            while let Ok(length) = socket.recv(&mut answer) {
-                if length > 3 && answer[2] & 2 == 0 {
-                    full += 1;
-                } else {
-                    cut += 1;
-                }
-            }
-        }
-        Ok((sent, full, cut))
-    });
-    let beside = probe(server.addr, seconds)?;
-    let (sent, full, cut) = flooder.join().map_err(|_| anyhow::anyhow!("the flood panicked"))??;
+    let echo = echo()?;
+    let quiet = probe(addr, seconds)?;
+    let flooder = std::thread::spawn(move || pour(addr, seconds));
+    let beside_echo = std::thread::spawn(move || probe(echo, seconds));
+    let beside = probe(addr, seconds)?;
+    let panicked = |_| anyhow::anyhow!("a thread panicked");
+    let echoed = beside_echo.join().map_err(panicked)??;
+    let (sent, full, cut) = flooder.join().map_err(panicked)??;
     eprintln!(
-        "D7: {sent} questions of the flood in {seconds} s, {full} full answers, {cut} with TC; beside it {} of {} answered, p99 {:.2} ms (without it {} of {}, {:.2} ms)",
-        beside.answered, beside.asked, beside.p99_ms, quiet.answered, quiet.asked, quiet.p99_ms
+        "D7: {sent} questions of the flood in {seconds} s, {full} full answers, {cut} with TC; beside it {} of {} answered, p99 {:.2} ms (without it {} of {}, {:.2} ms); an echo beside it {:.2} ms",
+        beside.answered, beside.asked, beside.p99_ms, quiet.answered, quiet.asked, quiet.p99_ms, echoed.p99_ms
     );
     // A flood of `seconds` seconds touches one second of the clock more.
     let rate = count(full) / f64::from(seconds + 1);
     let success = |probe: &Probe| 100.0 * count(probe.answered) / count(probe.asked);
     Ok(vec![
         Figure::new("D7", rate, "answers/s", sent, ALLOWED),
+        Figure::new(
+            "D7.flood",
+            count(sent) / f64::from(seconds),
+            "questions/s",
+            sent,
+            f64::from(FLOOD),
+        ),
         Figure::new("D7.others", success(&beside), "%", beside.asked, success(&quiet)),
-        Figure::new("D7.p99", beside.p99_ms, "ms", beside.asked, quiet.p99_ms),
+        Figure::new("D7.p99", beside.p99_ms, "ms", beside.asked, quiet.p99_ms).beside("an echo", echoed.p99_ms),
     ])
+}
+
+/// Sends `FLOOD` questions a second; tells how many, and how many full and how many cut answers came back.
+fn pour(addr: SocketAddr, seconds: u32) -> Result<(u64, u64, u64)> {
+    let socket = UdpSocket::bind("198.51.100.9:0").context("cannot bind 198.51.100.9")?;
+    socket.set_nonblocking(true)?;
+    let question = question("app-00002.marathon.mesos", 1);
+    let (mut sent, mut full, mut cut) = (0, 0, 0);
+    let mut answer = [0; 512];
+    let began = Instant::now();
+    for piece in 0..seconds * PIECES {
+        let due = began + Duration::from_secs(1) * piece / PIECES;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        for _ in 0..FLOOD / PIECES {
+            sent += u64::from(socket.send_to(&question, addr).is_ok());
+        }
+        while let Ok(length) = socket.recv(&mut answer) {
+            if length > 3 && answer[2] & 2 == 0 {
+                full += 1;
+            } else {
+                cut += 1;
+            }
+        }
+    }
+    Ok((sent, full, cut))
+}
+
+/// Starts a program that sends back what it gets, for as long as this one runs.
+fn echo() -> Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind a port for the echo")?;
+    let addr = socket.local_addr()?;
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut message) {
+            // One that is lost counts as not answered.
+            let _ = socket.send_to(&message[..length], from);
+        }
+    });
+    Ok(addr)
 }
 
 struct Probe {
