@@ -13,6 +13,10 @@ use crate::packet::Kind;
 pub(crate) const CLOSING: u8 = FlowState::Closing as u8;
 pub(crate) const CLOSED: u8 = FlowState::Closed as u8;
 
+/// Seconds after both ends of a flow in which what comes is a last acknowledgement of it. What comes later is of another connection with
+/// the same ports, which was opened by another node.
+const LAST_WORDS: u32 = 10;
+
 /// Seconds since boot.
 #[inline(always)]
 pub(crate) fn now() -> u32 {
@@ -66,6 +70,8 @@ pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owne
             }
         } else if closing && let Some(newer) = half::<M, F>(key, kind) {
             return Some(newer);
+        } else if flow.state == CLOSED && now().wrapping_sub(flow.seen) > LAST_WORDS {
+            return None;
         } else {
             follow::<M, F>(flow, kind.flags, flow_flags::FIN_CLIENT);
         }

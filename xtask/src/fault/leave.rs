@@ -86,6 +86,16 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
             .count(),
     )?;
     let new = u64::try_from(failures().filter(|failure| failure.backend.is_none()).count())?;
+    for (name, report) in &sum.reports {
+        for failure in &report.failures {
+            let backend = failure.backend.as_deref().unwrap_or("none yet");
+            let at = failure.failed_ms - report.started_ms;
+            eprintln!(
+                "  {name}, +{at:.0} ms, backend {backend}: {} {}",
+                failure.kind, failure.detail
+            );
+        }
+    }
     eprintln!(
         "{}\nflows broken of the backend that left: {own}; of others: {others}; new connections failed: {new}",
         sum.told()

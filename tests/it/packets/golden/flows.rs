@@ -1,8 +1,8 @@
 //! Flows over time: opening, closing, ports used again, backends that go, limits.
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapData};
-use lb_common::{FlowState, Reason, TableRange, VipOptions, backend_flags, vip_flags};
+use aya::maps::{Array, HashMap, MapData};
+use lb_common::{FlowKey4, FlowState, FlowValue, Reason, TableRange, VipOptions, backend_flags, vip_flags};
 use tests::pathmodel::Store;
 
 use super::build::{ACK, FIN, Frame, Peer, RST, SYN, TCP, UDP, at};
@@ -251,4 +251,33 @@ fn a_sweep_leaves_flows_to_a_backend_alone_that_came_while_it_looked() {
         (swept.orphaned, state(&node, Store::Half)),
         (0, Some(FlowState::Opening as u8))
     );
+}
+
+#[test]
+fn what_comes_long_after_the_end_is_of_another_connection_with_the_same_ports() {
+    let mut node = two_backends(TCP);
+    let [first, second] = backends();
+    let enter = |node: &mut Node, flags: u8, backend: Peer| {
+        let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
+        assert_eq!(run.frame, Frame::tcp(client(), backend, flags).build());
+    };
+    for flags in [SYN, ACK, FIN | ACK] {
+        enter(&mut node, flags, first);
+    }
+    node.leaves(&Frame::tcp(first, client(), FIN | ACK).build(), Reason::Restored);
+    turn(&mut node);
+    // The last acknowledgement.
+    enter(&mut node, ACK, first);
+    let mut flows: HashMap<MapData, FlowKey4, FlowValue> = open(&node.kernel.folder, "FLOWS4");
+    let (key, value) = flows.iter().next().expect("the flow").expect("an entry");
+    assert_eq!(value.state, FlowState::Closed as u8);
+    let old = FlowValue {
+        seen: value.seen - 11,
+        ..value
+    };
+    flows.insert(key, old, 0).expect("written");
+    // Another node has seen it begin, with the backend that the table names now.
+    enter(&mut node, ACK, second);
+    enter(&mut node, ACK, second);
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Established as u8));
 }
