@@ -93,6 +93,18 @@ fn update(n: u8, status: TaskStatus) -> TaskEvent {
     }
 }
 
+/// What is told later is newer, whatever the clock of who tells it.
+#[test]
+fn a_clock_that_jumps_back_hides_no_news() {
+    let mut table = two_running();
+    for (timestamp_ms, healthy, weight) in [(9_000, false, 0), (5, true, 1), (0, false, 0), (u64::MAX, true, 1)] {
+        let mut status = status(TaskState::Running, Some(healthy));
+        status.timestamp_ms = timestamp_ms;
+        table.apply(update(1, status));
+        assert_eq!(weights(&table)[0], ("10.99.0.1:31001".into(), weight), "{timestamp_ms}");
+    }
+}
+
 #[test]
 fn a_running_task_is_a_backend_of_its_named_vip() {
     let table = two_running();

@@ -39,6 +39,13 @@ pub(super) fn questions() -> Vec<(String, Vec<u8>)> {
         (what.to_owned(), bytes)
     };
     let opt = message(one, 1, None).len();
+    // A client's half has 8 bytes, a server's 8 to 32.
+    for len in [0, 7, 8, 9, 15, 16, 40, 41] {
+        let fits = matches!(len, 8 | 16 | 40);
+        let option = [&[0, 10, 0, len][..], &vec![7; usize::from(len)]].concat();
+        let dash = if fits { "" } else { "- " };
+        all.push((format!("{dash}a cookie of {len}"), message(one, 1, Some(&option))));
+    }
     all.extend([
         ("SRV".to_owned(), message("_web._tcp.one.mesos", 33, PLAIN)),
         ("SRV without EDNS".to_owned(), message("_web._tcp.one.mesos", 33, None)),
@@ -68,6 +75,10 @@ pub(super) fn questions() -> Vec<(String, Vec<u8>)> {
         ("- SRV of a name without".to_owned(), message(one, 33, PLAIN)),
         ("- ANY".to_owned(), message(one, 255, PLAIN)),
         ("- SOA".to_owned(), message("mesos", 6, PLAIN)),
+        (
+            "- two cookies".to_owned(),
+            message(one, 1, Some(&[COOKIE, COOKIE].concat())),
+        ),
         ("- another option".to_owned(), message(one, 1, Some(&[0, 3, 0, 0]))),
         (
             "- many labels".to_owned(),

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dns::{Config, OwnRecord, Server, Zones};
 use lb_userspace::PacketRun;
 use lb_userspace::names::{Answers, Count, NameMap, Settings, apply, entry, plan};
-use model::{NodeView, Snapshot};
+use model::{Generation, NodeView, Snapshot};
 use tokio::runtime::Runtime;
 
 use super::PAYLOAD;
@@ -74,7 +74,12 @@ impl Lab {
             ip: Ipv4Addr::new(10, 0, 0, 1),
             agent: None,
         };
-        let zones = dns::desired(&Snapshot::default(), &view, &config);
+        // All of its bytes are in the serial, which no answer in the map has.
+        let snapshot = Snapshot {
+            generation: Generation(0x0102_0304),
+            ..Snapshot::default()
+        };
+        let zones = dns::desired(&snapshot, &view, &config);
         // Its threads are in this thread's namespace.
         let runtime = Runtime::new().expect("a runtime");
         let server = runtime.block_on(Server::bind(config.clone())).expect("binds");
@@ -140,6 +145,13 @@ impl Lab {
 
     /// A frame that went back holds what the server itself says to the question, in a packet with its addresses turned.
     pub(super) fn same_as_server(&self, asked: &[u8], frame: &[u8]) {
+        assert_eq!((&frame[..6], &frame[6..12]), (&asked[6..12], &asked[..6]));
+        // Of the usual form: no service, no number, not to be cut, 64 hops, and no sum of the payload.
+        assert_eq!(
+            (&frame[14..16], &frame[18..24]),
+            (&[0x45, 0][..], &[0, 0, 0x40, 0, 64, 17][..])
+        );
+        assert_eq!(port(frame, 40), 0, "a sum that is not true");
         assert_eq!(checksum(&frame[14..34]), 0, "the sum of the header");
         assert_eq!((addr(frame, 26), addr(frame, 30)), (addr(asked, 30), addr(asked, 26)));
         assert_eq!((port(frame, 34), port(frame, 36)), (port(asked, 36), port(asked, 34)));
