@@ -20,6 +20,7 @@ pub(super) fn agent(id: &str) -> Record {
         attributes: [("a".to_owned(), "b".to_owned())].into(),
         domain: scheduler::Domain::default(),
         subnet: "9.0.1.0/24".parse().ok(),
+        networks: Default::default(),
     }))
 }
 
