@@ -68,6 +68,9 @@ pub enum Known {
     No,
 }
 
+/// The default overlay by its names: DC/OS's, and Marathon's for a task that is reached through host ports.
+const DEFAULT_NETWORKS: [&str; 2] = ["dcos", "bridge"];
+
 /// Handle of the agent; its clones share one table.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -90,12 +93,16 @@ pub(crate) struct Shared {
     wake: Notify,
     /// Set when nothing of some task is left.
     ended: Notify,
+    /// Set when there are other networks than before.
+    networks: Notify,
     stop: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     subnet: Option<Ipv4Net>,
+    /// The node's blocks of networks beside the default one, by name.
+    networks: BTreeMap<String, Ipv4Net>,
     tasks: BTreeMap<TaskId, Arc<Entry>>,
     /// Told right before the launch that takes them.
     secrets: Option<(TaskId, SecretValues)>,
@@ -223,6 +230,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         table: Mutex::new(table),
         wake: Notify::new(),
         ended: Notify::new(),
+        networks: Notify::new(),
         stop: watch::Sender::new(false),
     };
     let found: Vec<Arc<Entry>> = lock(&shared.table).tasks.values().cloned().collect();
@@ -283,17 +291,22 @@ impl Table {
         self.todo.push(Todo::Supervise(entry, Origin::Found));
     }
 
-    /// The lowest address that no task holds.
-    fn address(&self) -> Result<Ipv4Addr, String> {
-        let subnet = self
-            .subnet
-            .ok_or("the master has not given this node a subnet yet; container networks need one")?;
+    /// The lowest address of a network that no task holds.
+    fn address(&self, network: &str) -> Result<Ipv4Addr, String> {
+        let subnet = if DEFAULT_NETWORKS.contains(&network) {
+            self.subnet
+                .ok_or("the master has not given this node a subnet yet; container networks need one")?
+        } else {
+            let block = self.networks.get(network).copied();
+            block.ok_or_else(|| format!("the network {network} is not set up on this node"))?
+        };
         let taken: BTreeSet<Ipv4Addr> = self
             .tasks
             .values()
             .filter_map(|entry| lock(&entry.state).address)
             .collect();
-        lowest_free(subnet, &taken).ok_or_else(|| format!("every address of the node's subnet {subnet} is in use"))
+        let full = || format!("every address of the node's block {subnet} of the network {network} is in use");
+        lowest_free(subnet, &taken).ok_or_else(full)
     }
 }
 
@@ -301,6 +314,17 @@ impl Agent {
     /// The node's block of the container network, from the master.
     pub fn set_subnet(&self, subnet: Ipv4Net) {
         lock(&self.shared.table).subnet = Some(subnet);
+    }
+
+    /// The node's blocks of networks beside the default one, all of them, by name: what a task needs to be reachable there
+    /// and to be kept from others is in place.
+    pub fn set_networks(&self, blocks: BTreeMap<String, Ipv4Net>) {
+        let mut table = lock(&self.shared.table);
+        if table.networks != blocks {
+            table.networks = blocks;
+            drop(table);
+            self.shared.networks.notify_waiters();
+        }
     }
 
     /// Every task not yet acknowledged as ended, with its newest status.
@@ -562,14 +586,34 @@ impl Shared {
         }
     }
 
+    /// Waits for a network that the master's order may have overtaken, for a while: then the task fails with a sentence.
+    pub(crate) async fn network_ready(&self, network: &TaskNetwork) {
+        let TaskNetwork::Container { name } = network else {
+            return;
+        };
+        let ready = async {
+            loop {
+                let changed = self.networks.notified();
+                tokio::pin!(changed);
+                // Heard from here on, whoever is first.
+                changed.as_mut().enable();
+                if DEFAULT_NETWORKS.contains(&name.as_str()) || lock(&self.table).networks.contains_key(name) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = tokio::time::timeout(self.config.network_wait, ready).await;
+    }
+
     /// Gives the task an address, if its network needs one.
     pub(crate) fn allocate(&self, entry: &Entry) -> Result<Option<Ipv4Addr>, String> {
-        if entry.spec.network == TaskNetwork::Host {
+        let TaskNetwork::Container { name } = &entry.spec.network else {
             return Ok(None);
-        }
+        };
         let address = match self.address_of_others(entry) {
             Some(address) => address,
-            None => lock(&self.table).address()?,
+            None => lock(&self.table).address(name)?,
         };
         lock(&entry.state).address = Some(address);
         Ok(Some(address))

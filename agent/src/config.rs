@@ -28,6 +28,8 @@ pub struct Config {
     pub resolv_conf: Option<String>,
     /// MTU of a container's `eth0` and of its host side.
     pub container_mtu: u32,
+    /// How long a task waits for the network it names to be set up on the node.
+    pub network_wait: Duration,
     /// Largest number of processes and threads of one task.
     pub pids_limit: u64,
     /// How images are got.
@@ -50,6 +52,7 @@ impl Config {
             hostname,
             resolv_conf: None,
             container_mtu: 1450,
+            network_wait: Duration::from_secs(30),
             pids_limit: 4096,
             images: ImageSettings::default(),
             fetch: FetchSettings::default(),

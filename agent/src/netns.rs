@@ -97,8 +97,10 @@ fn connect(plan: &NetworkPlan, outside: &Netlink, inside: &Netlink, netns: &File
     outside.add_route(route).map_err(said("add the route to the container"))
 }
 
-/// Lets the container's packets be routed on, whatever the node's other interfaces do.
+/// Lets the container's packets be routed on, whatever the node's other interfaces do, as long as their source is the
+/// container's own address: what keeps networks apart goes by it.
 fn forward(link: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "1")?;
     fs::write(format!("/proc/sys/net/ipv4/conf/{link}/forwarding"), "1")
 }
 

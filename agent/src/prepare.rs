@@ -30,6 +30,7 @@ pub(crate) async fn prepare(shared: &Shared, entry: &Entry) -> Result<Option<Rea
             // Of an earlier task the end may be known while its last mount is not gone yet.
             shared.volumes_free(owner, attempt).await;
         }
+        shared.network_ready(&spec.network).await;
         let image = match &spec.container.image {
             Some(image) => {
                 let ready = shared.images.ensure(image, &progress).await;

@@ -64,6 +64,7 @@ fn agent(n: u8) -> AgentInfo {
         ip: Some(ip),
         port: None,
         subnet: None,
+        networks: Default::default(),
         attributes: BTreeMap::new(),
     }
 }

@@ -155,6 +155,7 @@ fn snapshot() -> Snapshot {
             ip,
             port: None,
             subnet: None,
+            networks: Default::default(),
         };
         (agent(ip), node)
     });

@@ -162,6 +162,7 @@ fn agent(number: u32) -> AgentInfo {
         ip: Some(Ipv4Addr::new(10, 0, high, low)),
         port: Some(5051),
         subnet: Ipv4Net::new(Ipv4Addr::new(9, low, 0, 0), 16).ok(),
+        networks: Default::default(),
         attributes: BTreeMap::new(),
     }
 }

@@ -49,6 +49,7 @@ fn cluster(count: u32) -> Snapshot {
             ip: Some(agent),
             port: None,
             subnet: None,
+            networks: Default::default(),
             attributes: BTreeMap::new(),
         }],
         recovered_agents: Vec::new(),

@@ -25,6 +25,7 @@ pub(crate) fn state(tasks: Vec<Task>) -> StateSnapshot {
         ip: Some(Ipv4Addr::new(10, 0, 0, i + 1)),
         port: None,
         subnet: Ipv4Net::new(Ipv4Addr::new(9, 0, i + 1, 0), 24).ok(),
+        networks: Default::default(),
         attributes: BTreeMap::new(),
     });
     let framework = |id: &str, name: &str| FrameworkInfo {

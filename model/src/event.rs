@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use crate::{AgentId, FrameworkId, Ipv4Net, PortMapping, Task, TaskId, TaskStatus};
+use crate::{AgentId, FrameworkId, Ipv4Net, Network, PortMapping, Task, TaskId, TaskStatus};
 
 /// An agent as the stream tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct AgentInfo {
     pub port: Option<u16>,
     /// The node's block of the overlay network, when the master gave it one (attribute `overlay_subnet`).
     pub subnet: Option<Ipv4Net>,
+    /// Overlay networks beside the default one (attribute `overlay_networks`).
+    pub networks: Arc<[Network]>,
     /// Text attributes.
     pub attributes: BTreeMap<String, String>,
 }

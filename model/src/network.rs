@@ -113,6 +113,20 @@ impl Ipv4Net {
         Self::new(network, prefix).ok()
     }
 
+    /// Whether the two have an address in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
+    }
+
+    /// Which of the equal parts of `whole` this prefix is, counted from 0; `None` if it lies outside.
+    pub fn index_in(self, whole: Self) -> Option<u32> {
+        if self.prefix < whole.prefix || !whole.contains(self.network) {
+            return None;
+        }
+        let offset = u32::from(self.network) - u32::from(whole.network);
+        Some(offset.checked_shr(32 - u32::from(self.prefix)).unwrap_or(0))
+    }
+
     fn mask_bits(self) -> u32 {
         u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
     }
@@ -145,7 +159,13 @@ mod tests {
         assert!(!net.contains(Ipv4Addr::new(10, 0, 0, 1)));
         assert_eq!(net.subnet(24, 3).expect("inside").to_string(), "9.0.3.0/24");
         assert_eq!(net.subnet(24, 1 << 16), None);
+        let fourth = net.subnet(24, 3).expect("inside");
+        assert_eq!(fourth.index_in(net), Some(3));
+        assert_eq!(net.index_in(fourth), None);
+        assert!(net.overlaps(fourth) && fourth.overlaps(net));
+        assert!(!fourth.overlaps(net.subnet(24, 4).expect("inside")));
         let all: Ipv4Net = "0.0.0.0/0".parse().expect("valid");
+        assert_eq!(all.index_in(all), Some(0));
         assert!(all.contains(Ipv4Addr::new(255, 1, 2, 3)));
     }
 

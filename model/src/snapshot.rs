@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::{
-    AgentId, FrameworkId, FrameworkInfo, Generation, Ipv4Net, Protocol, ServiceOptions, SharedMap, Task, TaskId,
+    AgentId, FrameworkId, FrameworkInfo, Generation, Ipv4Net, Network, Protocol, ServiceOptions, SharedMap, Task,
+    TaskId,
 };
 
 /// The name of a named VIP: label and framework, both as cleaned for DNS.
@@ -93,6 +94,8 @@ pub struct Node {
     pub port: Option<u16>,
     /// Overlay block, if it has one.
     pub subnet: Option<Ipv4Net>,
+    /// Overlay networks beside the default one.
+    pub networks: Arc<[Network]>,
 }
 
 /// Which node is asking: planes differ between nodes only by this.

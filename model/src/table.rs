@@ -329,6 +329,7 @@ fn node(agent: &AgentInfo) -> Option<Node> {
         ip: agent.ip?,
         port: agent.port,
         subnet: agent.subnet,
+        networks: Arc::clone(&agent.networks),
     })
 }
 

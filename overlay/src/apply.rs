@@ -1,5 +1,6 @@
 //! Carries out a plan over netlink, and goes on after failures.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
@@ -9,7 +10,10 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan};
 
 use crate::message;
+use crate::object::device_name;
 use crate::{Device, Link, Object, Op, Overlay, Plan, Route, Sysctl};
+
+const LOOPBACK: &str = "lo";
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -45,15 +49,40 @@ pub enum ApplyError {
     NotMade,
 }
 
+/// The kernel's numbers for the interfaces that operations name.
+#[derive(Debug, Default)]
+struct Indices(BTreeMap<String, u32>);
+
+impl Indices {
+    fn of(&self, name: &str) -> Option<u32> {
+        self.0.get(name).copied()
+    }
+
+    fn need(&self, name: &str) -> Result<u32, ApplyError> {
+        self.of(name).ok_or_else(|| ApplyError::NoInterface(name.to_owned()))
+    }
+
+    async fn look(&mut self, netlink: &Handle, name: String) {
+        match index_of(netlink, &name).await {
+            Some(index) => self.0.insert(name, index),
+            None => self.0.remove(&name),
+        };
+    }
+}
+
 /// Carries out `plan`: adds in order, then removes.
 pub async fn apply(overlay: &mut Overlay, plan: &Plan) -> Report {
     let mut report = Report::default();
-    let mut device = index_of(&overlay.netlink, &overlay.config.device).await;
-    let loopback = index_of(&overlay.netlink, "lo").await;
-    for op in plan.adds.iter().chain(&plan.removes) {
-        let outcome = carry_out(overlay, op, device, loopback).await;
-        if matches!(op, Op::AddDevice(..) | Op::RemoveDevice) {
-            device = index_of(&overlay.netlink, &overlay.config.device).await;
+    let mut indices = Indices::default();
+    let ops = || plan.adds.iter().chain(&plan.removes);
+    let names: BTreeSet<String> = ops().filter_map(interface).collect();
+    for name in names {
+        indices.look(&overlay.netlink, name).await;
+    }
+    for op in ops() {
+        let outcome = carry_out(overlay, op, &indices).await;
+        if let (Op::AddDevice(..) | Op::RemoveDevice(_), Some(name)) = (op, interface(op)) {
+            indices.look(&overlay.netlink, name).await;
         }
         match outcome {
             Ok(()) => {
@@ -66,44 +95,55 @@ pub async fn apply(overlay: &mut Overlay, plan: &Plan) -> Report {
     report
 }
 
-async fn carry_out(overlay: &Overlay, op: &Op, device: Option<u32>, loopback: Option<u32>) -> Result<(), ApplyError> {
-    let netlink = &overlay.netlink;
-    let name = &overlay.config.device;
-    let need_device = || device.ok_or_else(|| ApplyError::NoInterface(name.clone()));
-    let need_loopback = || loopback.ok_or_else(|| ApplyError::NoInterface("lo".to_owned()));
+/// The interface that an operation is about.
+fn interface(op: &Op) -> Option<String> {
     match op {
-        Op::LoopbackUp => set_link(netlink, LinkUnspec::new_with_index(need_loopback()?).up().build()).await,
-        Op::DeviceUp => set_link(netlink, LinkUnspec::new_with_index(need_device()?).up().build()).await,
-        Op::SetMtu(mtu) => set_link(netlink, LinkUnspec::new_with_index(need_device()?).mtu(*mtu).build()).await,
-        Op::AddDevice(spec, mtu) => add_device(netlink, name, spec, *mtu).await,
-        Op::RemoveDevice => match device {
+        Op::LoopbackUp => Some(LOOPBACK.to_owned()),
+        Op::SetSysctl(_) => None,
+        Op::RemoveDevice(vni) | Op::SetMtu(vni, _) | Op::DeviceUp(vni) => Some(device_name(*vni)),
+        Op::AddDevice(device, _) => Some(device_name(device.vni)),
+        Op::Add(object) | Op::Remove(object) => bearer(object),
+    }
+}
+
+/// The interface that an object is on.
+fn bearer(object: &Object) -> Option<String> {
+    match object {
+        Object::Address {
+            link: Link::Loopback, ..
+        } => Some(LOOPBACK.to_owned()),
+        object => object.device().map(device_name),
+    }
+}
+
+async fn carry_out(overlay: &Overlay, op: &Op, indices: &Indices) -> Result<(), ApplyError> {
+    let netlink = &overlay.netlink;
+    let link = |vni: u32| indices.need(&device_name(vni)).map(LinkUnspec::new_with_index);
+    match op {
+        Op::LoopbackUp => {
+            set_link(
+                netlink,
+                LinkUnspec::new_with_index(indices.need(LOOPBACK)?).up().build(),
+            )
+            .await
+        }
+        Op::DeviceUp(vni) => set_link(netlink, link(*vni)?.up().build()).await,
+        Op::SetMtu(vni, mtu) => set_link(netlink, link(*vni)?.mtu(*mtu).build()).await,
+        Op::AddDevice(spec, mtu) => add_device(netlink, &device_name(spec.vni), spec, *mtu).await,
+        Op::RemoveDevice(vni) => match indices.of(&device_name(*vni)) {
             Some(index) => gone_is_fine(netlink.link().del(index).execute().await),
             None => Ok(()),
         },
         Op::SetSysctl(sysctl) => write_sysctl(overlay, *sysctl).await,
         Op::Add(object) => {
-            let index = if on_loopback(object) {
-                need_loopback()
-            } else {
-                need_device()
-            };
+            let index = bearer(object).map_or(Ok(0), |name| indices.need(&name));
             add(netlink, object, index).await
         }
         Op::Remove(object) => {
-            let index = if on_loopback(object) { loopback } else { device };
+            let index = bearer(object).and_then(|name| indices.of(&name));
             remove(netlink, object, index).await
         }
     }
-}
-
-fn on_loopback(object: &Object) -> bool {
-    matches!(
-        object,
-        Object::Address {
-            link: Link::Loopback,
-            ..
-        }
-    )
 }
 
 async fn index_of(netlink: &Handle, name: &str) -> Option<u32> {
@@ -140,7 +180,7 @@ async fn write_sysctl(overlay: &Overlay, sysctl: Sysctl) -> Result<(), ApplyErro
         Sysctl::ReversePathUplink => uplink_name(overlay).await?,
         _ => String::new(),
     };
-    let path = sysctl.path(&uplink, &overlay.config.device);
+    let path = sysctl.path(&uplink);
     // One small write to procfs never waits, and must be done by this thread: the file follows the thread's namespace.
     fs::write(&path, sysctl.wanted().to_string()).map_err(|source| ApplyError::Sysctl {
         path: path.display().to_string(),
@@ -173,7 +213,7 @@ async fn add(netlink: &Handle, object: &Object, index: Result<u32, ApplyError>) 
             *request.message_mut() = message::address_message(request.message_mut().header.index, addr, prefix);
             there_is_fine(request.execute().await)
         }
-        Object::Fdb { mac, node } => {
+        Object::Fdb { mac, node, .. } => {
             let request = netlink.neighbours().add_bridge(index?, &mac.0).destination(node.into());
             request
                 .flags(NeighbourFlags::Own)
@@ -182,7 +222,7 @@ async fn add(netlink: &Handle, object: &Object, index: Result<u32, ApplyError>) 
                 .await
                 .map_err(ApplyError::Kernel)
         }
-        Object::Neighbour { addr, mac } => {
+        Object::Neighbour { addr, mac, .. } => {
             let mut request = netlink
                 .neighbours()
                 .add(index?, addr.into())
@@ -238,7 +278,7 @@ async fn remove(netlink: &Handle, object: &Object, index: Option<u32>) -> Result
                 .execute()
                 .await
         }
-        (Object::Fdb { mac, node }, Some(index)) => {
+        (Object::Fdb { mac, node, .. }, Some(index)) => {
             let mut entry = NeighbourMessage::default();
             entry.header.family = AddressFamily::Bridge;
             entry.header.ifindex = index;

@@ -13,17 +13,17 @@ pub struct Config {
     pub vip_net: Ipv4Net,
     /// The range that node subnets are cut from.
     pub overlay_net: Ipv4Net,
+    /// What apps call the default overlay.
+    pub overlay_name: String,
     /// The fixed address on `lo` that the node's DNS server listens on, if wanted.
     pub service_addr: Option<Ipv4Addr>,
-    /// The VXLAN network identifier.
+    /// The VXLAN network identifier of the default overlay.
     pub vni: u32,
     /// The VXLAN UDP port.
     pub port: u16,
-    /// The VXLAN device's name.
-    pub device: String,
     /// The range of tunnel endpoint addresses.
     pub vtep_net: Ipv4Net,
-    /// The routing table for packets that come from overlay addresses.
+    /// The routing table for packets that come from addresses of the default overlay.
     pub table: u32,
 }
 
@@ -34,10 +34,10 @@ impl Config {
             uplink_ip,
             vip_net: fixed([11, 0, 0, 0], 8),
             overlay_net: fixed([9, 0, 0, 0], 8),
+            overlay_name: "dcos".to_owned(),
             service_addr: Some(Ipv4Addr::new(198, 51, 100, 1)),
             vni: 1024,
             port: 64000,
-            device: "vtep1024".to_owned(),
             vtep_net: fixed([44, 128, 0, 0], 20),
             table: 42,
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use model::{AgentId, Ipv4Net, Node, NodeView, Snapshot};
+use model::{AgentId, Ipv4Net, Network, Node, NodeView, Snapshot};
 
 use crate::object::Key;
 use crate::{Config, Device, Link, Mac, Object, Route, Sysctl, Target};
@@ -14,18 +14,18 @@ pub(crate) const MAIN_TABLE: u32 = 254;
 const LAST_RESORT_METRIC: u32 = 0x5252_0000;
 /// Before `main` (32766), after `local` (0), clear of the usual 100s and 1000s of other software.
 const RULE_PRIORITY: u32 = 4200;
+/// The routing table of a network other than the default one is this plus its identifier: nobody else's by a wide margin.
+const OWN_TABLES: u32 = 0x5200_0000;
 /// What VXLAN over IPv4 adds to a packet: Ethernet 14, IPv4 20, UDP 8, VXLAN 8.
 pub(crate) const ENCAPSULATION: u32 = 50;
 
-/// What should become of the VXLAN device.
+/// What should become of the VXLAN devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tunnel {
-    /// The snapshot doesn't know this node (yet): leave the tunnel as it is, so that a restart breaks nothing.
+pub enum Tunnels {
+    /// The snapshot doesn't know this node (yet): leave them as they are, so that a restart breaks nothing.
     Keep,
-    /// This node has no overlay subnet: no tunnel.
-    Absent,
-    /// This node has a subnet.
-    Present(Device),
+    /// One for each network by its identifier, and no more; none on a node without an overlay subnet.
+    Exactly(BTreeMap<u32, Device>),
 }
 
 /// A node that can't take part, and why.
@@ -72,8 +72,8 @@ pub enum Problem {
 /// The desired state of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// The VXLAN device.
-    pub tunnel: Tunnel,
+    /// The VXLAN devices.
+    pub tunnels: Tunnels,
     /// Every address, entry, route and rule.
     pub objects: BTreeSet<Object>,
     /// Kernel switches.
@@ -82,10 +82,18 @@ pub struct Desired {
     pub problems: Vec<Problem>,
 }
 
+/// One network as this node sees it.
+struct Part<'a> {
+    network: &'a Network,
+    table: u32,
+    /// `.1` of this node's block is the node itself, and the source of what the node sends into the network.
+    own_addr: Option<Ipv4Addr>,
+}
+
 /// Derives the desired state. Pure; the same snapshot gives the same answer on every call.
 pub fn desired(snapshot: &Snapshot, view: &NodeView, config: &Config) -> Desired {
     let mut wanted = Desired {
-        tunnel: Tunnel::Keep,
+        tunnels: Tunnels::Keep,
         objects: always(config),
         sysctls: BTreeSet::from([Sysctl::Forward, Sysctl::ReversePathAll, Sysctl::ReversePathUplink]),
         problems: Vec::new(),
@@ -93,7 +101,7 @@ pub fn desired(snapshot: &Snapshot, view: &NodeView, config: &Config) -> Desired
     let Some(own) = own_node(snapshot, view) else {
         return wanted;
     };
-    wanted.tunnel = Tunnel::Absent;
+    wanted.tunnels = Tunnels::Exactly(BTreeMap::new());
     let Some(own_subnet) = own.subnet else {
         return wanted;
     };
@@ -104,20 +112,58 @@ pub fn desired(snapshot: &Snapshot, view: &NodeView, config: &Config) -> Desired
             return wanted;
         }
     };
-    wanted.tunnel = Tunnel::Present(Device {
-        vni: config.vni,
+    let default = default_network(own_subnet, config);
+    let parts = parts(own, own_subnet, &default, config);
+    let device = |part: &Part<'_>| Device {
+        vni: part.network.vni,
         port: config.port,
         local: config.uplink_ip,
         mac: Mac::of_vtep(own_vtep),
         learning: false,
+    };
+    let devices = parts.iter().map(|part| (part.network.vni, device(part)));
+    wanted.tunnels = Tunnels::Exactly(devices.collect());
+    wanted.objects.insert(Object::Address {
+        link: Link::Device(config.vni),
+        addr: own_vtep,
+        prefix: config.vtep_net.prefix(),
     });
-    wanted.sysctls.insert(Sysctl::ReversePathDevice);
-    // `.1` of the subnet is the node itself, and the source of what the node sends into the overlay.
-    let own_addr = own_subnet.nth(1).unwrap_or(own_subnet.network());
-    wanted.objects.extend(own_objects(own_vtep, own_addr, config));
+    for part in &parts {
+        wanted.sysctls.insert(Sysctl::ReversePathDevice(part.network.vni));
+        wanted.objects.extend(own_objects(part));
+        wanted.objects.extend(strangers(part, &parts));
+    }
     let taken = BTreeMap::from([(own_vtep, own.agent.clone())]);
-    add_peers(&mut wanted, snapshot, own, own_addr, taken, config);
+    add_peers(&mut wanted, snapshot, own, &parts, taken, config);
     wanted
+}
+
+/// The default overlay, told like the others.
+fn default_network(own_subnet: Ipv4Net, config: &Config) -> Network {
+    Network {
+        name: config.overlay_name.clone(),
+        vni: config.vni,
+        subnet: config.overlay_net,
+        prefix: own_subnet.prefix(),
+        peers: BTreeSet::new(),
+    }
+}
+
+/// The default overlay, then the others that this node was told of.
+fn parts<'a>(own: &'a Node, own_subnet: Ipv4Net, default: &'a Network, config: &Config) -> Vec<Part<'a>> {
+    let first = |block: Ipv4Net| block.nth(1).unwrap_or(block.network());
+    let number = own_subnet.index_in(config.overlay_net);
+    let others = own.networks.iter().map(|network| Part {
+        network,
+        table: OWN_TABLES.saturating_add(network.vni),
+        own_addr: number.and_then(|number| network.block(number)).map(first),
+    });
+    let default = Part {
+        network: default,
+        table: config.table,
+        own_addr: Some(first(own_subnet)),
+    };
+    std::iter::once(default).chain(others).collect()
 }
 
 /// What a node has even when it knows nobody.
@@ -133,25 +179,35 @@ fn always(config: &Config) -> BTreeSet<Object> {
     objects
 }
 
-fn own_objects(vtep: Ipv4Addr, own_addr: Ipv4Addr, config: &Config) -> [Object; 4] {
-    [
-        Object::Address {
-            link: Link::Device,
-            addr: vtep,
-            prefix: config.vtep_net.prefix(),
-        },
-        Object::Address {
-            link: Link::Device,
-            addr: own_addr,
-            prefix: 32,
-        },
-        unreachable(config.overlay_net),
-        Object::Rule {
-            from: config.overlay_net,
-            table: config.table,
-            priority: RULE_PRIORITY,
-        },
-    ]
+fn own_objects(part: &Part<'_>) -> impl Iterator<Item = Object> {
+    let own_addr = part.own_addr.map(|addr| Object::Address {
+        link: Link::Device(part.network.vni),
+        addr,
+        prefix: 32,
+    });
+    let rule = Object::Rule {
+        from: part.network.subnet,
+        table: part.table,
+        priority: RULE_PRIORITY,
+    };
+    [own_addr, Some(unreachable(part.network.subnet)), Some(rule)]
+        .into_iter()
+        .flatten()
+}
+
+/// What keeps a network's tasks from those of others. It stands where packets that come from the network look first, so
+/// that it holds whatever leads to the others elsewhere.
+fn strangers(part: &Part<'_>, all: &[Part<'_>]) -> impl Iterator<Item = Object> {
+    let table = part.table;
+    let others = all.iter().filter(|other| !part.network.meets(other.network));
+    others.map(move |other| {
+        Object::Route(Route {
+            table,
+            to: other.network.subnet,
+            metric: 0,
+            target: Target::Prohibited,
+        })
+    })
 }
 
 fn unreachable(to: Ipv4Net) -> Object {
@@ -174,7 +230,7 @@ fn add_peers(
     wanted: &mut Desired,
     snapshot: &Snapshot,
     own: &Node,
-    own_addr: Ipv4Addr,
+    parts: &[Part<'_>],
     mut taken: BTreeMap<Ipv4Addr, AgentId>,
     config: &Config,
 ) {
@@ -199,37 +255,50 @@ fn add_peers(
             continue;
         }
         taken.insert(vtep, peer.agent.clone());
-        // Two agent ids may share one address (a restart under a new id): the host route is made once.
-        wanted.objects.extend(
-            peer_objects(peer.ip, subnet, vtep, own_addr, config)
-                .into_iter()
-                .filter(|object| keys.insert(object.key())),
-        );
+        let number = subnet.index_in(config.overlay_net);
+        for part in parts {
+            let block = if part.network.vni == config.vni {
+                Some(subnet)
+            } else {
+                number.and_then(|number| part.network.block(number))
+            };
+            // Two agent ids may share one address (a restart under a new id): the host route is made once.
+            wanted.objects.extend(
+                peer_objects(part, peer.ip, block, vtep)
+                    .into_iter()
+                    .filter(|object| keys.insert(object.key())),
+            );
+        }
     }
 }
 
+/// The way to a peer in one network; to its block there, if it has one.
 fn peer_objects(
+    part: &Part<'_>,
     node: Ipv4Addr,
-    subnet: Ipv4Net,
+    block: Option<Ipv4Net>,
     vtep: Ipv4Addr,
-    own_addr: Ipv4Addr,
-    config: &Config,
 ) -> impl IntoIterator<Item = Object> {
     let mac = Mac::of_vtep(vtep);
+    let vni = part.network.vni;
     let tunnel = |table, to, source| {
         Object::Route(Route {
             table,
             to,
             metric: 0,
-            target: Target::Tunnel { gateway: vtep, source },
+            target: Target::Tunnel {
+                vni,
+                gateway: vtep,
+                source,
+            },
         })
     };
     // A container that talks to a peer's host goes through the tunnel too, so that its address is kept and is routable there.
-    let host = Ipv4Net::new(node, 32).ok().map(|to| tunnel(config.table, to, None));
+    let host = Ipv4Net::new(node, 32).ok().map(|to| tunnel(part.table, to, None));
     [
-        Some(Object::Fdb { mac, node }),
-        Some(Object::Neighbour { addr: vtep, mac }),
-        Some(tunnel(MAIN_TABLE, subnet, Some(own_addr))),
+        Some(Object::Fdb { vni, mac, node }),
+        Some(Object::Neighbour { vni, addr: vtep, mac }),
+        block.map(|block| tunnel(MAIN_TABLE, block, part.own_addr)),
         host,
     ]
     .into_iter()
@@ -239,15 +308,11 @@ fn peer_objects(
 /// The tunnel endpoint address of a node: the base of `vtep_net`, plus the subnet's number in the overlay, plus one.
 fn vtep_address(node: &Node, subnet: Ipv4Net, config: &Config) -> Result<Ipv4Addr, Problem> {
     let overlay = config.overlay_net;
-    if !overlay.contains(subnet.network()) || subnet.prefix() < overlay.prefix() {
-        return Err(Problem::Outside {
-            agent: node.agent.clone(),
-            subnet,
-            overlay,
-        });
-    }
-    let offset = u32::from(subnet.network()) - u32::from(overlay.network());
-    let index = offset.checked_shr(32 - u32::from(subnet.prefix())).unwrap_or(0);
+    let index = subnet.index_in(overlay).ok_or_else(|| Problem::Outside {
+        agent: node.agent.clone(),
+        subnet,
+        overlay,
+    })?;
     let vtep_net = config.vtep_net;
     // The last address of the range is its broadcast address, so the one after ours must still be inside.
     let vtep = index

@@ -1,4 +1,4 @@
-//! The overlay plane: makes the kernel's VXLAN device, addresses, routes, neighbours and rules match the snapshot.
+//! The overlay plane: makes the kernel's VXLAN devices, addresses, routes, neighbours and rules match the snapshot.
 //!
 //! The plane is told in four words: [`desired`] (pure), [`observe`], [`plan`] (pure) and [`apply`]; [`warm`] keeps the
 //! underlay neighbours of peers resolved, and [`Changes`]
@@ -19,7 +19,7 @@ mod warm;
 pub use apply::{ApplyError, Report, apply};
 pub use changes::Changes;
 pub use config::Config;
-pub use desired::{Desired, Problem, Tunnel, desired};
+pub use desired::{Desired, Problem, Tunnels, desired};
 pub use handle::{OpenError, Overlay};
 pub use object::{Device, Link, Mac, Object, Route, Target};
 pub use observe::{Actual, ObserveError, SeenDevice, Uplink, observe};

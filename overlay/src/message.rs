@@ -1,5 +1,6 @@
 //! Netlink messages to and from the plane's own objects.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::Ipv4Net;
@@ -87,7 +88,7 @@ pub(crate) fn local_address(message: &AddressMessage) -> Option<Ipv4Addr> {
     })
 }
 
-/// The VXLAN device's addresses are all ours; those on `lo` when they bear our mark. Kernels before 5.18 keep no mark,
+/// A VXLAN device's addresses are all ours; those on `lo` when they bear our mark. Kernels before 5.18 keep no mark,
 /// so the service address is known by its value too.
 pub(crate) fn own_address(message: &AddressMessage, link: Link, service: Option<Ipv4Addr>) -> Option<Object> {
     let addr = local_address(message)?;
@@ -95,7 +96,7 @@ pub(crate) fn own_address(message: &AddressMessage, link: Link, service: Option<
         .attributes
         .contains(&AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
     let prefix = message.header.prefix_len;
-    let ours = link == Link::Device || marked || (service == Some(addr) && prefix == 32);
+    let ours = link != Link::Loopback || marked || (service == Some(addr) && prefix == 32);
     ours.then_some(Object::Address { link, addr, prefix })
 }
 
@@ -110,8 +111,8 @@ pub(crate) fn address_message(index: u32, addr: Ipv4Addr, prefix: u8) -> Address
     message
 }
 
-/// A route with our protocol number. `device` is the VXLAN device's number.
-pub(crate) fn own_route(message: &RouteMessage, device: Option<u32>) -> Option<Route> {
+/// A route with our protocol number. `devices` are the networks of VXLAN devices by the kernel's numbers for these.
+pub(crate) fn own_route(message: &RouteMessage, devices: &BTreeMap<u32, u32>) -> Option<Route> {
     if message.header.protocol != ROUTE_PROTOCOL || message.header.address_family != AddressFamily::Inet {
         return None;
     }
@@ -129,9 +130,11 @@ pub(crate) fn own_route(message: &RouteMessage, device: Option<u32>) -> Option<R
             _ => {}
         }
     }
-    let target = match (message.header.kind, gateway) {
-        (RouteType::Unreachable, _) => Target::Unreachable,
-        (RouteType::Unicast, Some(gateway)) if oif.is_some() && oif == device => Target::Tunnel { gateway, source },
+    let vni = oif.and_then(|index| devices.get(&index)).copied();
+    let target = match (message.header.kind, gateway, vni) {
+        (RouteType::Unreachable, ..) => Target::Unreachable,
+        (RouteType::Prohibit, ..) => Target::Prohibited,
+        (RouteType::Unicast, Some(gateway), Some(vni)) => Target::Tunnel { vni, gateway, source },
         _ => Target::Other,
     };
     let to = Ipv4Net::new(to, message.header.destination_prefix_length).ok()?;
@@ -152,7 +155,8 @@ pub(crate) fn route_message(route: &Route, device: Option<u32>) -> Option<RouteM
         .protocol(ROUTE_PROTOCOL);
     let builder = match route.target {
         Target::Unreachable => builder.kind(RouteType::Unreachable),
-        Target::Tunnel { gateway, source } => {
+        Target::Prohibited => builder.kind(RouteType::Prohibit),
+        Target::Tunnel { gateway, source, .. } => {
             let builder = builder.gateway(gateway).output_interface(device?).onlink();
             match source {
                 Some(source) => builder.pref_source(source),
@@ -207,8 +211,8 @@ pub(crate) fn rule_message(from: Ipv4Net, table: u32, priority: u32) -> RuleMess
     message
 }
 
-/// A forwarding entry or a permanent neighbour on the VXLAN device. Other neighbour states are the kernel's own tries.
-pub(crate) fn own_neighbour(message: &NeighbourMessage) -> Option<Object> {
+/// A forwarding entry or a permanent neighbour on a VXLAN device. Other neighbour states are the kernel's own tries.
+pub(crate) fn own_neighbour(message: &NeighbourMessage, vni: u32) -> Option<Object> {
     let (mut addr, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -218,10 +222,16 @@ pub(crate) fn own_neighbour(message: &NeighbourMessage) -> Option<Object> {
         }
     }
     match message.header.family {
-        AddressFamily::Bridge => Some(Object::Fdb { mac: mac?, node: addr? }),
-        AddressFamily::Inet if message.header.state == NeighbourState::Permanent => {
-            Some(Object::Neighbour { addr: addr?, mac: mac? })
-        }
+        AddressFamily::Bridge => Some(Object::Fdb {
+            vni,
+            mac: mac?,
+            node: addr?,
+        }),
+        AddressFamily::Inet if message.header.state == NeighbourState::Permanent => Some(Object::Neighbour {
+            vni,
+            addr: addr?,
+            mac: mac?,
+        }),
         _ => None,
     }
 }

@@ -8,6 +8,9 @@ use model::Ipv4Net;
 /// The protocol number (`R`) that marks routes, rules, neighbours and addresses as Revere's own.
 pub(crate) const PROTOCOL: u8 = 0x52;
 
+/// How the Ethernet addresses of tunnel endpoints begin, as DC/OS has them.
+const VTEP_MACS: [u8; 3] = [0x70, 0xb3, 0xd5];
+
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -16,7 +19,8 @@ impl Mac {
     /// The address of the tunnel endpoint `vtep`: DC/OS's prefix 70:B3:D5 and the low 24 bits of the IPv4 address.
     pub fn of_vtep(vtep: Ipv4Addr) -> Self {
         let [_, b, c, d] = vtep.octets();
-        Self([0x70, 0xb3, 0xd5, b, c, d])
+        let [x, y, z] = VTEP_MACS;
+        Self([x, y, z, b, c, d])
     }
 }
 
@@ -27,7 +31,18 @@ impl fmt::Display for Mac {
     }
 }
 
-/// The VXLAN device's properties that cannot be changed while it exists.
+/// The name of the VXLAN device of a network.
+pub(crate) fn device_name(vni: u32) -> String {
+    format!("vtep{vni}")
+}
+
+/// The network whose VXLAN device would bear that name.
+pub(crate) fn vni_of_name(name: &str) -> Option<u32> {
+    let vni = name.strip_prefix("vtep")?.parse().ok()?;
+    (device_name(vni) == name).then_some(vni)
+}
+
+/// A VXLAN device's properties that cannot be changed while it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The VXLAN network identifier.
@@ -42,13 +57,20 @@ pub struct Device {
     pub learning: bool,
 }
 
+impl Device {
+    /// Whether it is one that this plane made for that network, also an earlier release of it.
+    pub(crate) fn is_of(&self, vni: u32) -> bool {
+        self.vni == vni && !self.learning && self.mac.0.starts_with(&VTEP_MACS)
+    }
+}
+
 /// An interface that bears one of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Link {
     /// `lo`.
     Loopback,
-    /// The VXLAN device.
-    Device,
+    /// The VXLAN device of the network with that identifier.
+    Device(u32),
 }
 
 /// Where a route leads.
@@ -56,8 +78,13 @@ pub enum Link {
 pub enum Target {
     /// Nowhere: the sender is told at once that the destination is unreachable.
     Unreachable,
-    /// Through the VXLAN device to the tunnel endpoint `gateway`; `source` is what this node's own packets bear.
+    /// Nowhere: the sender is told that it may not go there.
+    Prohibited,
+    /// Through the VXLAN device of the network `vni` to the tunnel endpoint `gateway`; `source` is what this node's own
+    /// packets bear.
     Tunnel {
+        /// Whose device.
+        vni: u32,
         /// The peer's tunnel endpoint address.
         gateway: Ipv4Addr,
         /// The preferred source address, where it matters.
@@ -94,13 +121,17 @@ pub enum Object {
     },
     /// VXLAN forwarding entry: frames to `mac` go to the node at `node`.
     Fdb {
+        /// On whose device.
+        vni: u32,
         /// The peer device's address.
         mac: Mac,
         /// The peer's underlay address.
         node: Ipv4Addr,
     },
-    /// Permanent neighbour on the VXLAN device.
+    /// Permanent neighbour on a VXLAN device.
     Neighbour {
+        /// On whose device.
+        vni: u32,
         /// The peer's tunnel endpoint address.
         addr: Ipv4Addr,
         /// The peer device's address.
@@ -123,8 +154,8 @@ pub enum Object {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     Address(Link, Ipv4Addr, u8),
-    Fdb(Mac),
-    Neighbour(Ipv4Addr),
+    Fdb(u32, Mac),
+    Neighbour(u32, Ipv4Addr),
     Route(u32, Ipv4Net, u32),
     Rule(Ipv4Net, u32, u32),
 }
@@ -133,20 +164,27 @@ impl Object {
     pub(crate) fn key(&self) -> Key {
         match *self {
             Self::Address { link, addr, prefix } => Key::Address(link, addr, prefix),
-            Self::Fdb { mac, .. } => Key::Fdb(mac),
-            Self::Neighbour { addr, .. } => Key::Neighbour(addr),
+            Self::Fdb { vni, mac, .. } => Key::Fdb(vni, mac),
+            Self::Neighbour { vni, addr, .. } => Key::Neighbour(vni, addr),
             Self::Route(Route { table, to, metric, .. }) => Key::Route(table, to, metric),
             Self::Rule { from, table, priority } => Key::Rule(from, table, priority),
         }
     }
 
-    /// Whether the object goes away when the VXLAN device does.
-    pub(crate) fn needs_device(&self) -> bool {
-        match self {
-            Self::Address { link, .. } => *link == Link::Device,
-            Self::Fdb { .. } | Self::Neighbour { .. } => true,
-            Self::Route(route) => matches!(route.target, Target::Tunnel { .. }),
-            Self::Rule { .. } => false,
+    /// The network whose VXLAN device takes the object along when it goes.
+    pub(crate) fn device(&self) -> Option<u32> {
+        match *self {
+            Self::Address {
+                link: Link::Device(vni),
+                ..
+            }
+            | Self::Fdb { vni, .. }
+            | Self::Neighbour { vni, .. }
+            | Self::Route(Route {
+                target: Target::Tunnel { vni, .. },
+                ..
+            }) => Some(vni),
+            Self::Address { .. } | Self::Route(_) | Self::Rule { .. } => None,
         }
     }
 }
@@ -155,10 +193,11 @@ impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address { link, addr, prefix } => write!(f, "address {addr}/{prefix} on {link:?}"),
-            Self::Fdb { mac, node } => write!(f, "forwarding entry {mac} to {node}"),
-            Self::Neighbour { addr, mac } => write!(f, "neighbour {addr} at {mac}"),
+            Self::Fdb { vni, mac, node } => write!(f, "forwarding entry {mac} to {node} in network {vni}"),
+            Self::Neighbour { vni, addr, mac } => write!(f, "neighbour {addr} at {mac} in network {vni}"),
             Self::Route(Route { table, to, target, .. }) => match target {
                 Target::Unreachable => write!(f, "unreachable route {to} in table {table}"),
+                Target::Prohibited => write!(f, "prohibited route {to} in table {table}"),
                 Target::Tunnel { gateway, .. } => write!(f, "route {to} via {gateway} in table {table}"),
                 Target::Other => write!(f, "foreign-shaped route {to} in table {table}"),
             },

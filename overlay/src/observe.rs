@@ -11,6 +11,7 @@ use netlink_packet_route::link::LinkMessage;
 use rtnetlink::{IpVersion, RouteMessageBuilder};
 
 use crate::message;
+use crate::object::vni_of_name;
 use crate::{Config, Device, Link, Object, Overlay, Sysctl};
 
 /// The interface that bears the underlay address.
@@ -24,7 +25,7 @@ pub struct Uplink {
     pub mtu: u32,
 }
 
-/// The interface that bears the VXLAN device's name.
+/// An interface that bears a VXLAN device's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenDevice {
     /// The kernel's number for it.
@@ -44,8 +45,8 @@ pub struct Actual {
     pub loopback_up: bool,
     /// The interface that leads to the other nodes.
     pub uplink: Uplink,
-    /// The VXLAN device, if there is one.
-    pub device: Option<SeenDevice>,
+    /// The VXLAN devices, by the network that their name tells.
+    pub devices: BTreeMap<u32, SeenDevice>,
     /// Our objects; others' are not listed, so that they can't be removed.
     pub objects: BTreeSet<Object>,
     /// Kernel switches that exist.
@@ -104,27 +105,32 @@ pub async fn observe(overlay: &mut Overlay) -> Result<Actual, ObserveError> {
         .map_err(list("addresses"))?;
     let uplink = find_uplink(&links, &addresses, config)?;
     let loopback = find(&links, "lo").ok_or(ObserveError::NoLoopback)?;
-    let device = find(&links, &config.device).map(message::seen_device);
-    let device_index = device.as_ref().map(|device| device.index);
+    let devices: BTreeMap<u32, SeenDevice> = links
+        .iter()
+        .filter_map(|link| Some((vni_of_name(message::link_name(link)?)?, message::seen_device(link))))
+        .collect();
+    let by_index: BTreeMap<u32, u32> = devices.iter().map(|(vni, seen)| (seen.index, *vni)).collect();
 
     let mut objects = BTreeSet::new();
     for address in &addresses {
         let link = match address.header.index {
             index if index == loopback.header.index => Link::Loopback,
-            index if Some(index) == device_index => Link::Device,
-            _ => continue,
+            index => match by_index.get(&index) {
+                Some(vni) => Link::Device(*vni),
+                None => continue,
+            },
         };
         objects.extend(message::own_address(address, link, config.service_addr));
     }
-    observe_routes(overlay, device_index, &mut objects).await?;
-    if let Some(index) = device_index {
-        observe_neighbours(overlay, index, &mut objects).await?;
+    observe_routes(overlay, &by_index, &mut objects).await?;
+    if !by_index.is_empty() {
+        observe_neighbours(overlay, &by_index, &mut objects).await?;
     }
-    let sysctls = read_sysctls(&uplink.name, &overlay.config)?;
+    let sysctls = read_sysctls(&uplink.name, devices.keys().copied())?;
     Ok(Actual {
         loopback_up: message::is_up(loopback),
         uplink,
-        device,
+        devices,
         objects,
         sysctls,
     })
@@ -155,13 +161,13 @@ fn find_uplink(links: &[LinkMessage], addresses: &[AddressMessage], config: &Con
 
 async fn observe_routes(
     overlay: &Overlay,
-    device: Option<u32>,
+    devices: &BTreeMap<u32, u32>,
     objects: &mut BTreeSet<Object>,
 ) -> Result<(), ObserveError> {
     let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let mut routes = overlay.netlink.route().get(all).execute();
     while let Some(route) = routes.try_next().await.map_err(list("routes"))? {
-        objects.extend(message::own_route(&route, device).map(Object::Route));
+        objects.extend(message::own_route(&route, devices).map(Object::Route));
     }
     let mut rules = overlay.netlink.rule().get(IpVersion::V4).execute();
     while let Some(rule) = rules.try_next().await.map_err(list("rules"))? {
@@ -172,7 +178,7 @@ async fn observe_routes(
 
 async fn observe_neighbours(
     overlay: &Overlay,
-    device: u32,
+    devices: &BTreeMap<u32, u32>,
     objects: &mut BTreeSet<Object>,
 ) -> Result<(), ObserveError> {
     for (family, what) in [
@@ -181,23 +187,19 @@ async fn observe_neighbours(
     ] {
         let mut entries = overlay.netlink.neighbours().get().set_address_family(family).execute();
         while let Some(entry) = entries.try_next().await.map_err(list(what))? {
-            if entry.header.ifindex == device {
-                objects.extend(message::own_neighbour(&entry));
+            if let Some(vni) = devices.get(&entry.header.ifindex) {
+                objects.extend(message::own_neighbour(&entry, *vni));
             }
         }
     }
     Ok(())
 }
 
-fn read_sysctls(uplink: &str, config: &Config) -> Result<BTreeMap<Sysctl, i32>, ObserveError> {
+fn read_sysctls(uplink: &str, devices: impl Iterator<Item = u32>) -> Result<BTreeMap<Sysctl, i32>, ObserveError> {
     let mut values = BTreeMap::new();
-    for sysctl in [
-        Sysctl::Forward,
-        Sysctl::ReversePathAll,
-        Sysctl::ReversePathUplink,
-        Sysctl::ReversePathDevice,
-    ] {
-        let path = sysctl.path(uplink, &config.device);
+    let fixed = [Sysctl::Forward, Sysctl::ReversePathAll, Sysctl::ReversePathUplink];
+    for sysctl in fixed.into_iter().chain(devices.map(Sysctl::ReversePathDevice)) {
+        let path = sysctl.path(uplink);
         match fs::read_to_string(&path) {
             Ok(text) => values.extend(text.trim().parse().ok().map(|value: i32| (sysctl, value))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

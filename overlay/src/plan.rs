@@ -1,25 +1,25 @@
 //! The difference between desired and actual, as operations in the order in which they are safe.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::desired::ENCAPSULATION;
 use crate::object::Key;
-use crate::{Actual, Desired, Device, Link, Object, Sysctl, Tunnel};
+use crate::{Actual, Desired, Device, Link, Object, Sysctl, Tunnels};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Bring `lo` up: a new network namespace has it down, and addresses on it don't answer then.
     LoopbackUp,
-    /// Delete the VXLAN device and with it everything on it.
-    RemoveDevice,
-    /// Make the VXLAN device, with this MTU, and bring it up.
+    /// Delete the VXLAN device of that network and with it everything on it.
+    RemoveDevice(u32),
+    /// Make a VXLAN device, with this MTU, and bring it up.
     AddDevice(Device, u32),
-    /// Set the VXLAN device's MTU.
-    SetMtu(u32),
-    /// Bring the VXLAN device up.
-    DeviceUp,
+    /// Set the MTU of the VXLAN device of that network.
+    SetMtu(u32, u32),
+    /// Bring the VXLAN device of that network up.
+    DeviceUp(u32),
     /// Write a kernel switch.
     SetSysctl(Sysctl),
     /// Make an object, in place of another with the same key.
@@ -32,10 +32,13 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LoopbackUp => f.write_str("bring lo up"),
-            Self::RemoveDevice => f.write_str("remove the VXLAN device"),
-            Self::AddDevice(device, mtu) => write!(f, "add the VXLAN device {} mtu {mtu}", device.mac),
-            Self::SetMtu(mtu) => write!(f, "set the VXLAN device's mtu to {mtu}"),
-            Self::DeviceUp => f.write_str("bring the VXLAN device up"),
+            Self::RemoveDevice(vni) => write!(f, "remove the VXLAN device of network {vni}"),
+            Self::AddDevice(device, mtu) => {
+                let Device { vni, mac, .. } = device;
+                write!(f, "add the VXLAN device {mac} of network {vni}, mtu {mtu}")
+            }
+            Self::SetMtu(vni, mtu) => write!(f, "set the mtu of the VXLAN device of network {vni} to {mtu}"),
+            Self::DeviceUp(vni) => write!(f, "bring the VXLAN device of network {vni} up"),
             Self::SetSysctl(sysctl) => write!(f, "set {sysctl:?} to {}", sysctl.wanted()),
             Self::Add(object) => write!(f, "add {object}"),
             Self::Remove(object) => write!(f, "remove {object}"),
@@ -59,102 +62,110 @@ impl Plan {
     }
 }
 
-/// Two set differences, preceded by what must happen to the device.
+/// Two set differences, preceded by what must happen to the devices.
 ///
-/// Recreating the device is the one change that can't be made before it is broken: the kernel allows one VXLAN device
+/// Recreating a device is the one change that can't be made before it is broken: the kernel allows one VXLAN device
 /// for a VNI and port, and the name is ours. It stands in `adds`, because everything after it needs it.
 pub fn plan(desired: &Desired, actual: &Actual) -> Plan {
     let mut plan = Plan::default();
     if !actual.loopback_up {
         plan.adds.push(Op::LoopbackUp);
     }
-    let fate = plan_device(desired, actual, &mut plan);
-    plan_sysctls(desired, actual, fate, &mut plan);
+    let fates = plan_devices(desired, actual, &mut plan);
+    let fate = |object: &Object| match object.device() {
+        Some(vni) => fates.get(&vni).copied().unwrap_or(Fate::Gone),
+        None => Fate::Kept,
+    };
+    plan_sysctls(desired, actual, &fates, &mut plan);
     let remain: BTreeSet<Object> = actual
         .objects
         .iter()
-        .filter(|object| fate != Fate::New || !object.needs_device())
+        .filter(|object| fate(object) != Fate::New)
         .copied()
         .collect();
     let wanted_keys: BTreeSet<Key> = desired.objects.iter().map(Object::key).collect();
     plan.adds
         .extend(desired.objects.difference(&remain).copied().map(Op::Add));
-    // An object whose key another one takes over is replaced by that add; deleting it would delete the new one.
-    let stale = remain
-        .iter()
-        .rev()
-        .filter(|object| !wanted_keys.contains(&object.key()) && may_remove(object, fate));
+    let keep_tunnels = desired.tunnels == Tunnels::Keep;
+    // An object whose key another one takes over is replaced by that add; deleting it would delete the new one. What
+    // hangs on a device goes with it. Without a picture only what is surely not part of a tunnel goes.
+    let stale = remain.iter().rev().filter(|object| {
+        !wanted_keys.contains(&object.key()) && fate(object) == Fate::Kept && (!keep_tunnels || on_loopback(object))
+    });
     plan.removes.extend(stale.copied().map(Op::Remove));
-    if fate == Fate::Gone && actual.device.is_some() {
-        plan.removes.push(Op::RemoveDevice);
-    }
+    let gone = fates.iter().filter(|(_, fate)| **fate == Fate::Gone);
+    plan.removes.extend(gone.map(|(vni, _)| Op::RemoveDevice(*vni)));
     plan
 }
 
-/// What this pass does to the VXLAN device.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What this pass does to a VXLAN device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It and all that belongs to it are left alone.
-    Untouched,
     /// It stays, its objects are reconciled.
     Kept,
     /// It is made anew, so nothing on it exists.
     New,
-    /// It is (to be) gone.
+    /// It goes, with all that is on it.
     Gone,
+    /// It and all that belongs to it are left alone.
+    Untouched,
 }
 
-fn plan_device(desired: &Desired, actual: &Actual, plan: &mut Plan) -> Fate {
-    let wanted = match &desired.tunnel {
-        Tunnel::Keep => return Fate::Untouched,
-        Tunnel::Absent => return Fate::Gone,
-        Tunnel::Present(device) => device,
+fn plan_devices(desired: &Desired, actual: &Actual, plan: &mut Plan) -> BTreeMap<u32, Fate> {
+    let wanted = match &desired.tunnels {
+        Tunnels::Keep => return actual.devices.keys().map(|vni| (*vni, Fate::Untouched)).collect(),
+        Tunnels::Exactly(devices) => devices,
     };
-    let mtu = actual.uplink.mtu.saturating_sub(ENCAPSULATION);
-    match &actual.device {
-        Some(seen) if seen.device.as_ref() == Some(wanted) => {
-            if seen.mtu != mtu {
-                plan.adds.push(Op::SetMtu(mtu));
-            }
-            if !seen.up {
-                plan.adds.push(Op::DeviceUp);
-            }
-            Fate::Kept
-        }
-        seen => {
-            if seen.is_some() {
-                plan.adds.push(Op::RemoveDevice);
-            }
-            plan.adds.push(Op::AddDevice(wanted.clone(), mtu));
-            Fate::New
-        }
+    let mut fates = BTreeMap::new();
+    for (vni, seen) in actual.devices.iter().filter(|(vni, _)| !wanted.contains_key(vni)) {
+        // Only the name is ours: somebody else's device.
+        let ours = seen.device.as_ref().is_some_and(|device| device.is_of(*vni));
+        fates.insert(*vni, if ours { Fate::Gone } else { Fate::Untouched });
     }
+    let mtu = actual.uplink.mtu.saturating_sub(ENCAPSULATION);
+    for (vni, device) in wanted {
+        let seen = actual.devices.get(vni);
+        let fate = match seen {
+            Some(seen) if seen.device.as_ref() == Some(device) => {
+                if seen.mtu != mtu {
+                    plan.adds.push(Op::SetMtu(*vni, mtu));
+                }
+                if !seen.up {
+                    plan.adds.push(Op::DeviceUp(*vni));
+                }
+                Fate::Kept
+            }
+            _ => {
+                if seen.is_some() {
+                    plan.adds.push(Op::RemoveDevice(*vni));
+                }
+                plan.adds.push(Op::AddDevice(device.clone(), mtu));
+                Fate::New
+            }
+        };
+        fates.insert(*vni, fate);
+    }
+    fates
 }
 
-fn plan_sysctls(desired: &Desired, actual: &Actual, fate: Fate, plan: &mut Plan) {
+fn plan_sysctls(desired: &Desired, actual: &Actual, fates: &BTreeMap<u32, Fate>, plan: &mut Plan) {
     for &sysctl in &desired.sysctls {
         // A new device starts from the namespace's default, whatever the old one had.
-        let fresh = sysctl == Sysctl::ReversePathDevice && fate == Fate::New;
+        let fresh = matches!(sysctl, Sysctl::ReversePathDevice(vni) if fates.get(&vni) == Some(&Fate::New));
         if fresh || actual.sysctls.get(&sysctl) != Some(&sysctl.wanted()) {
             plan.adds.push(Op::SetSysctl(sysctl));
         }
     }
 }
 
-fn may_remove(object: &Object, fate: Fate) -> bool {
-    match fate {
-        Fate::Kept | Fate::New => true,
-        // Only what is surely not part of the tunnel.
-        Fate::Untouched => matches!(
-            object,
-            Object::Address {
-                link: Link::Loopback,
-                ..
-            }
-        ),
-        // What hangs on the device goes with it.
-        Fate::Gone => !object.needs_device(),
-    }
+fn on_loopback(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::Address {
+            link: Link::Loopback,
+            ..
+        }
+    )
 }
 
 #[cfg(test)]

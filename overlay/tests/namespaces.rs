@@ -192,7 +192,7 @@ fn a_foreign_device_of_our_name_is_made_anew() {
         assert_eq!(
             plan.adds
                 .iter()
-                .filter(|op| matches!(op, Op::RemoveDevice | Op::AddDevice(..)))
+                .filter(|op| matches!(op, Op::RemoveDevice(_) | Op::AddDevice(..)))
                 .count(),
             2
         );
@@ -262,5 +262,73 @@ fn warming_resolves_the_peers_neighbour() {
             || lab.state(&a),
         );
         lab.warm(&a, B);
+    });
+}
+
+const NUMBERED: [(&str, Ipv4Addr, &str); 2] = [("a", A, "9.0.1.0/24"), ("b", B, "9.0.2.0/24")];
+const DCOS_A: Ipv4Addr = Ipv4Addr::new(9, 0, 1, 2);
+const DCOS_B: Ipv4Addr = Ipv4Addr::new(9, 0, 2, 2);
+const BLUE_A: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
+const BLUE_B: Ipv4Addr = Ipv4Addr::new(10, 64, 1, 2);
+
+/// Sends a datagram that must not arrive: the sender is told so, and what arrives first is the next allowed one.
+fn refused(lab: &Lab, from: &Node, to: (&Node, Ipv4Addr), allowed: &Node) {
+    let server = lab.inside(to.0, || UdpSocket::bind((to.1, 0)).expect("bind the server"));
+    let address = server.local_addr().expect("bound");
+    let client = lab.inside(from, || {
+        let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind the client");
+        client.connect(address).expect("connect");
+        client
+    });
+    let patience = Some(Duration::from_secs(10));
+    server.set_read_timeout(patience).expect("timeout");
+    client.set_read_timeout(patience).expect("timeout");
+    client.send(b"forbidden").expect("the first word goes out");
+    let told = client.recv(&mut [0; 16]).expect_err("nobody answers");
+    assert_eq!(
+        told.raw_os_error(),
+        Some(113),
+        "no route to host, at once: {told}\n{}",
+        lab.state(from)
+    );
+    let friend = lab.inside(allowed, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind"));
+    friend.send_to(b"allowed", address).expect("send");
+    let mut buffer = [0; 16];
+    let (length, _) = server.recv_from(&mut buffer).expect("the allowed one arrives");
+    assert_eq!(&buffer[..length], b"allowed");
+}
+
+#[test]
+fn networks_are_apart_unless_they_are_peers_and_leave_nothing_behind() {
+    lab::run(|lab| {
+        let (a, b) = lab.two_nodes(A, B);
+        let both = |networks: &str| {
+            lab.reconcile_with(&a, &NUMBERED, networks);
+            lab.reconcile_with(&b, &NUMBERED, networks);
+        };
+        both("");
+        let before = lab.fixed(&a);
+        both("blue,4097,10.64.0.0/16,24,");
+        let dcos_a = lab.container_by(&a, "rv0", DCOS_A);
+        let blue_a = lab.container_by(&a, "rv1", BLUE_A);
+        let dcos_b = lab.container_by(&b, "rv0", DCOS_B);
+        let blue_b = lab.container_by(&b, "rv1", BLUE_B);
+        assert_eq!(exchange(lab, &blue_a, (&blue_b, BLUE_B)), BLUE_A);
+        assert_eq!(exchange(lab, &dcos_a, (&dcos_b, DCOS_B)), DCOS_A);
+        assert_eq!(exchange(lab, &blue_a, (&b, B)), BLUE_A, "a node is no stranger");
+        assert_eq!(exchange(lab, &a, (&blue_b, BLUE_B)), Ipv4Addr::new(10, 64, 0, 1));
+        refused(lab, &dcos_a, (&blue_a, BLUE_A), &a);
+        refused(lab, &dcos_a, (&blue_b, BLUE_B), &blue_a);
+        refused(lab, &blue_a, (&dcos_a, DCOS_A), &a);
+        refused(lab, &blue_a, (&dcos_b, DCOS_B), &dcos_a);
+        both("blue,4097,10.64.0.0/16,24,dcos");
+        assert_eq!(exchange(lab, &dcos_a, (&blue_b, BLUE_B)), DCOS_A);
+        assert_eq!(exchange(lab, &blue_a, (&dcos_b, DCOS_B)), BLUE_A);
+        assert_eq!(exchange(lab, &blue_b, (&dcos_b, DCOS_B)), BLUE_B);
+        for link in ["rv0", "rv1"] {
+            lab.ip(&a, &format!("link del {link}"));
+        }
+        both("");
+        assert_eq!(lab.fixed(&a), before);
     });
 }

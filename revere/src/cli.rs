@@ -8,6 +8,7 @@ pub mod group;
 pub mod list;
 pub mod log;
 pub mod master;
+pub mod network;
 pub mod node;
 pub mod pod;
 pub mod secret;
@@ -67,6 +68,9 @@ pub enum Command {
     /// Secrets that apps name and only their tasks get.
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Networks of tasks: make, list, show and remove them.
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
     /// Follow what happens in the cluster.
     Event(event::EventArgs),
     /// Write the master's memory into a file.

@@ -54,6 +54,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(args) => run_both(&args).await?,
         Command::App(command) => cli::app::run(command).await?,
         Command::Group(command) => cli::group::run(command).await?,
+        Command::Network(command) => cli::network::run(command).await?,
         Command::Secret(command) => cli::secret::run(command).await?,
         Command::Pod(command) => cli::pod::run(command).await?,
         Command::Deployment(command) => cli::group::deployment(command).await?,

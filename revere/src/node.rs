@@ -22,6 +22,7 @@ pub mod standby;
 mod status;
 mod stream;
 mod table;
+mod taken;
 mod translation;
 
 pub use config::{Config, XdpMode};
@@ -332,7 +333,8 @@ fn start_parts(
         parts.add("flow tables", planes::tend::sweep(Arc::clone(lb), status));
     }
     let foreign = foreign::Foreign::new(opened.changes);
-    let planes = NodePlanes::new(opened.overlay, opened.lb, opened.names, Arc::clone(status));
+    let overlay = opened.overlay.map(|overlay| overlay.telling(agent.clone()));
+    let planes = NodePlanes::new(overlay, opened.lb, opened.names, Arc::clone(status));
     parts.add(
         "reconciliation",
         reconcile::run(planes, pictures.clone(), view, foreign, shutdown.clone()),

@@ -215,6 +215,8 @@ pub(crate) fn key(record: &Record) -> String {
         Record::DeleteResidence(id) => format!("residence/{id}"),
         Record::PutSecret(secret) => format!("secret/{}", secret.path),
         Record::DeleteSecret(path) => format!("secret/{path}"),
+        Record::PutNetwork(network) => format!("network/{}", network.name),
+        Record::DeleteNetwork(name) => format!("network/{name}"),
         Record::PutDeployment(deployment) => format!("deployment/{}", deployment.id),
         Record::DeleteDeployment(id) => format!("deployment/{id}"),
         Record::PutGroup(group) => format!("group{}", group.id),
@@ -239,6 +241,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutInstance(instance) => wire::encode(instance.as_ref()).map(Some),
         Record::PutResidence(residence) => wire::encode(residence.as_ref()).map(Some),
         Record::PutSecret(secret) => wire::encode(secret.as_ref()).map(Some),
+        Record::PutNetwork(network) => wire::encode(network.as_ref()).map(Some),
         Record::PutDeployment(deployment) => wire::encode(deployment.as_ref()).map(Some),
         Record::PutGroup(group) => wire::encode(group).map(Some),
         Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
@@ -252,6 +255,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         | Record::DeleteInstance(_)
         | Record::DeleteResidence(_)
         | Record::DeleteSecret(_)
+        | Record::DeleteNetwork(_)
         | Record::DeleteDeployment(_)
         | Record::DeleteGroup(_)
         | Record::DeleteGroupVersion(..)
@@ -270,6 +274,7 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("instance") => wire::decode_kept(bytes).map(|instance| Record::PutInstance(Box::new(instance))),
         Some("residence") => wire::decode_kept(bytes).map(|residence| Record::PutResidence(Box::new(residence))),
         Some("secret") => wire::decode_kept(bytes).map(|secret| Record::PutSecret(Box::new(secret))),
+        Some("network") => wire::decode_kept(bytes).map(|network| Record::PutNetwork(Box::new(network))),
         Some("deployment") => wire::decode_kept(bytes).map(|one| Record::PutDeployment(Box::new(one))),
         Some("group") => wire::decode_kept(bytes).map(Record::PutGroup),
         Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),

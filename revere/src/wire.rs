@@ -23,8 +23,8 @@ use since::Version;
 /// The version of every message and stored object. One number for all: a mixed cluster is refused with a sentence.
 ///
 /// 2: health checks, readiness checks, the unreachable strategy. 3: containers, what is fetched, reasons; dependencies, roles and
-/// domains, deployments, groups. 4: persistent volumes, pods.
-pub const VERSION: u8 = 4;
+/// domains, deployments, groups. 4: persistent volumes, pods. 5: networks.
+pub const VERSION: u8 = 5;
 
 /// The oldest version of a stored object that is still read; fields it does not have are [`since::Since`] a later one.
 pub(crate) const OLDEST_KEPT: u8 = 1;

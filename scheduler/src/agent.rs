@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AgentId, Ipv4Net, LaunchSpec, Resources, TaskId, TaskStatus};
+use crate::TakenNet;
+use model::{AgentId, Ipv4Net, LaunchSpec, Network, Resources, TaskId, TaskStatus};
 
 /// Where an agent is and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Registration {
     pub attributes: BTreeMap<String, String>,
     /// Place and role.
     pub domain: Domain,
+    /// Addresses that it needs for itself: no network may have them.
+    pub taken: Vec<TakenNet>,
     /// Every task it has, ended ones not yet acknowledged included.
     pub tasks: Vec<ReportedTask>,
 }
@@ -124,4 +128,6 @@ pub struct AgentRecord {
     pub domain: Domain,
     /// Overlay block.
     pub subnet: Option<Ipv4Net>,
+    /// Networks beside the default one. The same for all agents, and not kept with them.
+    pub networks: Arc<[Network]>,
 }

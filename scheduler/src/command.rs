@@ -2,7 +2,7 @@
 
 use model::SecretValue;
 
-use crate::{Action, AppId, AppSpec, Fault, Force, GroupSpec, Put, SecretError, Timestamp};
+use crate::{Action, AppId, AppSpec, Fault, Force, GroupSpec, NetworkError, NetworkSpec, Put, SecretError, Timestamp};
 
 /// A user's wish. `now` comes beside it; what follows comes out of `poll_effect`.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +93,13 @@ pub enum Command {
     RemoveSecret {
         /// Its path.
         path: String,
+    },
+    /// `POST /revere/v1/networks`.
+    CreateNetwork(NetworkSpec),
+    /// `DELETE /revere/v1/networks/{name}`.
+    RemoveNetwork {
+        /// Which.
+        name: String,
     },
     /// A change of a group.
     Group {
@@ -207,6 +214,9 @@ pub enum CommandError {
     /// Of secrets.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Of networks.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Marathon's 409 for a POST of an app that exists.
     #[error("An app with id [{0}] already exists.")]
     AppExists(String),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AgentId, FrameworkInfo, SecretValues, TaskEvent};
+use model::{AgentId, FrameworkInfo, Network, SecretValues, TaskEvent};
 
 use crate::{
     App, AppId, ClusterEvent, DeploymentRecord, Effect, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord,
@@ -23,6 +23,7 @@ mod life;
 mod loss;
 mod member;
 mod message;
+mod networks;
 mod node;
 mod operator;
 mod order;
@@ -103,6 +104,8 @@ pub struct Scheduler {
     residences: BTreeMap<InstanceId, Residence>,
     residences_by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
     secrets: SecretValues,
+    /// Networks beside the default one.
+    networks: BTreeMap<String, Network>,
     service_ports: ServicePorts,
     delays: BTreeMap<AppId, Delay>,
     waiting: BTreeMap<AppId, Waiting>,

@@ -1,6 +1,6 @@
 //! What the core wants done. Values; the drivers in `revere` carry them out.
 
-use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, SecretValues, TaskEvent, TaskId};
+use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, Network, SecretValues, TaskEvent, TaskId};
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, FrameworkEvent, FrameworkRecord,
@@ -38,6 +38,10 @@ pub enum Record {
     PutSecret(Box<Secret>),
     /// A secret is gone.
     DeleteSecret(String),
+    /// A network was made.
+    PutNetwork(Box<Network>),
+    /// A network is gone.
+    DeleteNetwork(String),
     /// A deployment has begun or gone on.
     PutDeployment(Box<DeploymentRecord>),
     /// A deployment is done or was given up.

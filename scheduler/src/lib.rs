@@ -14,6 +14,7 @@ mod framework;
 mod group;
 mod health;
 mod instance;
+mod network;
 mod pod;
 mod residence;
 mod secret;
@@ -46,6 +47,7 @@ pub use health::{
     ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,
 };
 pub use instance::{InstanceId, InstanceRecord, Member};
+pub use network::{NetworkError, NetworkSpec, NetworkView, TakenNet};
 pub use pod::{
     Pod, PodCheck, PodCheckSpec, PodCheckTarget, PodContainer, PodContainerSpec, PodMountSpec, PodSpec, PodVolumeSpec,
 };

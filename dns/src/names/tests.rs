@@ -19,6 +19,7 @@ fn agent(n: u8, port: u16) -> AgentInfo {
         ip: Some(Ipv4Addr::new(10, 0, 0, n)),
         port: Some(port),
         subnet: Ipv4Net::new(Ipv4Addr::new(9, 0, n, 0), 24).ok(),
+        networks: Default::default(),
         attributes: BTreeMap::new(),
     }
 }

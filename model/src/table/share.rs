@@ -113,7 +113,7 @@ fn host_port<'a>(task: &Task, key: &str, value: &'a str) -> Result<(u16, Protoco
 /// Where clients anywhere in the cluster reach a declared port.
 ///
 /// A port that has a host port is reached there, at the agent's address, as in DC/OS. Only where the task has addresses
-/// in its node's overlay block, which every node has a route to, does the way lead straight to the container: no second
+/// in an overlay, whose blocks every node has routes to, does the way lead straight to the container: no second
 /// translation on the host. A port without a host port is reached at every address of the task.
 pub fn reach(task: &Task, port: &TaskPort, node: &Node) -> Vec<(IpAddr, u16)> {
     let mapping = task.mappings.iter().find(|mapping| {
@@ -136,10 +136,15 @@ pub fn reach(task: &Task, port: &TaskPort, node: &Node) -> Vec<(IpAddr, u16)> {
     }
 }
 
-/// The task's addresses in its node's overlay block.
+/// The task's addresses in its node's block of the default overlay, or in another overlay.
 fn routed(task: &Task, node: &Node) -> Vec<IpAddr> {
+    let blocks = || {
+        node.subnet
+            .into_iter()
+            .chain(node.networks.iter().map(|network| network.subnet))
+    };
     let inside = |addr: &&IpAddr| match addr {
-        IpAddr::V4(addr) => node.subnet.is_some_and(|net| net.contains(*addr)),
+        IpAddr::V4(addr) => blocks().any(|net| net.contains(*addr)),
         IpAddr::V6(_) => false,
     };
     task.status.addresses.iter().filter(inside).copied().collect()

@@ -13,6 +13,7 @@ pub(super) fn agent(n: u8) -> AgentInfo {
         ip: Some(Ipv4Addr::new(10, 99, 0, n)),
         port: None,
         subnet: Ipv4Net::new(Ipv4Addr::new(9, 0, n, 0), 24).ok(),
+        networks: Default::default(),
         attributes: BTreeMap::new(),
     }
 }

@@ -12,6 +12,12 @@ pub(crate) fn net(text: &str) -> Ipv4Net {
 
 /// A snapshot of nodes: agent id, underlay address, subnet.
 pub(crate) fn snapshot(nodes: &[(&str, [u8; 4], Option<&str>)]) -> Snapshot {
+    snapshot_with(nodes, "")
+}
+
+/// The same with networks beside the default one.
+pub(crate) fn snapshot_with(nodes: &[(&str, [u8; 4], Option<&str>)], networks: &str) -> Snapshot {
+    let networks = Network::split(networks).expect("valid networks");
     let nodes = nodes.iter().map(|(agent, ip, subnet)| {
         let agent = AgentId::new(*agent);
         let node = Node {
@@ -20,6 +26,7 @@ pub(crate) fn snapshot(nodes: &[(&str, [u8; 4], Option<&str>)]) -> Snapshot {
             ip: Ipv4Addr::from(*ip),
             port: None,
             subnet: subnet.map(net),
+            networks: networks.clone().into(),
         };
         (agent, node)
     });
@@ -36,17 +43,21 @@ pub(crate) fn view() -> NodeView {
     }
 }
 
-fn device(wanted: &Desired) -> &Device {
-    match &wanted.tunnel {
-        Tunnel::Present(device) => device,
-        other => panic!("no tunnel but {other:?}"),
+fn devices(wanted: &Desired) -> &BTreeMap<u32, Device> {
+    match &wanted.tunnels {
+        Tunnels::Exactly(devices) => devices,
+        Tunnels::Keep => panic!("no device is wanted, all are kept"),
     }
+}
+
+fn device(wanted: &Desired) -> &Device {
+    devices(wanted).get(&1024).expect("the default overlay's device")
 }
 
 #[test]
 fn a_node_that_nobody_knows_has_its_fixed_addresses_and_keeps_its_tunnel() {
     let wanted = desired(&Snapshot::default(), &view(), &config());
-    assert_eq!(wanted.tunnel, Tunnel::Keep);
+    assert_eq!(wanted.tunnels, Tunnels::Keep);
     let service = Object::Address {
         link: Link::Loopback,
         addr: Ipv4Addr::new(198, 51, 100, 1),
@@ -62,7 +73,7 @@ fn a_node_that_nobody_knows_has_its_fixed_addresses_and_keeps_its_tunnel() {
 #[test]
 fn a_known_node_without_subnet_has_no_tunnel() {
     let wanted = desired(&snapshot(&[("a", [10, 0, 0, 1], None)]), &view(), &config());
-    assert_eq!(wanted.tunnel, Tunnel::Absent);
+    assert!(devices(&wanted).is_empty());
 }
 
 #[test]
@@ -81,7 +92,11 @@ fn two_nodes_get_the_objects_dcos_would_make() {
             table,
             to: net(to),
             metric: 0,
-            target: Target::Tunnel { gateway, source },
+            target: Target::Tunnel {
+                vni: 1024,
+                gateway,
+                source,
+            },
         })
     };
     let expected = BTreeSet::from([
@@ -91,20 +106,25 @@ fn two_nodes_get_the_objects_dcos_would_make() {
             prefix: 32,
         },
         Object::Address {
-            link: Link::Device,
+            link: Link::Device(1024),
             addr: own,
             prefix: 32,
         },
         Object::Address {
-            link: Link::Device,
+            link: Link::Device(1024),
             addr: Ipv4Addr::new(44, 128, 0, 1),
             prefix: 20,
         },
         Object::Fdb {
+            vni: 1024,
             mac,
             node: Ipv4Addr::new(10, 0, 0, 2),
         },
-        Object::Neighbour { addr: gateway, mac },
+        Object::Neighbour {
+            vni: 1024,
+            addr: gateway,
+            mac,
+        },
         unreachable(net("9.0.0.0/8")),
         unreachable(net("11.0.0.0/8")),
         tunnel(MAIN_TABLE, "9.0.1.0/24", Some(own)),
@@ -128,6 +148,7 @@ fn the_tunnel_address_range_is_used_to_its_end_and_no_further() {
     ];
     let wanted = desired(&snapshot(&nodes), &view(), &config());
     assert!(wanted.objects.contains(&Object::Neighbour {
+        vni: 1024,
         addr: Ipv4Addr::new(44, 128, 15, 254),
         mac: Mac([0x70, 0xb3, 0xd5, 0x80, 15, 254])
     }));
@@ -159,7 +180,7 @@ fn a_node_whose_own_subnet_is_wrong_gets_no_tunnel() {
         &view(),
         &config(),
     );
-    assert_eq!(wanted.tunnel, Tunnel::Absent);
+    assert!(devices(&wanted).is_empty());
     assert!(matches!(&wanted.problems[..], [Problem::Outside { .. }]));
 }
 
@@ -199,4 +220,110 @@ fn a_peer_with_two_ids_gets_one_host_route() {
         .iter()
         .filter(|object| matches!(object, Object::Fdb { .. }));
     assert_eq!(subnets.count(), 2);
+}
+
+const TWO: [(&str, [u8; 4], Option<&str>); 2] = [
+    ("a", [10, 0, 0, 1], Some("9.0.1.0/24")),
+    ("b", [10, 0, 0, 2], Some("9.0.2.0/24")),
+];
+
+fn route_in(table: u32, to: &str, target: Target) -> Object {
+    Object::Route(Route {
+        table,
+        to: net(to),
+        metric: 0,
+        target,
+    })
+}
+
+#[test]
+fn a_further_network_has_a_device_of_its_own_and_the_same_neighbours() {
+    let wanted = desired(&snapshot_with(&TWO, "blue,4097,10.64.0.0/16,24,"), &view(), &config());
+    let both: Vec<u32> = devices(&wanted).keys().copied().collect();
+    assert_eq!(both, [1024, 4097]);
+    assert_eq!(devices(&wanted)[&4097].mac, device(&wanted).mac);
+    let (vni, table) = (4097, OWN_TABLES + 4097);
+    let (gateway, mac) = (Ipv4Addr::new(44, 128, 0, 3), Mac([0x70, 0xb3, 0xd5, 0x80, 0, 3]));
+    let own = Ipv4Addr::new(10, 64, 0, 1);
+    let tunnel = |source| Target::Tunnel { vni, gateway, source };
+    let node = Ipv4Addr::new(10, 0, 0, 2);
+    let before = desired(&snapshot(&TWO), &view(), &config());
+    let added: BTreeSet<Object> = wanted.objects.difference(&before.objects).copied().collect();
+    let expected = BTreeSet::from([
+        Object::Address {
+            link: Link::Device(vni),
+            addr: own,
+            prefix: 32,
+        },
+        Object::Fdb { vni, mac, node },
+        Object::Neighbour {
+            vni,
+            addr: gateway,
+            mac,
+        },
+        unreachable(net("10.64.0.0/16")),
+        route_in(MAIN_TABLE, "10.64.1.0/24", tunnel(Some(own))),
+        route_in(table, "10.0.0.2/32", tunnel(None)),
+        route_in(table, "9.0.0.0/8", Target::Prohibited),
+        route_in(42, "10.64.0.0/16", Target::Prohibited),
+        Object::Rule {
+            from: net("10.64.0.0/16"),
+            table,
+            priority: RULE_PRIORITY,
+        },
+    ]);
+    assert_eq!(added, expected);
+    assert!(
+        before.objects.is_subset(&wanted.objects),
+        "the default overlay stays as it is"
+    );
+}
+
+#[test]
+fn networks_are_kept_apart_unless_one_names_the_other() {
+    let networks = "blue,4097,10.64.0.0/16,24,dcos;green,4098,10.65.0.0/16,24,;red,4099,10.66.0.0/16,24,green";
+    let wanted = desired(&snapshot_with(&TWO, networks), &view(), &config());
+    let apart: BTreeSet<(u32, String)> = wanted
+        .objects
+        .iter()
+        .filter_map(|object| match object {
+            Object::Route(route) if route.target == Target::Prohibited => Some((route.table, route.to.to_string())),
+            _ => None,
+        })
+        .collect();
+    let (dcos, blue, green, red) = ("9.0.0.0/8", "10.64.0.0/16", "10.65.0.0/16", "10.66.0.0/16");
+    let pairs = [
+        (42, green),
+        (42, red),
+        (OWN_TABLES + 4097, green),
+        (OWN_TABLES + 4097, red),
+        (OWN_TABLES + 4098, dcos),
+        (OWN_TABLES + 4098, blue),
+        (OWN_TABLES + 4099, dcos),
+        (OWN_TABLES + 4099, blue),
+    ];
+    let pairs = pairs.map(|(table, to)| (table, to.to_owned()));
+    assert_eq!(apart, BTreeSet::from(pairs));
+}
+
+#[test]
+fn a_network_without_a_block_for_a_node_leads_to_it_all_the_same() {
+    // Two blocks for three nodes.
+    let nodes = [TWO[0], TWO[1], ("c", [10, 0, 0, 3], Some("9.0.3.0/24"))];
+    let wanted = desired(&snapshot_with(&nodes, "blue,4097,10.64.0.0/24,25,"), &view(), &config());
+    let table = OWN_TABLES + 4097;
+    let routes: Vec<String> = wanted
+        .objects
+        .iter()
+        .filter_map(|object| match object {
+            Object::Route(Route {
+                table: of,
+                to,
+                target: Target::Tunnel { vni: 4097, .. },
+                ..
+            }) => Some(format!("{} {to}", *of == table)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(routes, ["false 10.64.0.128/25", "true 10.0.0.2/32", "true 10.0.0.3/32"]);
 }

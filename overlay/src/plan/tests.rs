@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::desired::tests::{config, net, snapshot, view};
-use crate::{Route, SeenDevice, Target, Uplink, desired};
+use crate::desired::tests::{config, net, snapshot, snapshot_with, view};
+use crate::{Mac, Route, SeenDevice, Target, Uplink, desired};
 
 fn three_nodes() -> Desired {
     let nodes = [
@@ -23,7 +23,7 @@ fn bare() -> Actual {
             name: "eth0".to_owned(),
             mtu: 1500,
         },
-        device: None,
+        devices: BTreeMap::new(),
         objects: BTreeSet::new(),
         sysctls: [
             (Sysctl::Forward, 0),
@@ -36,18 +36,22 @@ fn bare() -> Actual {
 
 /// The kernel after everything of `desired` was carried out.
 fn fulfilled(desired: &Desired) -> Actual {
-    let device = match &desired.tunnel {
-        Tunnel::Present(device) => Some(SeenDevice {
-            index: 3,
-            device: Some(device.clone()),
+    let devices = match &desired.tunnels {
+        Tunnels::Exactly(devices) => devices.clone(),
+        Tunnels::Keep => BTreeMap::new(),
+    };
+    let devices = devices.into_iter().zip(3..).map(|((vni, device), index)| {
+        let seen = SeenDevice {
+            index,
+            device: Some(device),
             mtu: 1450,
             up: true,
-        }),
-        _ => None,
-    };
+        };
+        (vni, seen)
+    });
     Actual {
         loopback_up: true,
-        device,
+        devices: devices.collect(),
         objects: desired.objects.clone(),
         sysctls: desired
             .sysctls
@@ -135,11 +139,12 @@ fn a_peer_that_moves_is_replaced_and_not_deleted() {
         .iter()
         .find(|object| matches!(object, Object::Fdb { .. }))
         .expect("a peer");
-    let Object::Fdb { mac, .. } = entry else {
+    let Object::Fdb { vni, mac, .. } = entry else {
         panic!("found above")
     };
     actual.objects.remove(&entry);
     actual.objects.insert(Object::Fdb {
+        vni,
         mac,
         node: Ipv4Addr::new(10, 9, 9, 9),
     });
@@ -163,16 +168,16 @@ fn a_device_with_other_properties_is_made_anew_with_all_that_hung_on_it() {
     for change in changes {
         let mut actual = fulfilled(&wanted);
         let seen = actual
-            .device
-            .as_mut()
+            .devices
+            .get_mut(&1024)
             .and_then(|seen| seen.device.as_mut())
             .expect("a device");
         change(seen);
         let plan = plan(&wanted, &actual);
-        assert_eq!(plan.adds[0], Op::RemoveDevice);
+        assert_eq!(plan.adds[0], Op::RemoveDevice(1024));
         assert!(matches!(plan.adds[1], Op::AddDevice(..)));
         assert!(plan.removes.is_empty());
-        for object in wanted.objects.iter().filter(|object| object.needs_device()) {
+        for object in wanted.objects.iter().filter(|object| object.device().is_some()) {
             assert!(plan.adds.contains(&Op::Add(*object)));
         }
     }
@@ -183,8 +188,11 @@ fn mtu_and_state_are_mended_in_place() {
     let wanted = three_nodes();
     let mut actual = fulfilled(&wanted);
     actual.uplink.mtu = 9000;
-    actual.device.as_mut().expect("a device").up = false;
-    assert_eq!(plan(&wanted, &actual).adds, [Op::SetMtu(8950), Op::DeviceUp]);
+    actual.devices.get_mut(&1024).expect("a device").up = false;
+    assert_eq!(
+        plan(&wanted, &actual).adds,
+        [Op::SetMtu(1024, 8950), Op::DeviceUp(1024)]
+    );
 }
 
 #[test]
@@ -201,7 +209,7 @@ fn a_node_that_loses_its_subnet_takes_everything_down() {
     let wanted = desired(&snapshot(&[("a", [10, 0, 0, 1], None)]), &view(), &config());
     let plan = plan(&wanted, &actual);
     assert!(plan.adds.is_empty());
-    assert_eq!(plan.removes.last(), Some(&Op::RemoveDevice));
+    assert_eq!(plan.removes.last(), Some(&Op::RemoveDevice(1024)));
     let rest: Vec<&Op> = plan.removes.iter().filter(|op| matches!(op, Op::Remove(_))).collect();
     assert_eq!(rest.len(), 2, "the rule and the last-resort route: {rest:?}");
 }
@@ -224,6 +232,44 @@ fn a_route_of_ours_in_another_table_goes_away() {
             removes: vec![Op::Remove(old)]
         }
     );
+}
+
+#[test]
+fn a_network_that_is_removed_takes_exactly_its_own_along() {
+    let nodes = [
+        ("a", [10, 0, 0, 1], Some("9.0.1.0/24")),
+        ("b", [10, 0, 0, 2], Some("9.0.2.0/24")),
+    ];
+    let both = desired(&snapshot_with(&nodes, "blue,4097,10.64.0.0/16,24,"), &view(), &config());
+    let one = desired(&snapshot(&nodes), &view(), &config());
+    let plan = plan(&one, &fulfilled(&both));
+    assert!(plan.adds.is_empty(), "{plan:?}");
+    let fixed = both
+        .objects
+        .difference(&one.objects)
+        .filter(|object| object.device().is_none());
+    let mut removes: Vec<Op> = fixed.rev_sorted().map(Op::Remove).collect();
+    removes.push(Op::RemoveDevice(4097));
+    assert_eq!(plan.removes, removes, "the device takes the rest");
+    assert_eq!(removes.len(), 5, "rule, last-resort route, two bars, device");
+}
+
+#[test]
+fn a_device_that_only_bears_such_a_name_is_left_alone() {
+    let wanted = three_nodes();
+    let mut actual = fulfilled(&wanted);
+    let mut foreign = actual.devices[&1024].clone();
+    foreign.index = 9;
+    let device = foreign.device.as_mut().expect("a device");
+    (device.vni, device.mac) = (77, Mac([2, 0, 0, 0, 0, 1]));
+    actual.devices.insert(77, foreign);
+    actual.objects.insert(Object::Address {
+        link: Link::Device(77),
+        addr: Ipv4Addr::new(192, 0, 2, 1),
+        prefix: 24,
+    });
+    let plan = plan(&wanted, &actual);
+    assert!(plan.is_empty(), "{plan:?}");
 }
 
 /// Largest first, the order in which a plan removes.

@@ -91,17 +91,22 @@ impl Lab {
 
     /// A container on `node`: own namespace, veth without bridge, a host route on the node's side.
     pub(crate) fn container(&self, node: &Node, addr: Ipv4Addr) -> Node {
+        self.container_by(node, "rv0", addr)
+    }
+
+    /// The same by a link of that name.
+    pub(crate) fn container_by(&self, node: &Node, link: &str, addr: Ipv4Addr) -> Node {
         let container = self.namespace();
         self.ip(
             node,
             &format!(
-                "link add rv0 type veth peer name eth0 netns {}",
+                "link add {link} type veth peer name eth0 netns {}",
                 path(&container.namespace)
             ),
         );
-        self.ip(node, "addr add 169.254.1.1/32 dev rv0");
-        self.ip(node, "link set rv0 up");
-        self.ip(node, &format!("route add {addr}/32 dev rv0"));
+        self.ip(node, &format!("addr add 169.254.1.1/32 dev {link}"));
+        self.ip(node, &format!("link set {link} up"));
+        self.ip(node, &format!("route add {addr}/32 dev {link}"));
         self.ip(&container, &format!("addr add {addr}/32 dev eth0"));
         self.ip(&container, "link set eth0 up");
         self.ip(&container, "route add 169.254.1.1 dev eth0");
@@ -142,11 +147,25 @@ impl Lab {
         text
     }
 
+    /// What of the node's network does not change by itself: names of interfaces, routes and rules.
+    pub(crate) fn fixed(&self, node: &Node) -> String {
+        let links = self.ip(node, "-br link show");
+        let names = links.lines().filter_map(|line| line.split_whitespace().next());
+        let names: Vec<&str> = names.collect();
+        let shown = ["-4 route show table all", "rule show"].map(|what| self.ip(node, what));
+        format!("{names:?}\n{}", shown.concat())
+    }
+
     /// What a full pass would do now. `nodes`: agent id, underlay address, subnet (or nothing).
     pub(crate) fn plan(&self, node: &Node, nodes: &[(&str, Ipv4Addr, &str)]) -> Plan {
+        self.plan_with(node, nodes, "")
+    }
+
+    /// The same with networks beside the default one.
+    fn plan_with(&self, node: &Node, nodes: &[(&str, Ipv4Addr, &str)], networks: &str) -> Plan {
         let (runtime, overlay, ip) = node.plane.as_ref().expect("a node, not a container");
         let view = NodeView { ip: *ip, agent: None };
-        let wanted = overlay::desired(&snapshot(nodes), &view, &Config::new(*ip));
+        let wanted = overlay::desired(&snapshot(nodes, networks), &view, &Config::new(*ip));
         assert_eq!(wanted.problems, []);
         let mut overlay = overlay.borrow_mut();
         let actual = self
@@ -157,10 +176,20 @@ impl Lab {
 
     /// One full pass, which must succeed.
     pub(crate) fn reconcile(&self, node: &Node, nodes: &[(&str, Ipv4Addr, &str)]) {
-        let plan = self.plan(node, nodes);
+        self.reconcile_with(node, nodes, "");
+    }
+
+    /// The same with networks beside the default one; a second pass must find nothing to do.
+    pub(crate) fn reconcile_with(&self, node: &Node, nodes: &[(&str, Ipv4Addr, &str)], networks: &str) {
+        self.pass(node, &self.plan_with(node, nodes, networks));
+        let rest = self.plan_with(node, nodes, networks);
+        assert!(rest.is_empty(), "{rest:?}\n{}", self.state(node));
+    }
+
+    fn pass(&self, node: &Node, plan: &Plan) {
         let (runtime, overlay, _) = node.plane.as_ref().expect("a node, not a container");
         let mut overlay = overlay.borrow_mut();
-        let report = self.inside(node, || runtime.block_on(overlay::apply(&mut overlay, &plan)));
+        let report = self.inside(node, || runtime.block_on(overlay::apply(&mut overlay, plan)));
         assert!(report.failed.is_empty(), "{:?}\n{}", report.failed, self.state(node));
         assert_eq!(report.done, plan.adds.len() + plan.removes.len());
     }
@@ -187,7 +216,8 @@ fn path(namespace: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
 }
 
-fn snapshot(nodes: &[(&str, Ipv4Addr, &str)]) -> Snapshot {
+fn snapshot(nodes: &[(&str, Ipv4Addr, &str)], networks: &str) -> Snapshot {
+    let networks = model::Network::split(networks).expect("valid networks");
     let nodes = nodes
         .iter()
         .map(|(agent, ip, subnet)| {
@@ -201,6 +231,7 @@ fn snapshot(nodes: &[(&str, Ipv4Addr, &str)]) -> Snapshot {
                     ip: *ip,
                     port: None,
                     subnet,
+                    networks: networks.clone().into(),
                 },
             )
         })

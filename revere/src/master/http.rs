@@ -6,6 +6,7 @@ mod legacy;
 mod marathon;
 mod mesos;
 mod metrics;
+mod networks;
 mod operator;
 mod own;
 mod query;
@@ -92,6 +93,11 @@ pub(super) fn router(app: App) -> Router {
         .route("/version", get(mesos::version))
         .route("/revere/v1/vips", get(own::vips))
         .route("/revere/v1/nodes", get(own::nodes))
+        .route("/revere/v1/networks", get(networks::list).post(networks::create))
+        .route(
+            "/revere/v1/networks/{name}",
+            get(networks::show).delete(networks::remove),
+        )
         .route("/revere/v1/backup", get(own::backup))
         .route("/revere/v1/masters", get(leader::masters))
         .route(leader::REDIRECTS[0], get(leader::redirect))

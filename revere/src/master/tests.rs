@@ -127,6 +127,7 @@ impl Agent {
             ports: vec![(31000, 32000)],
             attributes: [("rack".to_owned(), "r1".to_owned())].into(),
             domain: scheduler::Domain::default(),
+            taken: Vec::new(),
             tasks,
         };
         stream

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use model::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, StateSnapshot, Task, TaskEvent, TaskId, TaskState};
+use model::{
+    AgentId, AgentInfo, FrameworkId, FrameworkInfo, Network, StateSnapshot, Task, TaskEvent, TaskId, TaskState,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +25,9 @@ use task::{decode_status, decode_task};
 
 /// Attribute under which Revere's master tells an agent's overlay block.
 pub const SUBNET_ATTRIBUTE: &str = "overlay_subnet";
+
+/// Attribute that names the overlay networks beside the default one, as [`Network::join`] writes them.
+pub const NETWORKS_ATTRIBUTE: &str = "overlay_networks";
 
 /// Mesos' own interval, for a master that does not tell one.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -353,6 +358,14 @@ fn decode_agent(agent: &Value, rejects: &mut Rejects) -> Option<AgentInfo> {
             None
         }
     });
+    let networks = attributes.get(NETWORKS_ATTRIBUTE).map(|value| Network::split(value));
+    let networks = networks.transpose().unwrap_or_else(|error| {
+        rejects.add(
+            RejectKind::Attribute,
+            format!("agent {agent_id}: {NETWORKS_ATTRIBUTE}: {error}"),
+        );
+        None
+    });
     Some(AgentInfo {
         id: AgentId::new(agent_id),
         hostname: hostname.to_owned(),
@@ -364,6 +377,7 @@ fn decode_agent(agent: &Value, rejects: &mut Rejects) -> Option<AgentInfo> {
             .and_then(Value::as_u64)
             .and_then(|port| u16::try_from(port).ok()),
         subnet,
+        networks: networks.unwrap_or_default().into(),
         attributes,
     })
 }

@@ -8,7 +8,7 @@ mod tests;
 pub use framework::{completed, framework_event, framework_info, framework_updated, joined, master_info};
 pub use reserved::reserved;
 
-use model::{FrameworkInfo, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
+use model::{FrameworkInfo, Network, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
 use scheduler::{AgentRecord, AgentView};
 use serde_json::{Map, Value, json};
 
@@ -167,11 +167,17 @@ fn status_of(task: &str, agent: Option<&str>, status: &TaskStatus) -> Value {
     out
 }
 
-/// An agent's attributes, its overlay block among them.
+/// An agent's attributes, its overlay block and the networks among them.
 fn agent_attributes(record: &AgentRecord) -> Vec<Value> {
     let mut attributes = record.attributes.clone();
     if let Some(subnet) = record.subnet {
         attributes.insert(super::decode::SUBNET_ATTRIBUTE.to_owned(), subnet.to_string());
+    }
+    if !record.networks.is_empty() {
+        attributes.insert(
+            super::decode::NETWORKS_ATTRIBUTE.to_owned(),
+            Network::join(&record.networks),
+        );
     }
     attributes
         .iter()

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::{AgentId, AgentInfo, Snapshot, StateSnapshot};
 
@@ -65,6 +66,7 @@ pub(super) fn state_of(snapshot: &Snapshot) -> StateSnapshot {
         ip: Some(node.ip),
         port: node.port,
         subnet: node.subnet,
+        networks: Arc::clone(&node.networks),
         attributes: Default::default(),
     });
     StateSnapshot {
@@ -174,6 +176,7 @@ mod tests {
                 ip: Some([10, 0, 0, 1].into()),
                 port: None,
                 subnet: Some("9.0.1.0/24".parse().expect("valid")),
+                networks: Default::default(),
                 attributes: Default::default(),
             }],
             ..StateSnapshot::default()

@@ -243,6 +243,7 @@ impl Link {
             ports: settings.ports.clone(),
             attributes: settings.config.attributes.clone(),
             domain: settings.config.domain(),
+            taken: super::taken::taken(settings),
             tasks: tasks.collect(),
         }
     }

@@ -142,6 +142,7 @@ mod tests {
             ip: Some([10, 0, 0, 1].into()),
             port: None,
             subnet: None,
+            networks: Default::default(),
             attributes: Default::default(),
         });
         TaskEvent::Snapshot(StateSnapshot {

@@ -20,6 +20,7 @@ pub(super) fn agent(id: &str) -> Record {
         attributes: [("a".to_owned(), "b".to_owned())].into(),
         domain: scheduler::Domain::default(),
         subnet: "9.0.1.0/24".parse().ok(),
+        networks: Default::default(),
     }))
 }
 
@@ -107,9 +108,25 @@ fn a_record_of_another_version_names_both() {
         .expect_err("refused")
         .to_string();
     assert!(
-        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 4"),
+        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 5"),
         "{error}"
     );
+}
+
+#[test]
+fn a_network_is_kept_until_it_is_removed() {
+    let dir = tempfile::tempdir().expect("directory");
+    let network: model::Network = "blue,4097,10.64.0.0/16,24,dcos".parse().expect("a network");
+    let put = Record::PutNetwork(Box::new(network));
+    let store = Store::open(dir.path()).expect("opened");
+    store.write(std::slice::from_ref(&put)).expect("written");
+    drop(store);
+    let store = Store::open(dir.path()).expect("opened again");
+    assert_eq!(store.load().expect("loaded"), [put]);
+    store
+        .write(&[Record::DeleteNetwork("blue".to_owned())])
+        .expect("written");
+    assert_eq!(store.load().expect("loaded"), []);
 }
 
 #[test]

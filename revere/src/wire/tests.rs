@@ -299,6 +299,7 @@ fn message() -> impl Strategy<Value = AgentMessage> {
                 ports: vec![(31000, 32000)],
                 attributes,
                 domain: scheduler::Domain::default(),
+                taken: Vec::new(),
                 tasks: tasks
                     .into_iter()
                     .map(|(spec, status)| ReportedTask { spec, status })

@@ -65,7 +65,7 @@ impl Scheduler {
         let (framework, network) = (&self.config.framework_name, &self.config.default_network);
         let Some(old) = self.run_spec(&spec.id) else {
             let app = App::from_spec(version, spec, framework, network, ports)?;
-            return self.with_secrets(app);
+            return self.with_all(app);
         };
         if old.pod.is_some() != spec.pod.is_some() {
             let there = if old.pod.is_some() { "a pod" } else { "an app" };
@@ -82,12 +82,13 @@ impl Scheduler {
         if super::update::same_but_for_instances(old, &app) {
             app.last_config_change = old.last_config_change;
         }
-        self.with_secrets(app)
+        self.with_all(app)
     }
 
-    /// An app whose secrets are all there.
-    fn with_secrets(&self, app: App) -> Result<App, Vec<Fault>> {
-        let faults = self.secret_faults(&app);
+    /// An app whose secrets and network are there.
+    fn with_all(&self, app: App) -> Result<App, Vec<Fault>> {
+        let mut faults = self.secret_faults(&app);
+        faults.extend(self.network_faults(&app));
         if faults.is_empty() { Ok(app) } else { Err(faults) }
     }
 
@@ -112,7 +113,9 @@ impl Scheduler {
     /// The steps that lead to a change's end, or why it cannot be.
     fn steps(&self, change: &Change) -> Result<Vec<Vec<Action>>, Vec<Fault>> {
         let target = Target { core: self, change };
-        let faults = shared_ids(target);
+        let mut faults = shared_ids(target);
+        // Also what comes back from an earlier version.
+        faults.extend(change.apps.values().flatten().flat_map(|app| self.network_faults(app)));
         if !faults.is_empty() {
             return Err(faults);
         }

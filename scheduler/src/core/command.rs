@@ -36,6 +36,8 @@ impl Scheduler {
             Command::ForgetDelay { id } => self.end_delay(&id),
             Command::PutSecret { path, value, put } => self.put_secret(&path, &value, put),
             Command::RemoveSecret { path } => self.remove_secret(&path),
+            Command::CreateNetwork(spec) => self.create_network(&spec),
+            Command::RemoveNetwork { name } => self.remove_network(&name),
             Command::Group { id, change, force, run } => self.group_command(&id, &change, force, run),
         };
         if let Ok(reply) = &reply

@@ -19,6 +19,7 @@ impl Scheduler {
     /// its status, told and not wanted is to end, known and not told is lost, or launched again if it never arrived.
     pub fn handle_registration(&mut self, now: Timestamp, registration: Registration) -> Registered {
         self.enter(now);
+        let taken = registration.taken.clone();
         let (record, tasks) = self.admit(registration);
         let agent = record.id.clone();
         let subnet = record.subnet;
@@ -32,10 +33,13 @@ impl Scheduler {
         node.record = record;
         node.link = Link::Connected;
         node.lost_at = None;
-        let info = node.info();
+        node.taken = taken;
+        self.refresh_networks(&agent);
         self.timers.cancel(&Timer::ForgetAgent(agent.clone()));
         self.heard_from(&agent);
-        self.emit(TaskEvent::AgentAdded(info));
+        if let Some(info) = self.nodes.get(&agent).map(Node::info) {
+            self.emit(TaskEvent::AgentAdded(info));
+        }
         let unknown = self.reconcile(&agent, tasks);
         self.remove_wiped_on(&agent);
         self.empty(&agent);
@@ -107,6 +111,7 @@ impl Scheduler {
             attributes: registration.attributes,
             domain: registration.domain,
             subnet,
+            networks: self.all_networks(),
         };
         (record, registration.tasks)
     }

@@ -1,10 +1,11 @@
 //! An agent as the core sees it now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId, volume_owner};
 
-use crate::{AgentOrder, AgentRecord, InstanceId, Residence, Timestamp};
+use crate::{AgentOrder, AgentRecord, InstanceId, Residence, TakenNet, Timestamp};
 
 use super::frameworks::TaskKey;
 
@@ -59,6 +60,10 @@ pub(crate) struct Node {
     pub(crate) order: AgentOrder,
     /// When it was given up last.
     pub(crate) lost_at: Option<Timestamp>,
+    /// What it needs addresses for itself, as it said when it registered.
+    pub(crate) taken: Vec<TakenNet>,
+    /// Networks that have no block for it.
+    pub(crate) lacks: BTreeSet<String>,
     pub(crate) instances: BTreeSet<InstanceId>,
     pub(crate) strays: BTreeMap<TaskId, Stray>,
     reserved: BTreeMap<InstanceId, Reserved>,
@@ -84,6 +89,8 @@ impl Node {
             link,
             order: AgentOrder::default(),
             lost_at: None,
+            taken: Vec::new(),
+            lacks: BTreeSet::new(),
             instances: BTreeSet::new(),
             strays: BTreeMap::new(),
             reserved: BTreeMap::new(),
@@ -102,6 +109,7 @@ impl Node {
             ip: Some(self.record.ip),
             port: Some(self.record.http_port),
             subnet: self.record.subnet,
+            networks: Arc::clone(&self.record.networks),
             attributes: self.record.attributes.clone(),
         }
     }

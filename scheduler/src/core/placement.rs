@@ -215,6 +215,11 @@ impl<'a> Placer<'a> {
         if !self.rules.hold(node) {
             return Some(Refusal::Constraint);
         }
+        if let NetworkMode::Container(name) = &self.app.network
+            && node.lacks.contains(name)
+        {
+            return Some(Refusal::Constraint);
+        }
         let left = node.free();
         let need = &self.app.resources;
         if left.cpus_milli < need.cpus_milli {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AgentId, FrameworkId, FrameworkInfo, SecretValues, TaskId};
+use model::{AgentId, FrameworkId, FrameworkInfo, Network, SecretValues, TaskId};
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
@@ -25,6 +25,7 @@ struct Folded {
     instances: BTreeMap<InstanceId, InstanceRecord>,
     residences: BTreeMap<InstanceId, Residence>,
     secrets: SecretValues,
+    networks: BTreeMap<String, Network>,
     deployments: BTreeMap<String, DeploymentRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
@@ -113,9 +114,15 @@ impl Folded {
         }
     }
 
-    /// Frameworks that joined.
+    /// Networks, what operators said, frameworks that joined.
     fn apply_framework(&mut self, record: Record) {
         match record {
+            Record::PutNetwork(network) => {
+                self.networks.insert(network.name.clone(), *network);
+            }
+            Record::DeleteNetwork(name) => {
+                self.networks.remove(&name);
+            }
             Record::PutAgentOrder(agent, order) => {
                 self.orders.insert(agent, order);
             }
@@ -172,6 +179,7 @@ impl Scheduler {
             residences: BTreeMap::new(),
             residences_by_app: BTreeMap::new(),
             secrets: std::mem::take(&mut folded.secrets),
+            networks: std::mem::take(&mut folded.networks),
             service_ports: ServicePorts::new(config.service_ports),
             delays: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -202,7 +210,8 @@ impl Scheduler {
 
     fn put_back(&mut self, folded: Folded) {
         for (id, record) in folded.agents {
-            self.nodes.insert(id, Node::new(record, Link::Recovered));
+            self.nodes.insert(id.clone(), Node::new(record, Link::Recovered));
+            self.refresh_networks(&id);
         }
         for (id, order) in folded.orders {
             if let Some(node) = self.nodes.get_mut(&id) {

@@ -78,6 +78,16 @@ impl Bench {
     pub(super) fn register_at(&mut self, last: u8, agent: Option<&AgentId>, tasks: Vec<ReportedTask>) -> Registered {
         let registration = Registration {
             agent: agent.cloned(),
+            tasks,
+            ..Self::registration(last)
+        };
+        self.core.handle_registration(self.at(), registration)
+    }
+
+    /// What that machine says without id and tasks.
+    pub(super) fn registration(last: u8) -> Registration {
+        Registration {
+            agent: None,
             hostname: format!("10.0.0.{last}"),
             ip: Ipv4Addr::new(10, 0, 0, last),
             http_port: 5051,
@@ -89,9 +99,9 @@ impl Bench {
             ports: vec![(31_000, 32_000)],
             attributes: BTreeMap::new(),
             domain: crate::Domain::default(),
-            tasks,
-        };
-        self.core.handle_registration(self.at(), registration)
+            taken: Vec::new(),
+            tasks: Vec::new(),
+        }
     }
 
     pub(super) fn command(&mut self, command: Command) -> Result<Reply, CommandError> {
@@ -390,6 +400,7 @@ fn scaling_down_keeps_groups_even() {
             ports: vec![(31_000, 32_000)],
             attributes: BTreeMap::from([("rack".to_owned(), rack.to_owned())]),
             domain: crate::Domain::default(),
+            taken: Vec::new(),
             tasks: Vec::new(),
         };
         bench.core.handle_registration(bench.at(), registration);

@@ -88,6 +88,7 @@ impl SimAgent {
             ports,
             attributes: BTreeMap::from([("rack".to_owned(), format!("r{}", self.number % 2))]),
             domain: crate::Domain::default(),
+            taken: Vec::new(),
             tasks: self
                 .tasks
                 .values()

@@ -53,8 +53,8 @@ impl Store {
             Record::DeleteResidence(id) => {
                 assert!(self.residences.remove(&id).is_some(), "volumes are removed once");
             }
-            // Nobody has secrets here.
-            Record::PutSecret(_) | Record::DeleteSecret(_) => {}
+            // Nobody has secrets or networks here.
+            Record::PutSecret(_) | Record::DeleteSecret(_) | Record::PutNetwork(_) | Record::DeleteNetwork(_) => {}
             Record::PutDeployment(one) => drop(self.deployments.insert(one.id.clone(), *one)),
             Record::DeleteDeployment(id) => {
                 assert!(self.deployments.remove(&id).is_some(), "a deployment ends once");

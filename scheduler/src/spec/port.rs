@@ -38,9 +38,6 @@ pub(super) fn network(spec: &AppSpec, default_network: &str, faults: &mut Faults
             if name.is_empty() || name.len() > MAX_NETWORK_NAME || !name.chars().all(valid) {
                 let error = "must have 1 to 63 letters, digits, hyphens, underscores or dots";
                 faults.add("/networks(0)/name", error);
-            } else if name != default_network {
-                let error = format!("there is no network {name}; the cluster's one is called {default_network}");
-                faults.add("/networks(0)/name", error);
             }
             NetworkMode::Container(name.to_owned())
         }

@@ -212,7 +212,7 @@ fn wrong_networks_and_constraints_are_refused_at_their_paths() {
         ("/networks(0)/mode", |spec| network(spec, "ipvlan", None)),
         ("/networks(0)/name", |spec| network(spec, "host", Some("x"))),
         ("/networks(0)/name", |spec| network(spec, "container", Some("a/b"))),
-        ("/networks(0)/name", |spec| network(spec, "container", Some("other"))),
+        ("/networks(0)/name", |spec| network(spec, "container", Some("ot/her"))),
         ("/constraints(0)", |spec| constraint(spec, &["hostname"])),
         ("/constraints(0)", |spec| constraint(spec, &["hostname", "LIKE"])),
         ("/constraints(0)", |spec| {

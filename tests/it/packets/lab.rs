@@ -200,6 +200,7 @@ pub(crate) fn snapshot(backends: &[((Ipv4Addr, u16), u16)]) -> Snapshot {
             ip,
             port: None,
             subnet: None,
+            networks: Default::default(),
         };
         (node.agent.clone(), node)
     });

@@ -32,6 +32,7 @@ pub(super) async fn register(master: &str, number: u32) -> anyhow::Result<AgentS
         ports: vec![(31_000, 32_000)],
         attributes: [("rack".to_owned(), format!("r{}", number % 40))].into(),
         domain: Domain::default(),
+        taken: Vec::new(),
         tasks: Vec::new(),
     };
     stream.send(AgentMessage::Register(Box::new(registration))).await?;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use scheduler::{CommandError, Fault, Reply, SecretError};
+use scheduler::{CommandError, Fault, NetworkError, Reply, SecretError};
 use serde_json::{Value, json};
 
 use crate::master::handle::Gone;
@@ -114,6 +114,18 @@ impl From<CommandError> for Refusal {
                     SecretError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
                     SecretError::Missing(_) => StatusCode::NOT_FOUND,
                     SecretError::Exists(_) | SecretError::Used { .. } => StatusCode::CONFLICT,
+                };
+                Self::new(status, error.to_string())
+            }
+            CommandError::Network(network) => {
+                let status = match network {
+                    NetworkError::Missing(_) => StatusCode::NOT_FOUND,
+                    NetworkError::Exists(_)
+                    | NetworkError::Used { .. }
+                    | NetworkError::NoOverlay
+                    | NetworkError::NoNodes
+                    | NetworkError::TooMany(_) => StatusCode::CONFLICT,
+                    _ => StatusCode::UNPROCESSABLE_ENTITY,
                 };
                 Self::new(status, error.to_string())
             }

@@ -79,6 +79,7 @@ fn record() -> AgentRecord {
         attributes: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
         domain: scheduler::Domain::default(),
         subnet: "9.0.1.0/24".parse().ok(),
+        networks: Default::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use agent::Agent;
 use model::{NodeView, Snapshot};
 use overlay::{Desired, Op, Overlay, Plan, apply, desired, observe, plan, warm};
 
@@ -17,6 +18,8 @@ pub(in crate::node) struct OverlayPlane {
     wanted: Option<Desired>,
     removes: Vec<Op>,
     failures: Vec<String>,
+    /// Who starts tasks on the networks that are there.
+    agent: Option<Agent>,
 }
 
 impl OverlayPlane {
@@ -27,7 +30,26 @@ impl OverlayPlane {
             wanted: None,
             removes: Vec::new(),
             failures: Vec::new(),
+            agent: None,
         }
+    }
+
+    /// The same, telling the agent which networks have everything that keeps their tasks reachable and apart.
+    pub(in crate::node) fn telling(mut self, agent: Agent) -> Self {
+        self.agent = Some(agent);
+        self
+    }
+
+    fn tell_networks(&self, target: &Target) {
+        let Some(agent) = &self.agent else { return };
+        let own = target.view.agent.as_ref().and_then(|id| target.snapshot.nodes.get(id));
+        let overlay = self.overlay.config().overlay_net;
+        let number = own
+            .and_then(|own| own.subnet)
+            .and_then(|subnet| subnet.index_in(overlay));
+        let networks = own.into_iter().flat_map(|own| own.networks.iter());
+        let blocks = networks.filter_map(|network| Some((network.name.clone(), network.block(number?)?)));
+        agent.set_networks(blocks.collect());
     }
 
     /// Before anything else is opened: the addresses and routes that need no picture of the cluster. Removes nothing.
@@ -73,6 +95,10 @@ impl OverlayPlane {
                 self.warm(target).await;
             }
             Err(error) => self.failures.push(error.to_string()),
+        }
+        // The agent takes what it is told for what holds: not before it does.
+        if self.failures.len() <= wanted.problems.len() {
+            self.tell_networks(target);
         }
         self.wanted = Some(wanted);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
 use model::{AgentId, Ipv4Net, KillPolicy, LaunchSpec, Resources, SecretValue, TaskId, TaskStatus};
-use scheduler::{Domain, InstanceId, Registered, Registration, ReportedTask};
+use scheduler::{Domain, InstanceId, Registered, Registration, ReportedTask, TakenNet};
 
 use super::super::since::Version;
 use super::super::{AgentMessage, MasterMessage, Wire, WireError};
@@ -38,6 +38,19 @@ impl Wire for Domain {
     }
 }
 
+impl Wire for TakenNet {
+    type Mirror = (<Ipv4Net as Wire>::Mirror, String);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        (self.net.to_mirror(), self.by.clone())
+    }
+
+    fn from_mirror((net, by): Self::Mirror) -> Result<Self, WireError> {
+        let net = Ipv4Net::from_mirror(net)?;
+        Ok(Self { net, by })
+    }
+}
+
 #[derive(Debug, Encode, Decode)]
 #[bincode(decode_context = "Version")]
 pub struct RegistrationMirror {
@@ -49,6 +62,7 @@ pub struct RegistrationMirror {
     ports: Vec<(u16, u16)>,
     attributes: BTreeMap<String, String>,
     domain: <Domain as Wire>::Mirror,
+    taken: Vec<<TakenNet as Wire>::Mirror>,
     tasks: Vec<<ReportedTask as Wire>::Mirror>,
 }
 
@@ -65,6 +79,7 @@ impl Wire for Registration {
             ports: self.ports.clone(),
             attributes: self.attributes.clone(),
             domain: self.domain.to_mirror(),
+            taken: list(&self.taken),
             tasks: list(&self.tasks),
         }
     }
@@ -79,6 +94,7 @@ impl Wire for Registration {
             ports: mirror.ports,
             attributes: mirror.attributes,
             domain: Domain::from_mirror(mirror.domain)?,
+            taken: unlist(mirror.taken)?,
             tasks: unlist(mirror.tasks)?,
         })
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{
     AgentId, AgentInfo, CheckResults, Command, Container, FrameworkId, FrameworkInfo, Ipv4Net, KillPolicy, LaunchSpec,
-    PodPart, PortMapping, PortScope, Protocol, ReadyRule, Reason, Resources, StateSnapshot, Task, TaskChecks, TaskId,
-    TaskNetwork, TaskPort, TaskState, TaskStatus,
+    Network, PodPart, PortMapping, PortScope, Protocol, ReadyRule, Reason, Resources, StateSnapshot, Task, TaskChecks,
+    TaskId, TaskNetwork, TaskPort, TaskState, TaskStatus,
 };
 
 use super::super::since::{Since, Version};
@@ -341,7 +341,24 @@ impl Wire for Task {
     }
 }
 
+impl Wire for Network {
+    /// As agents' attributes have it.
+    type Mirror = String;
+
+    fn to_mirror(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_mirror(text: String) -> Result<Self, WireError> {
+        text.parse().map_err(|error: model::NetworkTextError| WireError::Field {
+            field: "network",
+            reason: error.to_string(),
+        })
+    }
+}
+
 #[derive(Debug, Encode, Decode)]
+#[bincode(decode_context = "Version")]
 pub struct AgentMirror {
     id: String,
     hostname: String,
@@ -349,6 +366,7 @@ pub struct AgentMirror {
     port: Option<u16>,
     subnet: Option<(u32, u8)>,
     attributes: Map,
+    networks: Since<5, Vec<String>>,
 }
 
 impl Wire for AgentInfo {
@@ -362,6 +380,7 @@ impl Wire for AgentInfo {
             port: self.port,
             subnet: self.subnet.map(|net| net.to_mirror()),
             attributes: self.attributes.clone(),
+            networks: Since(list(&self.networks)),
         }
     }
 
@@ -372,6 +391,7 @@ impl Wire for AgentInfo {
             ip: mirror.ip.map(Into::into),
             port: mirror.port,
             subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
+            networks: unlist(mirror.networks.0)?.into(),
             attributes: mirror.attributes,
         })
     }

@@ -302,6 +302,7 @@ impl Wire for AgentRecord {
                 .transpose()?
                 .unwrap_or_default(),
             subnet: mirror.subnet.map(Ipv4Net::from_mirror).transpose()?,
+            networks: Default::default(),
         })
     }
 }

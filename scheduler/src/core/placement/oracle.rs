@@ -44,6 +44,7 @@ fn nodes(random: &mut Random) -> BTreeMap<AgentId, Node> {
                 role: pick(random, &["*", "*", "public"]).to_owned(),
             },
             subnet: None,
+            networks: Default::default(),
         };
         let link = if random.below(8) == 0 {
             Link::Broken

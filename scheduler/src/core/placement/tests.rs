@@ -24,6 +24,7 @@ fn node(name: &str, cpus_milli: u64, ports: (u16, u16)) -> Node {
         attributes: BTreeMap::from([("rack".to_owned(), name[..1].to_owned())]),
         domain: crate::Domain::default(),
         subnet: None,
+        networks: Default::default(),
     };
     Node::new(record, Link::Connected)
 }
