@@ -21,20 +21,30 @@ pub(super) async fn run(file: &Path, watch: Option<u64>, force: bool, args: &Cli
     let definition = read(file)?;
     let id = id_of(file, &definition)?;
     let client = Client::new(&args.master)?;
-    let query = if force { "?force=true" } else { "" };
-    let put = format!("{}{query}", path(&id));
+    let put = format!("{}?partialUpdate=false&force={force}", path(&id));
     let reply = client.call(Method::PUT, &put, definition.into()).await?;
-    let deployment = text(&reply["deploymentId"]);
+    let deployment = text(deployment_of(&reply));
     if let Some(seconds) = watch {
         follow(&client, &id, &deployment, seconds, args.json).await?;
     }
     let mut out = std::io::stdout().lock();
     match (args.json, watch) {
-        (true, _) => writeln!(out, "{reply}")?,
+        (true, _) => {
+            let told = json!({"version": reply["version"], "deploymentId": deployment});
+            writeln!(out, "{told}")?;
+        }
         (false, Some(_)) => writeln!(out, "{id}: done")?,
         (false, None) => writeln!(out, "{id}: taken as deployment {deployment}")?,
     }
     Ok(())
+}
+
+/// The answer to what made an app is the app.
+fn deployment_of(reply: &Value) -> &Value {
+    match &reply["deploymentId"] {
+        Value::Null => &reply["deployments"][0]["id"],
+        id => id,
+    }
 }
 
 fn id_of(file: &Path, definition: &[u8]) -> Result<String, ClientError> {
@@ -199,6 +209,12 @@ mod tests {
             Err(ClientError::GivenUp { .. })
         ));
         assert!(end_of("/a", &json!({"state": "done"})).is_ok());
+    }
+
+    #[test]
+    fn both_answers_to_a_put_name_the_deployment() {
+        assert_eq!(deployment_of(&json!({"version": "v", "deploymentId": "x"})), "x");
+        assert_eq!(deployment_of(&json!({"id": "/a", "deployments": [{"id": "y"}]})), "y");
     }
 
     #[test]

@@ -142,7 +142,9 @@ async fn a_crash_loop_is_told_to_those_who_ask() {
     assert_eq!(told["lastFailure"]["message"], "exit status 1");
     let app = master.get("/revere/v1/apps/a").await;
     assert_eq!(app["crash_loop"]["failures"], 5);
+    let sixth = agent.launch().await;
     master.call(Method::DELETE, "/v2/apps/a", "").await;
+    agent.status(&sixth, TaskState::Killed).await;
     let all = marathons.until("app_terminated_event").await;
     assert!(all.iter().all(|(kind, _, _)| kind != "crash_loop_event"));
     assert!(master.get("/revere/v1/apps/a").await["message"].is_string());

@@ -3,7 +3,11 @@
 use super::*;
 
 async fn progress(master: &Running, reply: &Value) -> Value {
-    let id = reply["deploymentId"].as_str().expect("an id");
+    // The answer to what made an app is the app.
+    let id = reply["deploymentId"]
+        .as_str()
+        .or(reply["deployments"][0]["id"].as_str());
+    let id = id.expect("an id");
     master.get(&format!("/revere/v1/deployments/{id}")).await
 }
 
