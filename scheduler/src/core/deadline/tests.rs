@@ -100,6 +100,7 @@ fn a_deadline_outlives_the_master_and_a_wrong_one_is_refused() {
     let mut bench = Bench::new();
     let agent = running(&mut bench);
     let id = update(&mut bench, "two").deployment.expect("one");
+    bench.effects();
     let mut bench = Bench::restored(bench.stored.clone());
     bench.register(Some(&agent), Vec::new());
     bench.effects();
