@@ -3,6 +3,7 @@
 pub mod app;
 pub mod backup;
 mod client;
+mod deploy;
 pub mod event;
 pub mod group;
 pub mod list;
@@ -198,6 +199,23 @@ pub enum AppCommand {
         /// Waiting.
         #[command(flatten)]
         wait: WaitArgs,
+        /// Connection.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Create an app, or give the one that is there another definition.
+    Deploy {
+        /// The whole definition; `-` reads standard input.
+        file: PathBuf,
+        /// Tell each step, and why it goes no further, until the change is done or given up.
+        #[arg(long)]
+        watch: bool,
+        /// Take the place of a change that is still being carried out.
+        #[arg(long)]
+        force: bool,
+        /// With `--watch`: seconds to wait at most.
+        #[arg(long, default_value_t = 3_600)]
+        timeout: u64,
         /// Connection.
         #[command(flatten)]
         client: ClientArgs,

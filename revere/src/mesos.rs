@@ -5,3 +5,4 @@ pub mod decode;
 pub mod encode;
 pub(crate) mod legacy;
 pub mod protobuf;
+pub(crate) mod tally;

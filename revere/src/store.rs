@@ -21,6 +21,8 @@ use crate::wire::{self, OrderOf, WeightOf, WireError};
 /// Key `kind/id`, value as made by [`wire::encode`].
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 const FILE_NAME: &str = "master.redb";
+/// Bytes of the file kept in memory. Everything is read once, at the start; the library would take up to a gigabyte.
+const CACHE: usize = 32 * 1024 * 1024;
 
 /// Name of the thread that opens the file.
 const OPENER: &str = "store-open";
@@ -155,10 +157,12 @@ fn opened(path: &Path) -> Result<Result<Database, redb::DatabaseError>, String> 
     quiet_panics();
     let file = path.to_owned();
     let open = move || {
+        let mut settings = Database::builder();
+        settings.set_cache_size(CACHE);
         if !file.exists() {
-            return Database::create(&file);
+            return settings.create(&file);
         }
-        let mut database = Database::open(&file)?;
+        let mut database = settings.open(&file)?;
         if !database.check_integrity()? {
             tracing::warn!(path = %file.display(), "the store was damaged and has been repaired; look over the apps");
         }

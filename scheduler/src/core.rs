@@ -15,6 +15,8 @@ mod change;
 mod check;
 mod command;
 mod config;
+mod crash_loop;
+pub(crate) mod deadline;
 mod deploy;
 mod frameworks;
 mod groups;
@@ -44,6 +46,8 @@ mod view;
 mod tests;
 
 pub use config::Config;
+pub use crash_loop::CrashLoop;
+pub use deadline::DeploymentEnd;
 pub use frameworks::Subscription;
 pub use placement::{Decision, Refusal};
 pub use secrets::Put;
@@ -52,7 +56,9 @@ pub use update::Force;
 pub use view::{AgentView, QueueView, Refusals, TaskFailure};
 
 use backoff::Delay;
+use deadline::Ends;
 use frameworks::Frameworks;
+use message::Subnets;
 use node::{Link, Node};
 use placement::Decisions;
 use random::Random;
@@ -100,6 +106,9 @@ pub struct Scheduler {
     instances: BTreeMap<InstanceId, InstanceRecord>,
     by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
     nodes: BTreeMap<AgentId, Node>,
+    /// The number of the next new agent, once it is known.
+    agents_numbered: Option<u64>,
+    subnets: Subnets,
     /// Instances with volumes, those without a task too.
     residences: BTreeMap<InstanceId, Residence>,
     residences_by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
@@ -113,6 +122,8 @@ pub struct Scheduler {
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
     /// Those under way.
     deployments: BTreeMap<String, DeploymentRecord>,
+    /// How earlier ones ended.
+    ends: Ends,
     /// Which of them concerns an app.
     deploying: BTreeMap<AppId, String>,
     /// Apps with instances that are to be replaced: each status of one may let the next step be taken.
@@ -172,6 +183,7 @@ impl Scheduler {
                 Timer::Delay(app) => {
                     self.dirty.insert(app);
                 }
+                Timer::Deadline(id) => self.deadline_over(&id),
                 Timer::Framework(timer) => self.framework_timer(timer),
             }
         }
@@ -192,6 +204,9 @@ impl Scheduler {
             let away = self.instances.values().filter(|one| one.unreachable_since.is_some());
             for id in away.map(|one| one.id.clone()).collect::<Vec<_>>() {
                 self.time_unreachable(&id);
+            }
+            for id in self.deployments.keys().cloned().collect::<Vec<_>>() {
+                self.time_deployment(&id);
             }
             self.await_frameworks();
             self.dirty.extend(self.apps.keys().cloned());

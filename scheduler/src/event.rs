@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{AgentId, TaskId, TaskStatus};
 
-use crate::{AppId, DeploymentRecord, InstanceId, Timestamp};
+use crate::{AppId, CrashLoop, DeploymentRecord, InstanceId, Timestamp};
 
 /// Which instance an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum ClusterEvent {
     Health(Box<InstanceFacts>, bool),
     /// An instance is ended because a health check failed as often as it may.
     UnhealthyEnds(Box<InstanceFacts>),
+    /// An app's instances fail again and again, and what is known of it.
+    CrashLoop(AppId, Box<CrashLoop>),
     /// A task that no instance stands for has ended.
     StrayEnded(TaskId, AgentId, TaskStatus),
     /// The last instance of a removed app is over.

@@ -24,8 +24,8 @@ mod spec;
 mod time;
 
 pub use self::core::{
-    AgentView, Config, Decision, Force, Put, QueueView, Refusal, Refusals, Scheduler, ServicePorts, Subscription,
-    TaskFailure,
+    AgentView, Config, CrashLoop, Decision, DeploymentEnd, Force, Put, QueueView, Refusal, Refusals, Scheduler,
+    ServicePorts, Subscription, TaskFailure,
 };
 pub use agent::{AgentCall, AgentOrder, AgentRecord, Domain, Drain, Registered, Registration, ReportedTask};
 pub use app::{

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::{Command, Resources};
 
+use crate::core::deadline;
 use crate::{App, AppId, AppSpec, Backoff, Fault, ServicePorts, Timestamp, UpgradeStrategy};
 
 pub(crate) mod constraint;
@@ -59,7 +60,7 @@ impl App {
             return pod::from_spec(now, spec, pod, framework, default_network);
         }
         let mut faults = Faults::default();
-        unsupported(spec, &mut faults);
+        refuse(spec, &mut faults);
         let id = AppId::parse(&spec.id).map_err(|errors| errors.into_iter().for_each(|e| faults.add("/id", e)));
         let command = command(spec, &mut faults);
         environment(spec, &mut faults);
@@ -121,7 +122,11 @@ impl App {
     }
 }
 
-fn unsupported(spec: &AppSpec, faults: &mut Faults) {
+/// What is not carried out, and labels of our own that say nothing.
+fn refuse(spec: &AppSpec, faults: &mut Faults) {
+    if let Some(Err(error)) = deadline::of_labels(&spec.labels) {
+        faults.add(format!("/labels/{}", deadline::DEADLINE_LABEL), error);
+    }
     for field in &spec.unsupported {
         let name = field.trim_start_matches('/');
         let path = format!("/{name}");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::client::{Client, ClientError};
-use super::{AppCommand, ClientArgs, WaitArgs, list};
+use super::{AppCommand, ClientArgs, WaitArgs, deploy, list};
 
 /// Pause between two looks at a deployment.
 const POLL: Duration = Duration::from_millis(200);
@@ -19,6 +19,13 @@ const POLL: Duration = Duration::from_millis(200);
 pub async fn run(command: AppCommand) -> Result<(), ClientError> {
     match command {
         AppCommand::Add { file, wait, client } => add(&file, &wait, &client).await,
+        AppCommand::Deploy {
+            file,
+            watch,
+            force,
+            timeout,
+            client,
+        } => deploy::run(&file, watch.then_some(timeout), force, &client).await,
         AppCommand::List(client) => list::apps(&client).await,
         AppCommand::Show { id, client } => list::app(&id, &client).await,
         AppCommand::Scale {
@@ -166,7 +173,8 @@ async fn until_done(client: &Client, id: &str, deployment: &str, seconds: u64) -
         let open = client.get("/v2/deployments").await?;
         let ours = open.as_array().into_iter().flatten().any(|one| one["id"] == deployment);
         if !ours {
-            return progress.end();
+            progress.end()?;
+            return deploy::outcome(client, id, deployment).await;
         }
         let why = state(client, id).await?;
         progress.show(id, &why)?;

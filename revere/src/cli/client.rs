@@ -64,6 +64,22 @@ pub enum ClientError {
         /// The newest known reason.
         why: String,
     },
+    /// A change was not carried out to its end.
+    #[error("{id}: the change was given up: {why}")]
+    GivenUp {
+        /// The app.
+        id: String,
+        /// As the master says.
+        why: String,
+    },
+    /// A file that is no app.
+    #[error("{path} is no app that could be deployed: {why}")]
+    NoDefinition {
+        /// The file.
+        path: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// No such task is listed.
     #[error(
         "there is no task {0} in `revere task list`; of one that is over name the node: --node http://ADDRESS:5051"

@@ -47,7 +47,8 @@ pub async fn run(args: &EventArgs) -> Result<(), ClientError> {
 }
 
 async fn follow(client: &Client, args: &EventArgs, lines: &mut Lines) -> Result<(), ClientError> {
-    let query: Vec<String> = args.types.iter().map(|kind| format!("event_type={kind}")).collect();
+    let types = args.types.iter().map(|kind| format!("event_type={kind}"));
+    let query: Vec<String> = types.chain(["own=true".to_owned()]).collect();
     let path = format!("/v2/events?{}", query.join("&"));
     let mut headers = vec![("accept", "text/event-stream")];
     if !lines.last_id.is_empty() {

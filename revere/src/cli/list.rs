@@ -88,6 +88,9 @@ pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
         return Ok(());
     };
     let app = &answer["app"];
+    // A master of an earlier version does not know the path.
+    let own = format!("/revere/v1{}", path(id).trim_start_matches("/v2"));
+    let beside = Client::new(&args.master)?.get(&own).await.unwrap_or_default();
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -115,6 +118,9 @@ pub async fn app(id: &str, args: &ClientArgs) -> Result<(), ClientError> {
         text(&app["version"])
     )?;
     writeln!(out, "vips  {}", vips_of(app))?;
+    if let Some(line) = super::deploy::crash_loop(&beside["crash_loop"]) {
+        writeln!(out, "{line}")?;
+    }
     writeln!(out, "{}", health_of(app))?;
     drop(out);
     let row = |task: &Value| {

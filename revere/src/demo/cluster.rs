@@ -3,6 +3,8 @@
 
 mod agent;
 mod ask;
+mod readers;
+mod start;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -20,8 +22,10 @@ use ask::Asker;
 const CONNECTING: usize = 64;
 /// Apps posted at the same time.
 const POSTING: usize = 16;
-/// Times that lists are asked for and single apps are started.
+/// Times that single apps are started.
 const TRIALS: u32 = 100;
+/// Times that lists are asked for.
+const ASKED: u32 = 200;
 /// All of it must be done within this.
 const PATIENCE: Duration = Duration::from_secs(540);
 
@@ -40,7 +44,19 @@ pub struct ClusterArgs {
     /// Tasks of each.
     #[arg(long, default_value_t = 10)]
     pub instances: u32,
+    /// Measure only how these many readers of the task stream keep up with a thousand changes a second.
+    #[arg(long, default_value_t = 0)]
+    pub readers: u32,
+    /// For so many seconds.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u32,
+    /// Measure only how soon a task runs on a node that is there already.
+    #[arg(long)]
+    pub real: bool,
 }
+
+/// Changes a second that readers keep up with.
+const CHANGES_PER_S: u32 = 1_000;
 
 /// Tasks that were told RUNNING and acknowledged, and a word at each.
 #[derive(Debug, Default)]
@@ -73,19 +89,41 @@ impl Running {
 
 /// Connects, deploys, asks, and tells figures as one line of JSON.
 pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
+    let told = if args.readers > 0 {
+        let load = readers::Load {
+            readers: args.readers,
+            per_s: CHANGES_PER_S,
+            seconds: args.seconds,
+        };
+        readers::run(&args.master, load).await?
+    } else if args.real {
+        start::run(&args.master, TRIALS).await?
+    } else {
+        full(&args).await?
+    };
+    Ok(writeln!(std::io::stdout().lock(), "{told}")?)
+}
+
+/// Placements, starts and lists at full size.
+async fn full(args: &ClusterArgs) -> anyhow::Result<Value> {
     let running = Arc::new(Running::default());
-    connect(&args, &running).await?;
-    let idle = starts(&args, &running, "idle", TRIALS).await?;
+    connect(args, &running).await?;
+    let idle = starts(args, &running, "idle", TRIALS).await?;
     let before = running.count.load(Ordering::Relaxed);
     let tasks = u64::from(args.apps) * u64::from(args.instances);
     let began = Instant::now();
-    post_all(&args).await?;
+    post_all(args).await?;
     running.reach(before + tasks).await?;
     let took = began.elapsed();
-    let full = starts(&args, &running, "full", TRIALS).await?;
-    let lists = lists(&args).await?;
+    let full = starts(args, &running, "full", TRIALS).await?;
+    let apps = asked(args, "/v2/apps").await?;
+    let summary = asked(args, "/state-summary").await?;
+    // Are writes slowed while somebody asks for all of it without end?
+    let asking = tokio::spawn(ask_on(args.master.clone()));
+    let beside = starts(args, &running, "beside", TRIALS).await?;
+    asking.abort();
     let placed = running.count.load(Ordering::Relaxed) - before;
-    let told = json!({
+    Ok(json!({
         "placed": placed,
         "per_s": f64::from(args.apps) * f64::from(args.instances) / took.as_secs_f64(),
         "seconds": took.as_secs_f64(),
@@ -93,11 +131,13 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
         "start_idle_ms_p50": ms(&idle.running, 50),
         "start_ms_p50": ms(&full.running, 50),
         "write_ms_p50": ms(&full.taken, 50),
-        "lists": TRIALS,
-        "apps_ms_p99": ms(&lists, 99),
-        "apps_ms_p50": ms(&lists, 50),
-    });
-    Ok(writeln!(std::io::stdout().lock(), "{told}")?)
+        "write_beside_ms_p50": ms(&beside.taken, 50),
+        "lists": ASKED,
+        "apps_ms_p99": ms(&apps, 99),
+        "apps_ms_p50": ms(&apps, 50),
+        "summary_ms_p99": ms(&summary, 99),
+        "summary_ms_p50": ms(&summary, 50),
+    }))
 }
 
 /// The time below which so many of a hundred lie.
@@ -176,14 +216,24 @@ async fn starts(args: &ClusterArgs, running: &Running, name: &str, trials: u32) 
     Ok(Starts { taken, running: ran })
 }
 
-async fn lists(args: &ClusterArgs) -> anyhow::Result<Vec<Duration>> {
+/// How long a list takes, sorted. The first time, which nobody counts on, is left out.
+async fn asked(args: &ClusterArgs, path: &str) -> anyhow::Result<Vec<Duration>> {
     let mut asker = Asker::new(&args.master).await?;
+    asker.ask("GET", path, "").await?;
     let mut times = Vec::new();
-    for _ in 0..TRIALS {
+    for _ in 0..ASKED {
         let began = Instant::now();
-        asker.ask("GET", "/v2/apps", "").await?;
+        asker.ask("GET", path, "").await?;
         times.push(began.elapsed());
     }
     times.sort();
     Ok(times)
+}
+
+async fn ask_on(master: String) -> anyhow::Result<()> {
+    let mut asker = Asker::new(&master).await?;
+    loop {
+        asker.ask("GET", "/v2/apps", "").await?;
+        asker.ask("GET", "/state-summary", "").await?;
+    }
 }

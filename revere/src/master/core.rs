@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::{AgentId, FrameworkId, FrameworkInfo, LaunchSpec, Resources, ServiceTable, SharedMap, TaskEvent, TaskId};
@@ -15,8 +16,13 @@ use crate::mesos::encode::{self, Sizes};
 use crate::mesos::protobuf;
 use crate::recordio;
 
-/// Events a subscriber may lag behind before it is dropped; it then reconnects and takes a new snapshot.
-const EVENT_BUFFER: usize = 4096;
+/// Gathered events a subscriber may lag behind before it is dropped; it then reconnects and takes a new snapshot.
+const GATHERED_BUFFER: usize = 256;
+/// Events that go out together at most; with the number above this bounds what is kept for readers.
+const MOST_GATHERED: usize = 64;
+/// Events that come this soon after others wait for more: a thousand readers cannot be woken for each of a thousand
+/// events a second. The first after a pause goes out at once.
+pub(super) const GATHER: Duration = Duration::from_millis(20);
 
 /// State for readers.
 #[derive(Debug)]
@@ -29,7 +35,10 @@ pub(super) struct Core {
     pub(super) started: Timestamp,
     pub(super) now: Timestamp,
     pub(super) sizes: SharedMap<(FrameworkId, TaskId), Arc<Sizes>>,
-    events: broadcast::Sender<Arc<Emitted>>,
+    events: broadcast::Sender<Arc<Gathered>>,
+    /// Events that have not gone out yet.
+    gathered: Vec<Value>,
+    sent_at: Timestamp,
     /// Marathon's event stream.
     pub(super) told: Events,
 }
@@ -76,7 +85,9 @@ impl Core {
             started: now,
             now,
             sizes,
-            events: broadcast::Sender::new(EVENT_BUFFER),
+            events: broadcast::Sender::new(GATHERED_BUFFER),
+            gathered: Vec::new(),
+            sent_at: Timestamp::default(),
             told: Events::new(now),
         }
     }
@@ -104,11 +115,15 @@ impl Core {
         }
     }
 
-    /// Tells every subscriber.
+    /// Tells every subscriber, soon: see [`send_gathered`](Self::send_gathered).
     pub(super) fn emit(&mut self, event: TaskEvent) {
-        if let Some(json) = self.event(&event) {
-            // Fails only when nobody listens.
-            let _ = self.events.send(Arc::new(Emitted::new(json)));
+        if self.events.receiver_count() > 0
+            && let Some(json) = self.event(&event)
+        {
+            self.gathered.push(json);
+            if self.gathered.len() >= MOST_GATHERED {
+                self.send_all();
+            }
         }
         if let TaskEvent::TaskUpdated {
             framework,
@@ -121,6 +136,30 @@ impl Core {
             self.sizes.remove(&(framework.clone(), task.clone()));
         }
         self.table.apply(event);
+    }
+
+    /// Sends what was gathered unless events went out just before; when to try again.
+    pub(super) fn send_gathered(&mut self) -> Option<Timestamp> {
+        if self.gathered.is_empty() {
+            return None;
+        }
+        let due = self.sent_at.after(GATHER);
+        if self.now < due {
+            return Some(due);
+        }
+        self.send_all();
+        None
+    }
+
+    /// Sends what was gathered. Before a new subscriber is told the state, so that nothing is told to it twice.
+    pub(super) fn send_all(&mut self) {
+        if !self.gathered.is_empty() {
+            self.sent_at = self.now;
+            // Fails only when nobody listens any more.
+            let _ = self
+                .events
+                .send(Arc::new(Gathered::new(std::mem::take(&mut self.gathered))));
+        }
     }
 
     fn event(&self, event: &TaskEvent) -> Option<Value> {
@@ -163,7 +202,7 @@ impl Core {
     }
 
     /// The first records of a subscriber and everything after them, with nothing between.
-    pub(super) fn subscribe(&self, encoding: Encoding) -> (Bytes, broadcast::Receiver<Arc<Emitted>>) {
+    pub(super) fn subscribe(&self, encoding: Encoding) -> (Bytes, broadcast::Receiver<Arc<Gathered>>) {
         let first = record(&encode::subscribed(self.get_state()), encoding);
         (first, self.events.subscribe())
     }
@@ -284,29 +323,33 @@ pub(super) fn record(json: &Value, encoding: Encoding) -> Bytes {
     }
 }
 
-/// One event for all subscribers: each encoding is made once, when the first subscriber needs it.
+/// Some events for all subscribers: each encoding is made once, when the first subscriber needs it.
 #[derive(Debug)]
-pub(super) struct Emitted {
-    value: Value,
+pub(super) struct Gathered {
+    events: Vec<Value>,
     json: OnceLock<Bytes>,
     protobuf: OnceLock<Bytes>,
 }
 
-impl Emitted {
-    fn new(value: Value) -> Self {
+impl Gathered {
+    fn new(events: Vec<Value>) -> Self {
         Self {
-            value,
+            events,
             json: OnceLock::new(),
             protobuf: OnceLock::new(),
         }
     }
 
-    /// Its record.
-    pub(super) fn record(&self, encoding: Encoding) -> Bytes {
+    /// Their records.
+    pub(super) fn records(&self, encoding: Encoding) -> Bytes {
         let made = match encoding {
             Encoding::Json => &self.json,
             Encoding::Protobuf => &self.protobuf,
         };
-        made.get_or_init(|| record(&self.value, encoding)).clone()
+        let write = || {
+            let records: Vec<Bytes> = self.events.iter().map(|event| record(event, encoding)).collect();
+            records.concat().into()
+        };
+        made.get_or_init(write).clone()
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::flight::Flight;
-use super::handle::{Answer, Gone, Handle, Input, LinkId};
+use super::handle::{Answer, Gone, Handle, Input, LinkId, Look};
 use super::streams::Streams;
 use crate::store::{StateStore, StoreError, Trouble, key};
 use crate::wire::MasterMessage;
@@ -34,7 +34,7 @@ struct Link {
 pub(super) enum After {
     Reply(oneshot::Sender<Answer>, Result<Reply, CommandError>),
     Ack(AgentId, LinkId, u64),
-    Look(Box<dyn FnOnce(&Core) + Send>),
+    Look(Look),
     Framework(Told),
 }
 
@@ -70,6 +70,8 @@ pub(super) struct Driver {
     clock: Clock,
     shutdown: CancellationToken,
     batch: Batch,
+    /// When events that were gathered go out.
+    gathered_until: Option<Timestamp>,
     /// The write on its way; inputs wait for it unless the store is in trouble.
     flight: Option<Flight>,
 }
@@ -99,6 +101,7 @@ impl Driver {
             clock,
             shutdown,
             batch: Batch::default(),
+            gathered_until: None,
             flight: None,
         };
         (driver, handle)
@@ -110,7 +113,7 @@ impl Driver {
         let shutdown = self.shutdown.clone();
         let mut trouble = self.trouble.clone();
         loop {
-            let wait = self.until_timeout();
+            let (wait, gathering) = self.until_timeout();
             // What is read must be durable, so nothing is taken in while a write is on its way. A store that does not
             // answer is the exception: what nodes tell and what readers ask goes on, and only changes are refused.
             let open = self.flight.is_none() || trouble.borrow().is_some();
@@ -124,6 +127,8 @@ impl Driver {
                 () = changed(&mut trouble) => self.meet_trouble(),
                 count = self.inputs.recv_many(&mut inputs, BATCH), if open => if count == 0 { return Ok(()) },
                 () = tokio::time::sleep(wait), if open => {}
+                // Whatever the disk does: a dead backend is told at once.
+                () = tokio::time::sleep(gathering), if self.gathered_until.is_some() => {}
             }
             let now = self.clock.now();
             self.core.now = now;
@@ -134,12 +139,21 @@ impl Driver {
                 self.take(now, input);
             }
             self.carry_out();
+            self.gathered_until = self.core.send_gathered();
         }
     }
 
-    fn until_timeout(&mut self) -> Duration {
+    /// Time until the core wants to be asked, and until gathered events go out.
+    fn until_timeout(&mut self) -> (Duration, Duration) {
         let now = self.clock.now();
-        self.core.scheduler.poll_timeout().map_or(IDLE, |due| due.since(now))
+        let left = |due: Option<Timestamp>| due.map_or(IDLE, |due| due.since(now));
+        (left(self.core.scheduler.poll_timeout()), left(self.gathered_until))
+    }
+
+    /// Whoever looks may begin to follow: all that happened before is told before.
+    fn look(&mut self, look: Look) {
+        self.core.send_all();
+        look(&self.core);
     }
 
     fn take(&mut self, now: Timestamp, input: Input) {
@@ -149,7 +163,7 @@ impl Driver {
                 // The asker may have gone away meanwhile.
                 let _ = answer.send(Err(Gone::NotTaken(trouble.reason().to_owned())));
             }
-            (Input::Look(look), Some(_)) => look(&self.core),
+            (Input::Look(look), Some(_)) => self.look(look),
             // Its connection closes, and it finds who leads.
             (Input::Register { .. }, Some(Trouble::Lead(_))) => {}
             (input, Some(trouble)) => {
@@ -315,7 +329,7 @@ impl Driver {
         for item in waiting.into_iter().flatten() {
             match item {
                 After::Reply(answer, _) => drop(answer.send(Err(Gone::Unknown(trouble.reason().to_owned())))),
-                After::Look(look) => look(&self.core),
+                After::Look(look) => self.look(look),
                 After::Framework(told) => {
                     kept.extend(Self::doubt(told, trouble.reason()).map(After::Framework));
                 }
@@ -356,7 +370,7 @@ impl Driver {
                         self.tell(&agent, MasterMessage::Ack { sequence });
                     }
                 }
-                After::Look(look) => look(&self.core),
+                After::Look(look) => self.look(look),
                 After::Framework(told) => self.finish_framework(told),
             }
         }

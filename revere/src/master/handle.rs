@@ -19,7 +19,7 @@ pub(super) const INPUT_QUEUE: usize = 1024;
 pub(super) struct LinkId(pub(super) u64);
 
 /// A look at the state.
-type Look = Box<dyn FnOnce(&Core) + Send>;
+pub(super) type Look = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the driver takes.
 pub(super) enum Input {

@@ -9,6 +9,7 @@ mod metrics;
 mod networks;
 mod operator;
 mod own;
+mod progress;
 mod query;
 mod scheduler;
 mod secrets;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
 use super::lead::Leadership;
+use super::summary::Summary;
 use crate::store::StateStore;
 use crate::wire;
 
@@ -39,6 +41,8 @@ pub(super) struct App {
     pub(super) port: u16,
     /// Where there are other masters.
     pub(super) leadership: Option<Arc<Leadership>>,
+    /// What `/state-summary` said last.
+    pub(super) summary: Arc<Summary>,
 }
 
 impl App {
@@ -56,6 +60,7 @@ impl App {
             address: first.map(ToString::to_string).unwrap_or_default(),
             port: first.map_or(0, SocketAddr::port),
             leadership: None,
+            summary: Arc::default(),
         }
     }
 
@@ -73,6 +78,7 @@ impl App {
             address: leadership.me.address.clone(),
             port: leadership.me.port,
             leadership: Some(leadership),
+            summary: Arc::default(),
         }
     }
 }
@@ -106,6 +112,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/secrets/v1/secret/default/", get(secrets::list))
         .route("/secrets/v1/secret/default", get(secrets::list))
         .route("/revere/v1/tasks/{task}/why", get(own::why))
+        .route("/revere/v1/deployments/{id}", get(progress::deployment))
+        .route("/revere/v1/apps/{*id}", get(progress::app))
         .route(wire::AGENT_PATH, get(own::agent))
         .method_not_allowed_fallback(answer::wrong_method)
         .fallback(answer::nothing_here)

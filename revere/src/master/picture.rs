@@ -10,7 +10,7 @@ use super::core::Core;
 use crate::mesos::encode::Sizes;
 
 /// An agent.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct AgentFacts {
     pub(crate) record: AgentRecord,
     pub(crate) offered: Resources,
@@ -33,7 +33,8 @@ pub(crate) struct FrameworkFacts {
 pub(crate) struct Picture {
     pub(crate) snapshot: Snapshot,
     pub(crate) sizes: SharedMap<(FrameworkId, TaskId), Arc<Sizes>>,
-    pub(crate) agents: Vec<AgentFacts>,
+    /// By id.
+    pub(crate) agents: Vec<Arc<AgentFacts>>,
     pub(crate) recovered: Vec<AgentRecord>,
     pub(crate) frameworks: Vec<FrameworkFacts>,
     pub(crate) completed: Vec<FrameworkRecord>,
@@ -63,8 +64,8 @@ impl Picture {
 }
 
 impl Core {
-    /// Takes one.
-    pub(super) fn picture(&self, address: String) -> Picture {
+    /// Takes one. `known` are the agents of an earlier one: those that are as they were then are shared with it.
+    pub(super) fn picture(&self, address: String, known: &[Arc<AgentFacts>]) -> Picture {
         let own = FrameworkFacts {
             info: self.scheduler.framework().clone(),
             record: None,
@@ -84,10 +85,20 @@ impl Core {
             recovered: view.recovered,
             offered: view.offered,
         });
-        let agents = self.scheduler.agents().map(|view| AgentFacts {
-            record: view.record.clone(),
-            offered: view.offered,
-            deactivated: view.order.deactivated,
+        let mut known = known.iter().peekable();
+        let agents = self.scheduler.agents().map(|view| {
+            while known.next_if(|one| one.record.id < view.record.id).is_some() {}
+            let deactivated = view.order.deactivated;
+            let same = |one: &&Arc<AgentFacts>| {
+                one.record == *view.record && one.offered == view.offered && one.deactivated == deactivated
+            };
+            known.next_if(same).cloned().unwrap_or_else(|| {
+                Arc::new(AgentFacts {
+                    record: view.record.clone(),
+                    offered: view.offered,
+                    deactivated,
+                })
+            })
         });
         let own_id = self.scheduler.framework().id.as_str();
         Picture {

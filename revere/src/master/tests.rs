@@ -226,6 +226,7 @@ mod health;
 mod lead;
 mod operator;
 mod pods;
+mod progress;
 mod secrets;
 mod update;
 mod volumes;

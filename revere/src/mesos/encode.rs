@@ -18,7 +18,7 @@ pub const HEARTBEAT_SECONDS: f64 = 15.0;
 pub const VERSION: &str = "1.11.0";
 
 /// What the stream says of a task beyond [`Task`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sizes {
     /// Its scalars.
     pub resources: Resources,

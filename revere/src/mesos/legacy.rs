@@ -1,14 +1,17 @@
-//! The answers of Mesos' read endpoints from before the operator API: `/state`, `/state-summary`, `/slaves`, `/frameworks`,
-//! `/tasks`, `/roles`.
+//! The answers of Mesos' read endpoints from before the operator API: `/state`, `/slaves`, `/frameworks`, `/tasks`, `/roles`,
+//! and the parts of `/state-summary`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Resources, Task, TaskState};
+use model::{AgentId, FrameworkId, Resources, Task, TaskState};
 use scheduler::{AgentRecord, FrameworkRecord, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::encode::{self, VERSION, mega, milli};
+use super::tally::{Tally, joined};
 use crate::master::picture::{AgentFacts, FrameworkFacts, Picture};
 
 fn seconds(at: Timestamp) -> Value {
@@ -21,16 +24,9 @@ fn ranges(ranges: &[(u16, u16)]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-/// Ports in order, neighbours joined.
-fn joined(ports: impl Iterator<Item = u16>) -> Vec<(u16, u16)> {
-    let mut out: Vec<(u16, u16)> = Vec::new();
-    for port in ports.collect::<BTreeSet<u16>>() {
-        match out.last_mut() {
-            Some((_, high)) if high.checked_add(1) == Some(port) => *high = port,
-            _ => out.push((port, port)),
-        }
-    }
-    out
+/// The same of ports in any order.
+fn sorted(ports: &[u16]) -> Vec<(u16, u16)> {
+    joined(ports.iter().copied().collect::<BTreeSet<u16>>().into_iter())
 }
 
 fn resources(scalars: &Resources, ports: &[(u16, u16)]) -> Value {
@@ -46,27 +42,17 @@ fn resources(scalars: &Resources, ports: &[(u16, u16)]) -> Value {
     out
 }
 
-fn used(picture: &Picture, tasks: &[&Task]) -> Value {
-    let sum = tasks
-        .iter()
-        .fold(Resources::default(), |sum, task| sum.plus(&picture.resources(task)));
-    let ports = joined(tasks.iter().flat_map(|task| task.host_ports.iter().copied()));
-    resources(&sum, &ports)
+fn used<O: Ord>(tally: &Tally<O>) -> Value {
+    resources(tally.resources(), &tally.port_ranges())
 }
 
-/// The wire name of the state whose counter a task is in.
-fn counters(tasks: &[&Task]) -> Map<String, Value> {
-    let mut counts: BTreeMap<&str, u64> = TaskState::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
-    for task in tasks {
-        *counts.entry(task.status.state.as_str()).or_default() += 1;
-    }
-    counts
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), json!(count)))
-        .collect()
+/// What a list of tasks comes to.
+fn tally(picture: &Picture, tasks: &[&Task]) -> Tally<()> {
+    Tally::of(tasks.iter().map(|task| (*task, picture.resources(task), ())))
 }
 
-fn slave(picture: &Picture, agent: &AgentFacts, tasks: &[&Task]) -> Value {
+/// An agent of `/slaves`; `registered` is the time at which this master began.
+fn slave<O: Ord>(registered: Timestamp, agent: &AgentFacts, tally: &Tally<O>) -> Value {
     let record = &agent.record;
     let all = resources(&record.resources, &record.ports);
     let none = resources(&Resources::default(), &[]);
@@ -82,7 +68,7 @@ fn slave(picture: &Picture, agent: &AgentFacts, tasks: &[&Task]) -> Value {
         "attributes": record.attributes,
         "pid": pid(record),
         "resources": all,
-        "used_resources": used(picture, tasks),
+        "used_resources": used(tally),
         "offered_resources": resources(&agent.offered, &[]),
         "reserved_resources": reserved,
         "unreserved_resources": free,
@@ -90,7 +76,7 @@ fn slave(picture: &Picture, agent: &AgentFacts, tasks: &[&Task]) -> Value {
         "deactivated": agent.deactivated,
         "version": VERSION,
         "capabilities": [],
-        "registered_time": seconds(picture.started),
+        "registered_time": seconds(registered),
     });
     if let (Some(region), Some(zone)) = (&record.domain.region, &record.domain.zone) {
         out["domain"] = json!({"fault_domain": {"region": {"name": region}, "zone": {"name": zone}}});
@@ -112,7 +98,7 @@ fn task(picture: &Picture, task: &Task) -> Value {
         "executor_id": "",
         "slave_id": task.agent.as_str(),
         "state": task.status.state.as_str(),
-        "resources": resources(&picture.resources(task), &joined(task.host_ports.iter().copied())),
+        "resources": resources(&picture.resources(task), &sorted(&task.host_ports)),
         "role": "*",
         "statuses": full["statuses"],
         "labels": full.pointer("/labels/labels").cloned().unwrap_or_else(|| json!([])),
@@ -126,17 +112,17 @@ fn task(picture: &Picture, task: &Task) -> Value {
 }
 
 /// What is always said of a framework.
-fn framework(picture: &Picture, facts: &FrameworkFacts, tasks: &[&Task]) -> Value {
+fn framework<O: Ord>(started: Timestamp, facts: &FrameworkFacts, tally: &Tally<O>) -> Value {
     let mut out = match &facts.record {
         Some(record) => of_record(record),
         // Marathon inside the master.
         None => json!({
             "user": "root", "failover_timeout": 604_800.0, "checkpoint": true, "hostname": "", "role": "*",
-            "capabilities": ["TASK_KILLING_STATE", "PARTITION_AWARE"], "registered_time": seconds(picture.started),
+            "capabilities": ["TASK_KILLING_STATE", "PARTITION_AWARE"], "registered_time": seconds(started),
             "unregistered_time": 0.0, "principal": "", "labels": [],
         }),
     };
-    let used = used(picture, tasks);
+    let used = used(tally);
     out["id"] = json!(facts.info.id.as_str());
     out["name"] = json!(facts.info.name);
     out["active"] = json!(facts.connected);
@@ -181,14 +167,14 @@ fn of_record(record: &FrameworkRecord) -> Value {
 /// `/slaves`.
 pub(crate) fn slaves(picture: &Picture, only: Option<&str>) -> Value {
     let by_agent = picture.by(|task| task.agent.clone());
-    let wanted = |agent: &&AgentFacts| only.is_none_or(|id| agent.record.id.as_str() == id);
+    let wanted = |agent: &&Arc<AgentFacts>| only.is_none_or(|id| agent.record.id.as_str() == id);
     let list: Vec<Value> = picture
         .agents
         .iter()
         .filter(wanted)
         .map(|agent| {
             let tasks = by_agent.get(&agent.record.id).map(Vec::as_slice).unwrap_or_default();
-            slave(picture, agent, tasks)
+            slave(picture.started, agent, &tally(picture, tasks))
         })
         .collect();
     let recovered: Vec<Value> = picture.recovered.iter().map(encode::agent_info).collect();
@@ -203,7 +189,7 @@ pub(crate) fn frameworks(picture: &Picture) -> Value {
         .iter()
         .map(|facts| {
             let tasks = by_framework.get(&facts.info.id).map(Vec::as_slice).unwrap_or_default();
-            let mut out = framework(picture, facts, tasks);
+            let mut out = framework(picture.started, facts, &tally(picture, tasks));
             let ended = picture
                 .completed_tasks
                 .iter()
@@ -252,34 +238,23 @@ pub(crate) fn state(picture: &Picture) -> Value {
     out
 }
 
-/// `/state-summary`: no task lists, only counters.
-pub(crate) fn summary(picture: &Picture) -> Value {
-    let by_agent = picture.by(|task| task.agent.clone());
-    let by_framework = picture.by(|task| task.framework.clone());
-    let counted = |mut out: Value, tasks: &[&Task], key: &str, ids: BTreeSet<&str>| {
-        for (name, count) in counters(tasks) {
-            out[name] = count;
-        }
-        out[key] = json!(ids);
-        out
-    };
-    let agents = picture.agents.iter().map(|agent| {
-        let tasks = by_agent.get(&agent.record.id).map(Vec::as_slice).unwrap_or_default();
-        let ids = tasks.iter().map(|task| task.framework.as_str()).collect();
-        counted(slave(picture, agent, tasks), tasks, "framework_ids", ids)
-    });
-    let frameworks = picture.frameworks.iter().map(|facts| {
-        let tasks = by_framework.get(&facts.info.id).map(Vec::as_slice).unwrap_or_default();
-        let ids = tasks.iter().map(|task| task.agent.as_str()).collect();
-        counted(framework(picture, facts, tasks), tasks, "slave_ids", ids)
-    });
-    let (host, _) = picture.address.rsplit_once(':').unwrap_or((&picture.address, ""));
-    json!({
-        "hostname": host,
-        "cluster": picture.cluster,
-        "slaves": agents.collect::<Vec<_>>(),
-        "frameworks": frameworks.collect::<Vec<_>>(),
-    })
+/// Adds how many tasks are in each state, and whose they are.
+fn counted<O: Ord + fmt::Display>(mut out: Value, key: &str, tally: &Tally<O>) -> Value {
+    for state in TaskState::ALL {
+        out[state.as_str()] = json!(tally.count(state));
+    }
+    out[key] = tally.others().map(|other| json!(other.to_string())).collect();
+    out
+}
+
+/// An agent of `/state-summary`.
+pub(crate) fn agent_summary(started: Timestamp, agent: &AgentFacts, tally: &Tally<FrameworkId>) -> Value {
+    counted(slave(started, agent, tally), "framework_ids", tally)
+}
+
+/// A framework of `/state-summary`.
+pub(crate) fn framework_summary(started: Timestamp, facts: &FrameworkFacts, tally: &Tally<AgentId>) -> Value {
+    counted(framework(started, facts, tally), "slave_ids", tally)
 }
 
 /// What of all tasks `/tasks` shows.

@@ -4,6 +4,8 @@
 //! skipped. A nested message whose bytes are malformed loses only itself, unless it is one that holds others of its
 //! kind: a list of tasks cut short would look like tasks that ended.
 
+#[cfg(test)]
+mod call_tests;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,11 @@ use crate::{Backoff, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delay {
     step: Duration,
-    last_failure: Timestamp,
+    pub(super) last_failure: Timestamp,
+    /// Failures in a row, none of them long after the one before.
+    pub(super) failures: u32,
+    /// The first of them.
+    pub(super) since: Timestamp,
     /// No launch before this.
     pub(crate) until: Timestamp,
 }
@@ -18,18 +22,23 @@ pub(crate) struct Delay {
 impl Delay {
     /// The delay after one more failure. A failure-free time of `rule.max` makes the next one count as the first.
     pub(crate) fn after_failure(earlier: Option<Self>, rule: &Backoff, now: Timestamp) -> Self {
-        let step = match earlier {
-            Some(delay) if now.since(delay.last_failure) < rule.max.max(delay.step) => {
-                Duration::try_from_secs_f64(delay.step.as_secs_f64() * rule.factor).unwrap_or(rule.max)
-            }
-            _ => rule.initial,
-        };
+        let in_a_row = earlier.filter(|delay| !delay.is_calm(rule, now));
+        let step = in_a_row.map_or(rule.initial, |delay| {
+            Duration::try_from_secs_f64(delay.step.as_secs_f64() * rule.factor).unwrap_or(rule.max)
+        });
         let step = step.min(rule.max);
         Self {
             step,
             last_failure: now,
+            failures: in_a_row.map_or(1, |delay| delay.failures.saturating_add(1)),
+            since: in_a_row.map_or(now, |delay| delay.since),
             until: now.after(step),
         }
+    }
+
+    /// Whether the last failure is so long ago that another one would count as the first.
+    pub(super) fn is_calm(&self, rule: &Backoff, now: Timestamp) -> bool {
+        now.since(self.last_failure) >= rule.max.max(self.step)
     }
 }
 

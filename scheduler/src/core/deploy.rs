@@ -9,6 +9,8 @@ use crate::{
 };
 
 use super::change::Change;
+use super::deadline::DeploymentEnd;
+use super::timers::Timer;
 use super::{Force, Scheduler};
 
 impl Scheduler {
@@ -35,6 +37,7 @@ impl Scheduler {
         self.persist(Record::PutDeployment(Box::new(record.clone())));
         self.tell_event(ClusterEvent::StepBegan(Arc::new(record.clone())));
         self.deployments.insert(id.clone(), record);
+        self.time_deployment(&id);
         self.advance(&id);
         id
     }
@@ -48,6 +51,7 @@ impl Scheduler {
             if record.index() >= record.steps.len() {
                 let record = Arc::new(record.clone());
                 self.drop_deployment(id);
+                self.ends.note(id, DeploymentEnd::Done);
                 self.tell_event(ClusterEvent::Deployed(record));
                 return;
             }
@@ -90,6 +94,7 @@ impl Scheduler {
     fn drop_deployment(&mut self, id: &str) -> Option<DeploymentRecord> {
         let record = self.deployments.remove(id)?;
         self.deploying.retain(|_, deployment| deployment != id);
+        self.timers.cancel(&Timer::Deadline(id.to_owned()));
         self.persist(Record::DeleteDeployment(id.to_owned()));
         Some(record)
     }
@@ -129,8 +134,9 @@ impl Scheduler {
 
     /// Ends a deployment early. Instances of its apps, but for those in `except`, count from now on as what their app
     /// wants, whichever definition they were launched from.
-    fn end_early(&mut self, id: &str, except: &BTreeSet<AppId>, why: &str) {
+    pub(super) fn end_early(&mut self, id: &str, except: &BTreeSet<AppId>, why: &str) {
         let Some(record) = self.drop_deployment(id) else { return };
+        self.ends.note(id, DeploymentEnd::GivenUp(why.to_owned()));
         for app in record.apps() {
             if !except.contains(app) {
                 self.adopt_all(app);
@@ -169,6 +175,12 @@ impl Scheduler {
                 ..Reply::default()
             });
         }
+        self.roll_back(record, "it was cancelled; what was before comes back")
+    }
+
+    /// Brings back what was before a deployment that is under way.
+    pub(super) fn roll_back(&mut self, record: DeploymentRecord, why: &str) -> Result<Reply, CommandError> {
+        let id = record.id;
         let mut change = Change::new(self.next_version());
         for (app, before) in record.before {
             let before = before.map(|before| App {
@@ -183,7 +195,7 @@ impl Scheduler {
         // A first look without consequences: what cannot be brought back leaves the deployment as it is.
         self.change(change.clone(), Force::Yes, Run::Dry)?;
         let all = change.apps.keys().cloned().collect();
-        self.end_early(id, &all, "it was cancelled; what was before comes back");
+        self.end_early(&id, &all, why);
         self.change(change, Force::Yes, Run::Real)
     }
 

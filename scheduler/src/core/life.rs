@@ -128,10 +128,10 @@ impl Scheduler {
             self.timers.cancel(&timer);
         }
         self.hidden.remove(id);
+        self.note_failure(&instance, &status);
         if !instance.unwanted && delays_launch(status.state) {
             self.delay_launch(&instance.app);
         }
-        self.note_failure(&instance, &status);
         self.dirty.insert(instance.app.clone());
         self.capacity_changed();
         self.persist(Record::DeleteInstance(id.clone()));
@@ -272,6 +272,7 @@ impl Scheduler {
         let delay = Delay::after_failure(self.delays.get(id).copied(), &app.backoff, self.now);
         self.timers.set(Timer::Delay(id.clone()), delay.until);
         self.delays.insert(id.clone(), delay);
+        self.tell_crash_loop(id, &delay);
     }
 
     pub(super) fn forget_delay(&mut self, id: &AppId) {

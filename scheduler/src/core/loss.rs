@@ -284,11 +284,12 @@ impl Scheduler {
 
     /// Whether an unreachable instance has been away for so long that another one takes its place.
     pub(super) fn is_inactive(&self, instance: &InstanceRecord) -> bool {
+        let Some(since) = instance.unreachable_since else {
+            return false;
+        };
         let strategy = self.apps.get(&instance.app).map(|app| app.unreachable);
-        match (instance.unreachable_since, strategy) {
-            (Some(since), Some(UnreachableStrategy::Replace { inactive_after, .. })) => {
-                since.after(inactive_after) <= self.now
-            }
+        match strategy {
+            Some(UnreachableStrategy::Replace { inactive_after, .. }) => since.after(inactive_after) <= self.now,
             _ => false,
         }
     }
@@ -300,9 +301,10 @@ impl Scheduler {
         };
         let needed = !node.instances.is_empty() || self.keeps_volumes(agent);
         self.framework_tasks_forgotten(agent);
-        let next = self.new_agent_id();
+        let next = self.next_agent_id();
         let node = self.nodes.remove(agent);
-        if self.new_agent_id() == next && !needed {
+        if self.next_agent_id() == next && !needed {
+            self.subnets.free(node.and_then(|node| node.record.subnet));
             self.forget_wiped_on(agent);
             self.persist(Record::DeleteAgent(agent.clone()));
             self.persist(Record::DeleteAgentOrder(agent.clone()));

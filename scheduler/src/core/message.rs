@@ -14,6 +14,26 @@ use super::timers::Timer;
 /// The first subnet of the overlay stays unused: its first address is the network's own.
 const FIRST_SUBNET: u32 = 1;
 
+/// Overlay blocks of all known agents.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subnets {
+    taken: BTreeSet<Ipv4Net>,
+    /// All before this one are taken.
+    first_free: u32,
+}
+
+impl Subnets {
+    pub(super) fn take(&mut self, subnet: Option<Ipv4Net>) {
+        self.taken.extend(subnet);
+    }
+
+    pub(super) fn free(&mut self, subnet: Option<Ipv4Net>) {
+        if subnet.is_some_and(|subnet| self.taken.remove(&subnet)) {
+            self.first_free = 0;
+        }
+    }
+}
+
 impl Scheduler {
     /// Takes an agent's first message on a connection. Both sides then agree on its tasks: a task told and known gives
     /// its status, told and not wanted is to end, known and not told is lost, or launched again if it never arrived.
@@ -141,24 +161,35 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn new_agent_id(&self) -> AgentId {
-        let prefix = format!("{}-S", self.config.cluster);
-        let number = |id: &AgentId| id.as_str().strip_prefix(&prefix)?.parse::<u64>().ok();
-        let next = self
-            .nodes
-            .keys()
-            .filter_map(number)
-            .max()
-            .map_or(0, |highest| highest.saturating_add(1));
-        AgentId::new(format!("{prefix}{next}"))
+    /// The id after the highest that is known.
+    pub(super) fn next_agent_id(&self) -> AgentId {
+        AgentId::new(format!("{}-S{}", self.config.cluster, self.next_agent_number()))
     }
 
-    fn free_subnet(&self) -> Option<Ipv4Net> {
-        let overlay = self.config.overlay?;
-        let taken: BTreeSet<Ipv4Net> = self.nodes.values().filter_map(|node| node.record.subnet).collect();
-        (FIRST_SUBNET..)
-            .map_while(|index| overlay.subnet(self.config.overlay_prefix, index))
-            .find(|subnet| !taken.contains(subnet))
+    fn next_agent_number(&self) -> u64 {
+        let prefix = format!("{}-S", self.config.cluster);
+        let number = |id: &AgentId| id.as_str().strip_prefix(&prefix)?.parse::<u64>().ok();
+        let highest = self.nodes.keys().filter_map(number).max();
+        highest.map_or(0, |highest| highest.saturating_add(1))
+    }
+
+    /// All ids are looked at once; from then on they are counted, or thousands of agents that come at the same time would
+    /// wait for each other.
+    fn new_agent_id(&mut self) -> AgentId {
+        let number = self.agents_numbered.unwrap_or_else(|| self.next_agent_number());
+        self.agents_numbered = Some(number.saturating_add(1));
+        AgentId::new(format!("{}-S{number}", self.config.cluster))
+    }
+
+    /// The lowest that nobody has.
+    fn free_subnet(&mut self) -> Option<Ipv4Net> {
+        let (overlay, prefix) = (self.config.overlay?, self.config.overlay_prefix);
+        let from = self.subnets.first_free.max(FIRST_SUBNET);
+        let mut all = (from..).map_while(|index| Some((index, overlay.subnet(prefix, index)?)));
+        let (index, subnet) = all.find(|(_, subnet)| !self.subnets.taken.contains(subnet))?;
+        self.subnets.first_free = index.saturating_add(1);
+        self.subnets.taken.insert(subnet);
+        Some(subnet)
     }
 
     /// Agrees with an agent on its tasks. Returns those it should end.

@@ -9,6 +9,7 @@ use crate::{
     GroupVersion, InstanceId, InstanceRecord, Record, Residence, Timestamp,
 };
 
+use super::message::Subnets;
 use super::node::{Link, Node};
 use super::placement::Decisions;
 use super::random::Random;
@@ -176,6 +177,8 @@ impl Scheduler {
             instances: BTreeMap::new(),
             by_app: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            agents_numbered: None,
+            subnets: Subnets::default(),
             residences: BTreeMap::new(),
             residences_by_app: BTreeMap::new(),
             secrets: std::mem::take(&mut folded.secrets),
@@ -198,6 +201,7 @@ impl Scheduler {
             timers: Timers::default(),
             effects: VecDeque::new(),
             last_version: Timestamp::default(),
+            ends: Default::default(),
             frameworks: Default::default(),
             config,
         };
@@ -210,6 +214,7 @@ impl Scheduler {
 
     fn put_back(&mut self, folded: Folded) {
         for (id, record) in folded.agents {
+            self.subnets.take(record.subnet);
             self.nodes.insert(id.clone(), Node::new(record, Link::Recovered));
             self.refresh_networks(&id);
         }

@@ -39,16 +39,19 @@ impl Scheduler {
     }
 
     fn settle_app(&mut self, app: &App) {
-        let rolls = self
-            .wanted_instances(&app.id)
-            .any(|instance| rolling::is_old(app, instance));
+        let (mut held, mut rolls) = (0_u32, false);
+        for instance in self.wanted_instances(&app.id) {
+            if rolling::is_old(app, instance) {
+                rolls = true;
+            } else {
+                held = held.saturating_add(1);
+            }
+        }
         if rolls {
             self.rolling.insert(app.id.clone());
         } else {
             self.rolling.remove(&app.id);
         }
-        let new = |instance: &&InstanceRecord| !rolling::is_old(app, instance);
-        let held = u32::try_from(self.wanted_instances(&app.id).filter(new).count()).unwrap_or(u32::MAX);
         if held > app.instances {
             for id in self.surplus(app, held - app.instances) {
                 self.end(&id);

@@ -28,6 +28,8 @@ pub(crate) enum Timer {
     RemoveVolumes(InstanceId),
     /// The app's launch delay is over.
     Delay(AppId),
+    /// A deployment is to be done.
+    Deadline(String),
     /// Something of a framework.
     Framework(FrameworkTimer),
 }

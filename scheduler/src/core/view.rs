@@ -1,6 +1,6 @@
 //! Read access for the HTTP APIs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
@@ -228,12 +228,21 @@ impl Scheduler {
     pub(super) fn is_deployed(&self, id: &AppId) -> bool {
         let app = self.apps.get(id);
         let wanted = app.map_or(0, |app| app.instances);
-        let ready = |instance: &&InstanceRecord| {
-            is_ready(instance) && !app.is_some_and(|app| super::rolling::is_old(app, instance))
-        };
-        u32::try_from(self.wanted_instances(id).filter(ready).count()) == Ok(wanted)
-            && self.wanted_instances(id).count() == usize::try_from(wanted).unwrap_or(usize::MAX)
-            && self.instances_of(id).all(|instance| !instance.unwanted)
+        if self.by_app.get(id).map_or(0, BTreeSet::len) < usize::try_from(wanted).unwrap_or(usize::MAX) {
+            return false;
+        }
+        // Looked at for every status of an app that is being deployed: once, and no further than to the first that is not.
+        let mut ready = 0_u32;
+        for instance in self.instances_of(id) {
+            let old = app.is_some_and(|app| super::rolling::is_old(app, instance));
+            match self.is_inactive(instance) {
+                _ if instance.unwanted => return false,
+                true => {}
+                false if old || !is_ready(instance) => return false,
+                false => ready = ready.saturating_add(1),
+            }
+        }
+        ready == wanted
     }
 
     /// Instances that are to stay and in whose place there is no other.

@@ -66,7 +66,7 @@ pub(super) fn from_spec(
     default_network: &str,
 ) -> Result<App, Vec<Fault>> {
     let mut faults = Faults::default();
-    super::unsupported(spec, &mut faults);
+    super::refuse(spec, &mut faults);
     let id = AppId::parse(&spec.id).map_err(|errors| errors.into_iter().for_each(|e| faults.add("/id", e)));
     super::environment(spec, &mut faults);
     let user = super::user(spec, &mut faults);
@@ -214,7 +214,7 @@ struct Rules<'a> {
 impl Rules<'_> {
     fn container(&self, written: &PodContainerSpec, faults: &mut Faults) -> PodContainer {
         let common = &written.common;
-        super::unsupported(common, faults);
+        super::refuse(common, faults);
         if !id::is_name(&written.name) || written.name.len() > model::MAX_LABEL {
             let error =
                 "must be 1 to 63 lower-case letters, digits and hyphens, beginning and ending in a letter or digit";

@@ -10,13 +10,17 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::figures::{self, Figure};
-use crate::lab::wait_for;
+use crate::lab::{Cluster, wait_for};
 use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf, shell};
 
 /// Says that the namespace is made.
 const INSIDE: &str = "XTASK_BENCH_INSIDE";
+/// What was measured on a real node before, as JSON.
+const STARTS: &str = "XTASK_BENCH_STARTS";
+/// Writes may take so many times as long beside readers of all there is, and so many milliseconds more.
+const SLOWED: (f64, f64) = (3.0, 30.0);
 /// The master's API in there.
 const MASTER: &str = "127.0.0.1:5050";
 
@@ -32,6 +36,9 @@ pub struct SchedulerArgs {
     /// Tasks of each.
     #[arg(long, default_value_t = 50)]
     pub instances: u32,
+    /// Readers of the task stream.
+    #[arg(long, default_value_t = 1_000)]
+    pub readers: u32,
     /// Install nothing; only report what is missing.
     #[arg(long)]
     pub no_install: bool,
@@ -50,6 +57,7 @@ pub(super) fn run(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCod
         ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
     }
     let revere = dist::build_revere(workspace)?;
+    let starts = starts(&revere)?;
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let status = Command::new("unshare")
         .args(["--net", "--"])
@@ -58,7 +66,9 @@ pub(super) fn run(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCod
         .args(["--agents", &args.agents.to_string()])
         .args(["--apps", &args.apps.to_string()])
         .args(["--instances", &args.instances.to_string()])
+        .args(["--readers", &args.readers.to_string()])
         .env(INSIDE, "1")
+        .env(STARTS, starts)
         .env("LAB_REVERE", revere)
         .status()
         .context("cannot start unshare")?;
@@ -69,26 +79,31 @@ pub(super) fn run(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCod
     })
 }
 
+/// Tasks started one after the other on a node with everything that nodes have.
+fn starts(revere: &Path) -> Result<String> {
+    let cluster = Cluster::start(revere)?;
+    let master = format!("http://{MASTER}");
+    let told = cluster.cli(&["demo-cluster", "--master", &master, "--real"]);
+    let told = told.with_context(|| cluster.picture());
+    cluster.lab.close()?;
+    Ok(told?.trim().to_owned())
+}
+
 fn inside(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCode> {
     shell::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     let revere = dist::build_revere(workspace)?;
     let dir = workspace.target.join("tmp/bench-scheduler");
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir)?;
-    let mut command = Command::new(&revere);
-    command
-        .args(["master", "--listen", MASTER, "--marathon-listen", ""])
-        .arg("--state-dir")
-        .arg(dir.join("master"));
-    let log = std::fs::File::create(dir.join("master.log"))?;
-    command.stdout(log.try_clone()?).stderr(log);
-    let master = Master(command.spawn().context("cannot start the master")?);
-    let up = || std::net::TcpStream::connect(MASTER).ok();
-    wait_for(Duration::from_secs(20), up).context("the master does not listen")?;
-    let told = measure(&revere, args);
-    let peak = peak_gib(master.0.id());
-    drop(master);
-    let outcome = judge(&told?, peak?, args)?;
+    let load = ["--agents", &args.agents.to_string(), "--apps", &args.apps.to_string()].map(str::to_owned);
+    let more = ["--instances", &args.instances.to_string()].map(str::to_owned);
+    let (told, peak) = beside_master(&revere, &dir.join("full"), &[&load[..], &more[..]].concat())?;
+    let readers = ["--readers", &args.readers.to_string()].map(str::to_owned);
+    let (read, _) = beside_master(&revere, &dir.join("readers"), &readers)?;
+    let starts = std::env::var(STARTS).context("no figures of a real node")?;
+    let mut outcome = judge(&told, peak, args)?;
+    judge_starts(&mut outcome, &serde_json::from_str(&starts)?)?;
+    judge_readers(&mut outcome, &read)?;
     figures::write(workspace, "scheduler", &outcome.figures)?;
     for figure in &outcome.figures {
         println!(
@@ -118,16 +133,27 @@ impl Drop for Master {
     }
 }
 
-/// Runs the simulated agents, which drive the whole and tell what they saw.
-fn measure(revere: &Path, args: &SchedulerArgs) -> Result<Value> {
+/// Runs the simulated agents beside a master of their own: they drive the whole and tell what they saw; and the most
+/// memory that the master had.
+fn beside_master(revere: &Path, dir: &Path, flags: &[String]) -> Result<(Value, f64)> {
+    std::fs::create_dir_all(dir)?;
     let mut command = Command::new(revere);
     command
-        .args(["demo-cluster", "--master", &format!("http://{MASTER}")])
-        .args(["--agents", &args.agents.to_string()])
-        .args(["--apps", &args.apps.to_string()])
-        .args(["--instances", &args.instances.to_string()]);
-    let said = shell::capture(&mut command)?;
-    serde_json::from_str(said.lines().last().unwrap_or_default()).context("the simulated agents told no figures")
+        .args(["master", "--listen", MASTER, "--marathon-listen", ""])
+        .arg("--state-dir")
+        .arg(dir.join("state"));
+    let log = std::fs::File::create(dir.join("master.log"))?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let master = Master(command.spawn().context("cannot start the master")?);
+    let up = || std::net::TcpStream::connect(MASTER).ok();
+    wait_for(Duration::from_secs(20), up).context("the master does not listen")?;
+    let mut load = Command::new(revere);
+    load.args(["demo-cluster", "--master", &format!("http://{MASTER}")])
+        .args(flags);
+    let said = shell::capture(&mut load)?;
+    let peak = peak_gib(master.0.id())?;
+    let told = serde_json::from_str(said.lines().last().unwrap_or_default());
+    Ok((told.context("the simulated agents told no figures")?, peak))
 }
 
 /// Most memory that a process has had.
@@ -140,40 +166,77 @@ fn peak_gib(pid: u32) -> Result<f64> {
     Ok(kib / 1024.0 / 1024.0)
 }
 
+fn number(told: &Value, key: &str) -> Result<f64> {
+    told[key]
+        .as_f64()
+        .with_context(|| format!("{key} is missing in {told}"))
+}
+
 fn judge(told: &Value, peak: f64, args: &SchedulerArgs) -> Result<Outcome> {
-    let number = |key: &str| {
-        told[key]
-            .as_f64()
-            .with_context(|| format!("{key} is missing in {told}"))
-    };
     let tasks = u64::from(args.apps) * u64::from(args.instances);
-    let placed = number("placed")?;
+    let placed = number(told, "placed")?;
     ensure!(placed >= figures::count(tasks), "only {placed} of {tasks} tasks ran");
     let mut outcome = Outcome::default();
-    let (rate, start, list) = (number("per_s")?, number("start_ms_p50")?, number("apps_ms_p99")?);
+    let (rate, start) = (number(told, "per_s")?, number(told, "start_ms_p50")?);
     let n = |key: &str| told[key].as_u64().unwrap_or(0);
-    outcome
-        .figures
-        .push(Figure::new("S20", rate, "placements per s", tasks, 0.0));
-    outcome.figures.push(Figure::new(
-        "S21.master",
-        start,
-        "ms p50",
-        n("starts"),
-        number("start_idle_ms_p50")?,
-    ));
-    outcome.figures.push(Figure::new(
+    let mut put = |figure| outcome.figures.push(figure);
+    put(Figure::new("S20", rate, "placements per s", tasks, 0.0));
+    let idle = number(told, "start_idle_ms_p50")?;
+    put(Figure::new("S21.master", start, "ms p50", n("starts"), idle));
+    let write = number(told, "write_ms_p50")?;
+    let (apps, summary) = (number(told, "apps_ms_p99")?, number(told, "summary_ms_p99")?);
+    put(Figure::new(
         "S22.apps",
-        list,
+        apps,
         "ms p99",
         n("lists"),
-        number("write_ms_p50")?,
+        number(told, "apps_ms_p50")?,
     ));
-    outcome.figures.push(Figure::new("S24", peak, "GiB", 1, 0.0));
+    put(Figure::new(
+        "S22.summary",
+        summary,
+        "ms p99",
+        n("lists"),
+        number(told, "summary_ms_p50")?,
+    ));
+    let beside = number(told, "write_beside_ms_p50")?;
+    put(Figure::new("S22.writes", beside, "ms p50", n("starts"), write));
+    put(Figure::new("S24", peak, "GiB", 1, 0.0));
     outcome.check(rate >= 5_000.0, || {
         format!("S20: {rate:.0} placements a second, wanted 5,000")
     });
-    outcome.check(list <= 200.0, || format!("S22.apps: {list:.0} ms, wanted 200"));
+    outcome.check(apps <= 200.0, || format!("S22.apps: {apps:.0} ms, wanted 200"));
+    outcome.check(summary <= 20.0, || format!("S22.summary: {summary:.1} ms, wanted 20"));
+    outcome.check(beside <= (write * SLOWED.0).max(write + SLOWED.1), || {
+        format!("S22.writes: {beside:.1} ms beside readers, {write:.1} ms without")
+    });
     outcome.check(peak <= 1.5, || format!("S24: {peak:.2} GiB, wanted 1.5"));
     Ok(outcome)
+}
+
+fn judge_starts(outcome: &mut Outcome, told: &Value) -> Result<()> {
+    let start = number(told, "start_ms_p50")?;
+    let n = told["starts"].as_u64().unwrap_or(0);
+    let (worst, write) = (number(told, "start_ms_p99")?, number(told, "write_ms_p50")?);
+    outcome.figures.push(Figure::new("S21", start, "ms p50", n, write));
+    outcome.figures.push(Figure::new("S21.p99", worst, "ms p99", n, write));
+    outcome.check(start <= 50.0, || format!("S21: {start:.0} ms, wanted 50"));
+    Ok(())
+}
+
+fn judge_readers(outcome: &mut Outcome, told: &Value) -> Result<()> {
+    let behind = number(told, "behind_s")?;
+    let changes = told["told"].as_u64().unwrap_or(0);
+    let wrong = number(told, "out_of_order")?;
+    outcome
+        .figures
+        .push(Figure::new("S23", behind, "s behind", changes, wrong));
+    outcome.check(behind <= 1.0, || format!("S23: {behind:.2} s behind, wanted 1"));
+    outcome.check(told["complete"] == told["readers"] && wrong == 0.0, || {
+        format!("S23: not every reader was told all in order: {told}")
+    });
+    outcome.check(told["slow_dropped"] == told["slow"], || {
+        format!("S23: readers that read nothing were not dropped: {told}")
+    });
+    Ok(())
 }

@@ -14,7 +14,7 @@ use super::Running;
 use crate::wire::{self, AgentMessage, AgentStream, MasterMessage};
 
 /// As real agents do.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 pub(super) async fn register(master: &str, number: u32) -> anyhow::Result<AgentStream> {
     let mut stream = wire::connect(master).await?;
@@ -97,7 +97,7 @@ pub(super) async fn serve(mut stream: AgentStream, running: Arc<Running>) {
     }
 }
 
-fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
+pub(super) fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
     TaskStatus {
         state,
         reason: None,

@@ -3,10 +3,10 @@
 use anyhow::{Context as _, bail};
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// See the module.
 #[derive(Debug)]
@@ -45,4 +45,28 @@ impl Asker {
         }
         Ok(bytes.len())
     }
+}
+
+/// The task stream of a master, from its first record; the system may be told to take few bytes for a reader that is slow.
+pub(super) async fn follow(master: &str, buffer: Option<u32>) -> anyhow::Result<Incoming> {
+    let host = master.strip_prefix("http://").context("write http://address:port")?;
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    let tcp = socket
+        .connect(host.parse().context("write an address, not a name")?)
+        .await?;
+    let (mut sender, connection) = handshake(TokioIo::new(tcp)).await?;
+    tokio::spawn(connection);
+    let request = Request::post("/api/v1")
+        .header("host", host)
+        .header("content-type", "application/json")
+        .header("accept", "application/json")
+        .body(Full::new(Bytes::from_static(b"{\"type\": \"SUBSCRIBE\"}")))?;
+    let response = sender.send_request(request).await?;
+    if !response.status().is_success() {
+        bail!("SUBSCRIBE: {}", response.status());
+    }
+    Ok(response.into_body())
 }

@@ -15,7 +15,7 @@ use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, operator};
-use crate::master::core::{Core, Emitted, record};
+use crate::master::core::{Core, Gathered, record};
 use crate::master::handle::Gone;
 use crate::mesos::decode::Encoding;
 use crate::mesos::{encode, protobuf};
@@ -192,13 +192,13 @@ pub(super) async fn version() -> Json<Value> {
 struct Subscriber {
     first: Vec<Bytes>,
     encoding: Encoding,
-    events: broadcast::Receiver<Arc<Emitted>>,
+    events: broadcast::Receiver<Arc<Gathered>>,
     heartbeat: Interval,
     shutdown: CancellationToken,
 }
 
 impl Subscriber {
-    /// The next record, or the end: of the master, or of a subscriber that lags too far behind.
+    /// The next records, or the end: of the master, or of a subscriber that lags too far behind.
     async fn next(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
         if let Some(first) = self.first.pop() {
             return Some((Ok(first), self));
@@ -206,7 +206,7 @@ impl Subscriber {
         let bytes = tokio::select! {
             () = self.shutdown.cancelled() => return None,
             event = self.events.recv() => match event {
-                Ok(event) => event.record(self.encoding),
+                Ok(gathered) => gathered.records(self.encoding),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "a subscriber reads too slowly and is dropped");
                     return None;

@@ -87,6 +87,28 @@ fn stray(task: &model::TaskId, agent: &model::AgentId, news: &model::TaskStatus)
     })
 }
 
+/// Types that Marathon does not have. Clients that know a closed set of types fail on others: who wants these says so.
+pub(crate) const OWN_TYPES: [&str; 1] = ["crash_loop_event"];
+
+/// An app that fails again and again.
+pub(crate) fn crash_loop(known: &scheduler::CrashLoop) -> Value {
+    let last = known.last.as_ref().map(|last| {
+        json!({
+            "taskId": last.facts.task.as_str(),
+            "host": last.facts.host,
+            "state": last.state.as_str(),
+            "message": last.message,
+            "at": last.at.to_string(),
+        })
+    });
+    json!({
+        "failures": known.failures,
+        "since": known.since.to_string(),
+        "nextLaunchInSeconds": known.next_launch.as_secs_f64().ceil(),
+        "lastFailure": last,
+    })
+}
+
 /// The events that one happening is told as.
 pub(crate) fn of(event: &ClusterEvent) -> Vec<(&'static str, Value)> {
     match event {
@@ -129,6 +151,11 @@ pub(crate) fn of(event: &ClusterEvent) -> Vec<(&'static str, Value)> {
                 "slaveId": facts.agent.as_str(),
             });
             vec![("unhealthy_instance_kill_event", body)]
+        }
+        ClusterEvent::CrashLoop(app, known) => {
+            let mut body = crash_loop(known);
+            body["appId"] = json!(app.as_str());
+            vec![("crash_loop_event", body)]
         }
         ClusterEvent::StrayEnded(task, agent, news) => {
             vec![("unknown_instance_terminated_event", stray(task, agent, news))]

@@ -121,3 +121,32 @@ async fn a_deployment_is_told_from_its_post_to_its_end() {
     reader.until("event_stream_detached").await;
     master.stop().await;
 }
+
+#[tokio::test]
+async fn a_crash_loop_is_told_to_those_who_ask() {
+    let master = Running::new(&config()).await;
+    let mut agent = Agent::register(&master, None, Vec::new()).await;
+    let mut marathons = Reader::new(&master, "", None).await;
+    let mut own = Reader::new(&master, "?own=true", None).await;
+    let app = json!({"id": "/a", "cmd": "false", "cpus": 0.1, "backoffSeconds": 0.001, "backoffFactor": 1.0});
+    master.call(Method::POST, "/v2/apps", &app.to_string()).await;
+    for _ in 0..5 {
+        let spec = agent.launch().await;
+        let mut failed = status(TaskState::Failed);
+        failed.message = Some("exit status 1".to_owned());
+        agent.say(&spec, failed).await;
+    }
+    let told = own.until("crash_loop_event").await;
+    let (_, told, _) = told.last().expect("just read");
+    assert_eq!((&told["appId"], &told["failures"]), (&json!("/a"), &json!(5)));
+    assert_eq!(told["lastFailure"]["message"], "exit status 1");
+    let app = master.get("/revere/v1/apps/a").await;
+    assert_eq!(app["crash_loop"]["failures"], 5);
+    let sixth = agent.launch().await;
+    master.call(Method::DELETE, "/v2/apps/a", "").await;
+    agent.status(&sixth, TaskState::Killed).await;
+    let all = marathons.until("app_terminated_event").await;
+    assert!(all.iter().all(|(kind, _, _)| kind != "crash_loop_event"));
+    assert!(master.get("/revere/v1/apps/a").await["message"].is_string());
+    master.stop().await;
+}

@@ -44,8 +44,8 @@ pub(in super::super) async fn cancel(
 
 /// `GET /v2/queue`.
 pub(in super::super) async fn queue(State(app): State<App>, query: Query) -> Answer {
-    let offers = query.all("embed").any(|value| value == "lastUnusedOffers");
-    let look = move |core: &crate::master::core::Core| write::change::queue(&core.scheduler, core.now, offers);
+    let embeds = write::change::QueueEmbeds::of(query.all("embed"));
+    let look = move |core: &crate::master::core::Core| write::change::queue(&core.scheduler, core.now, embeds);
     Ok(Json(app.handle.look(look).await?).into_response())
 }
 

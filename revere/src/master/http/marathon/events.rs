@@ -22,6 +22,7 @@ use super::super::query::Query;
 use super::{Answer, Origin};
 use crate::master::events::Told;
 use crate::master::handle::Handle;
+use crate::master::marathon::event::OWN_TYPES;
 
 /// A comment goes out this often, so that proxies and clients see that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// One reader's stream.
 struct Follower {
     first: VecDeque<Bytes>,
-    types: BTreeSet<String>,
+    wanted: Wanted,
     events: broadcast::Receiver<Arc<Told>>,
     keep_alive: Interval,
     shutdown: CancellationToken,
@@ -49,8 +50,22 @@ impl Drop for End {
     }
 }
 
-fn wants(types: &BTreeSet<String>, told: &Told) -> bool {
-    types.is_empty() || types.contains(told.kind)
+/// What of all events a reader is told.
+struct Wanted {
+    /// None are all of Marathon's.
+    types: BTreeSet<String>,
+    /// Those that Marathon does not have as well.
+    own: bool,
+}
+
+impl Wanted {
+    fn has(&self, told: &Told) -> bool {
+        if self.types.is_empty() {
+            self.own || !OWN_TYPES.contains(&told.kind)
+        } else {
+            self.types.contains(told.kind)
+        }
+    }
 }
 
 impl Follower {
@@ -63,7 +78,7 @@ impl Follower {
             tokio::select! {
                 () = self.shutdown.cancelled() => return None,
                 told = self.events.recv() => match told {
-                    Ok(told) if wants(&self.types, &told) => break told.frame.clone(),
+                    Ok(told) if self.wanted.has(&told) => break told.frame.clone(),
                     Ok(_) => {}
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "a reader of events is too slow and is closed");
@@ -92,7 +107,10 @@ pub(in super::super) async fn events(
             "this is a stream of events: ask for it with the header `Accept: text/event-stream`",
         ));
     }
-    let types: BTreeSet<String> = query.all("event_type").map(str::to_owned).collect();
+    let wanted = Wanted {
+        types: query.all("event_type").map(str::to_owned).collect(),
+        own: query.flag("own"),
+    };
     let last_seen = text("last-event-id").map(str::to_owned);
     let reader = app
         .handle
@@ -107,11 +125,11 @@ pub(in super::super) async fn events(
         let comment = b": events before these are no longer kept; read /v2/apps anew\r\n\r\n";
         first.push_back(Bytes::from_static(comment));
     }
-    let missed = reader.missed.iter().filter(|told| wants(&types, told));
+    let missed = reader.missed.iter().filter(|told| wanted.has(told));
     first.extend(missed.map(|told| told.frame.clone()));
     let follower = Follower {
         first,
-        types,
+        wanted,
         events: reader.events,
         keep_alive: tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
         shutdown: app.shutdown.clone(),

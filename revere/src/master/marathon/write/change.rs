@@ -55,8 +55,28 @@ pub(crate) fn deployments(scheduler: &Scheduler) -> Value {
         .collect()
 }
 
+/// What is shown of what waits beside what Marathon shows by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct QueueEmbeds {
+    offers: bool,
+    /// Not Marathon's: its clients know a closed set of names.
+    crash_loop: bool,
+}
+
+impl QueueEmbeds {
+    /// Reads the values of `embed`.
+    pub(crate) fn of<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+        let mut embeds = Self::default();
+        for value in values {
+            embeds.offers |= value == "lastUnusedOffers";
+            embeds.crash_loop |= value == "crashLoop";
+        }
+        embeds
+    }
+}
+
 /// `GET /v2/queue`.
-pub(crate) fn queue(scheduler: &Scheduler, now: Timestamp, offers: bool) -> Value {
+pub(crate) fn queue(scheduler: &Scheduler, now: Timestamp, embeds: QueueEmbeds) -> Value {
     let item = |item: QueueView<'_>| {
         let left = item.delay.as_secs() + u64::from(item.delay.subsec_nanos() > 0);
         let refused: u32 = item.refusals.by_rule.values().sum();
@@ -79,7 +99,11 @@ pub(crate) fn queue(scheduler: &Scheduler, now: Timestamp, offers: bool) -> Valu
             Some(pod) => out["pod"] = pod::definition(item.app, pod),
             None => out["app"] = definition(item.app),
         }
-        if offers {
+        let crash_loop = scheduler.crash_loop(&item.app.id).filter(|_| embeds.crash_loop);
+        if let Some(known) = crash_loop {
+            out["crashLoop"] = event::crash_loop(&known);
+        }
+        if embeds.offers {
             let named = item.refusals.agents.iter();
             out["lastUnusedOffers"] = named
                 .filter_map(|(agent, reason)| unused_offer(scheduler, agent, *reason, now))

@@ -1,0 +1,149 @@
+//! Operator calls as another implementation writes them: numbers and names from Mesos 1.11's `master.proto`.
+
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use super::{CALL, to_json};
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Id {
+    #[prost(string, required, tag = "1")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Duration {
+    #[prost(int64, optional, tag = "1")]
+    seconds: Option<i64>,
+    #[prost(int32, optional, tag = "2")]
+    nanos: Option<i32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct DrainAgent {
+    #[prost(message, required, tag = "1")]
+    agent_id: Id,
+    #[prost(message, optional, tag = "2")]
+    max_grace_period: Option<Duration>,
+    #[prost(bool, optional, tag = "3")]
+    mark_gone: Option<bool>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct OfId {
+    #[prost(message, required, tag = "1")]
+    id: Id,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WeightInfo {
+    #[prost(double, required, tag = "1")]
+    weight: f64,
+    #[prost(string, optional, tag = "2")]
+    role: Option<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UpdateWeights {
+    #[prost(message, repeated, tag = "1")]
+    weight_infos: Vec<WeightInfo>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Call {
+    #[prost(int32, optional, tag = "1")]
+    kind: Option<i32>,
+    #[prost(message, optional, tag = "6")]
+    update_weights: Option<UpdateWeights>,
+    #[prost(message, optional, tag = "16")]
+    teardown: Option<OfId>,
+    #[prost(message, optional, tag = "17")]
+    mark_agent_gone: Option<OfId>,
+    #[prost(message, optional, tag = "21")]
+    drain_agent: Option<DrainAgent>,
+    #[prost(message, optional, tag = "22")]
+    deactivate_agent: Option<OfId>,
+    #[prost(message, optional, tag = "23")]
+    reactivate_agent: Option<OfId>,
+}
+
+fn read(call: &Call) -> Value {
+    let mut rejects = Vec::new();
+    let value = to_json(&CALL, &call.encode_to_vec(), &mut rejects).expect("whole");
+    assert!(rejects.is_empty(), "{rejects:?}");
+    value
+}
+
+#[test]
+fn calls_of_another_implementation_are_read() {
+    let id = || Id { value: "S1".to_owned() };
+    let of_agent = || Some(OfId { id: id() });
+    let shown = json!({"value": "S1"});
+    let cases = [
+        (
+            Call {
+                kind: Some(38),
+                deactivate_agent: of_agent(),
+                ..Call::default()
+            },
+            json!({"type": "DEACTIVATE_AGENT", "deactivate_agent": {"agent_id": shown}}),
+        ),
+        (
+            Call {
+                kind: Some(39),
+                reactivate_agent: of_agent(),
+                ..Call::default()
+            },
+            json!({"type": "REACTIVATE_AGENT", "reactivate_agent": {"agent_id": shown}}),
+        ),
+        (
+            Call {
+                kind: Some(32),
+                mark_agent_gone: of_agent(),
+                ..Call::default()
+            },
+            json!({"type": "MARK_AGENT_GONE", "mark_agent_gone": {"agent_id": shown}}),
+        ),
+        (
+            Call {
+                kind: Some(31),
+                teardown: of_agent(),
+                ..Call::default()
+            },
+            json!({"type": "TEARDOWN", "teardown": {"framework_id": shown}}),
+        ),
+        (
+            Call {
+                kind: Some(16),
+                update_weights: Some(UpdateWeights {
+                    weight_infos: vec![WeightInfo {
+                        weight: 2.5,
+                        role: Some("dev".to_owned()),
+                    }],
+                }),
+                ..Call::default()
+            },
+            json!({"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [{"weight": 2.5, "role": "dev"}]}}),
+        ),
+    ];
+    for (call, wanted) in cases {
+        assert_eq!(read(&call), wanted);
+    }
+}
+
+#[test]
+fn kinds_of_calls_have_their_numbers() {
+    for (number, name) in [
+        (9, "GET_STATE"),
+        (18, "SUBSCRIBE"),
+        (28, "GET_QUOTA"),
+        (33, "GET_OPERATIONS"),
+        (36, "UPDATE_QUOTA"),
+    ] {
+        let call = Call {
+            kind: Some(number),
+            ..Call::default()
+        };
+        assert_eq!(read(&call), json!({"type": name}));
+    }
+}
