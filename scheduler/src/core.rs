@@ -16,6 +16,7 @@ mod check;
 mod command;
 mod config;
 mod deploy;
+mod follow;
 mod frameworks;
 mod groups;
 mod launch;
