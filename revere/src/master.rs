@@ -12,6 +12,7 @@ mod link;
 mod marathon;
 pub(crate) mod picture;
 mod streams;
+mod trail;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::events::Events;
+use super::trail::Trail;
 use crate::mesos::decode::Encoding;
 use crate::mesos::encode::{self, Sizes};
 use crate::mesos::protobuf;
@@ -32,6 +33,8 @@ pub(super) struct Core {
     events: broadcast::Sender<Arc<Emitted>>,
     /// Marathon's event stream.
     pub(super) told: Events,
+    /// Of a copy.
+    trail: Option<Trail>,
 }
 
 fn key_of(spec: &LaunchSpec) -> (FrameworkId, TaskId) {
@@ -78,6 +81,7 @@ impl Core {
             sizes,
             events: broadcast::Sender::new(EVENT_BUFFER),
             told: Events::new(now),
+            trail: None,
         }
     }
 
@@ -107,8 +111,12 @@ impl Core {
     /// Tells every subscriber.
     pub(super) fn emit(&mut self, event: TaskEvent) {
         if let Some(json) = self.event(&event) {
+            let told = Arc::new(Emitted::new(json));
+            if let Some(trail) = &mut self.trail {
+                trail.keep(Arc::clone(&told));
+            }
             // Fails only when nobody listens.
-            let _ = self.events.send(Arc::new(Emitted::new(json)));
+            let _ = self.events.send(told);
         }
         if let TaskEvent::TaskUpdated {
             framework,
@@ -165,6 +173,46 @@ impl Core {
     /// The first records of a subscriber and everything after them, with nothing between.
     pub(super) fn subscribe(&self, encoding: Encoding) -> (Bytes, broadcast::Receiver<Arc<Emitted>>) {
         let first = record(&encode::subscribed(self.get_state()), encoding);
+        (first, self.events.subscribe())
+    }
+
+    /// From here on subscribers can come back to where they were.
+    pub(super) fn begin_trail(&mut self, identity: String, revision: u64) {
+        self.trail = Some(Trail::new(identity, revision));
+        self.tell_position();
+    }
+
+    /// A commit is told whole.
+    pub(super) fn reach(&mut self, revision: u64) {
+        if let Some(trail) = &mut self.trail {
+            trail.reach(revision);
+            self.tell_position();
+        }
+    }
+
+    fn tell_position(&self) {
+        if let Some(position) = self.trail.as_ref().and_then(Trail::position) {
+            // Fails only when nobody listens.
+            let _ = self.events.send(Arc::new(Emitted::new(encode::position(&position))));
+        }
+    }
+
+    /// As [`Self::subscribe`], for a reader that can come back and was at `position`: what it missed, if that is known.
+    pub(super) fn resume(&self, position: &str) -> (Vec<Bytes>, broadcast::Receiver<Arc<Emitted>>) {
+        let encoding = Encoding::Json;
+        let trail = self.trail.as_ref();
+        let mut first = match trail.and_then(|trail| trail.since(position)) {
+            Some(missed) => {
+                let missed = missed.iter().map(|told| told.record(encoding));
+                std::iter::once(record(&encode::resumed(), encoding))
+                    .chain(missed)
+                    .collect()
+            }
+            None => vec![record(&encode::subscribed(self.get_state()), encoding)],
+        };
+        if let Some(position) = trail.and_then(Trail::position) {
+            first.push(record(&encode::position(&position), encoding));
+        }
         (first, self.events.subscribe())
     }
 
@@ -293,12 +341,17 @@ pub(super) struct Emitted {
 }
 
 impl Emitted {
-    fn new(value: Value) -> Self {
+    pub(super) fn new(value: Value) -> Self {
         Self {
             value,
             json: OnceLock::new(),
             protobuf: OnceLock::new(),
         }
+    }
+
+    /// Its type.
+    pub(super) fn kind(&self) -> &Value {
+        &self.value["type"]
     }
 
     /// Its record.

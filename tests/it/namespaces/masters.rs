@@ -37,6 +37,11 @@ fn a_leader_that_is_killed_under_writes_takes_nothing_with_it() {
 
 fn outlived(cluster: &mut Cluster) -> Result<()> {
     let before = deploy(cluster)?;
+    cluster.until("both others have a copy of the records", |cluster| {
+        let status = cluster.json(&["status"]).ok()?;
+        let ages = status["copies_age_ms"].as_array()?;
+        (ages.len() == 2 && ages.iter().all(serde_json::Value::is_u64)).then_some(())
+    })?;
     cluster.until("the service answers", |cluster| {
         let args = ["--requests", "12", "--timeout-ms", "500"];
         let report = Load::start(cluster, &At::Outside, URL, &args).ok()?.finish().ok()?;
