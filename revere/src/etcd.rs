@@ -4,6 +4,7 @@ mod address;
 pub(crate) mod clock;
 mod session;
 mod transport;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,6 +13,7 @@ pub(crate) use address::EtcdAddress;
 pub(crate) use session::{Session, Standing};
 pub(crate) use transport::EtcdError;
 pub(crate) use transport::{Access, Transport};
+pub(crate) use watch::{Change, Changes, Watch};
 
 use std::time::Duration;
 
@@ -141,6 +143,11 @@ impl Op {
 impl Etcd {
     pub(crate) fn new(transport: Transport) -> Self {
         Self { transport }
+    }
+
+    /// The next call goes to another member.
+    pub(crate) fn turn(&self) {
+        self.transport.turn();
     }
 
     /// Refuses what is no etcd, and etcd that is too old.

@@ -13,6 +13,7 @@ mod marathon;
 pub(crate) mod picture;
 mod streams;
 mod summary;
+mod trail;
 
 #[cfg(test)]
 mod tests;

@@ -375,6 +375,8 @@ fn add_source(
     }
     let follower = stream::Follower {
         masters,
+        first: stream::any_place(),
+        position: String::new(),
         client,
         max_record: settings.max_record,
         patience: stream::Patience::default(),

@@ -18,6 +18,7 @@ mod config;
 mod crash_loop;
 pub(crate) mod deadline;
 mod deploy;
+mod follow;
 mod frameworks;
 mod groups;
 mod launch;

@@ -5,6 +5,7 @@
 mod agent;
 mod check;
 mod fault;
+mod follower;
 mod framework;
 mod master;
 mod world;

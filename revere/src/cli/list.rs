@@ -262,6 +262,32 @@ async fn healths(nodes: &Value) -> Vec<Option<Value>> {
     join_all(connected.map(one)).await
 }
 
+/// How old the data is that masters which do not lead serve, by their addresses; nothing where only one runs.
+async fn copies(masters: &Value) -> Vec<Option<u64>> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let one = async |master: &Value| {
+        let client = Client::new(&format!("http://{}", master["address"].as_str()?)).ok()?;
+        let answer = tokio::time::timeout(PATIENCE, client.get("/health")).await.ok()?;
+        answer.ok()?["data_age_ms"].as_u64()
+    };
+    let waiting = items(&masters["masters"]).filter(|master| master["leads"] == false);
+    join_all(waiting.map(one)).await
+}
+
+/// `2 others, data 0.3 s old at most`.
+fn copies_line(copies: &[Option<u64>]) -> Option<String> {
+    let (all, known) = (copies.len(), copies.iter().flatten());
+    let silent = all - known.clone().count();
+    let oldest = known.max().map(|oldest| Duration::from_millis(*oldest).as_secs_f64());
+    let age = oldest.map_or("no data yet".to_owned(), |age| format!("data {age:.1} s old at most"));
+    let silent = if silent > 0 {
+        format!(", {silent} without an answer")
+    } else {
+        String::new()
+    };
+    (all > 0).then(|| format!("{all} others, {age}{silent}"))
+}
+
 /// Where names are answered in XDP, `lo on 1 of 3 nodes`; nothing where nobody does.
 fn early_line(healths: &[Option<Value>]) -> Option<String> {
     let on: Vec<&Value> = healths
@@ -300,6 +326,8 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
     let vips = client.get("/revere/v1/vips").await?;
     let deployments = client.get("/v2/deployments").await?;
     let leader = client.get("/v2/leader").await?;
+    // Older masters do not know of others.
+    let copies = copies(&client.get("/revere/v1/masters").await.unwrap_or_default()).await;
     let connected = items(&nodes["nodes"]).filter(|node| node["connected"] == true).count();
     let running: u64 = items(&apps["apps"])
         .filter_map(|app| app["tasksRunning"].as_u64())
@@ -312,7 +340,7 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
     if args.json {
         let status = serde_json::json!({
             "data_age_ms": ages, "dns_xdp": early_line(&healths),
-            "master": leader["leader"],
+            "master": leader["leader"], "copies_age_ms": copies,
             "nodes": items(&nodes["nodes"]).count(), "nodes_connected": connected,
             "apps": items(&apps["apps"]).count(), "instances_running": running, "instances_wanted": wanted,
             "vips": items(&vips["vips"]).count(), "generation": vips["generation"],
@@ -322,6 +350,9 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
         return Ok(());
     }
     writeln!(out, "master       {}", text(&leader["leader"]))?;
+    if let Some(line) = copies_line(&copies) {
+        writeln!(out, "masters      {line}")?;
+    }
     writeln!(
         out,
         "nodes        {connected} of {} connected",
@@ -346,6 +377,21 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_told_with_the_oldest_data() {
+        for (copies, wanted) in [
+            (&[][..], None),
+            (&[Some(120), Some(340)], Some("2 others, data 0.3 s old at most")),
+            (
+                &[Some(1_000), None],
+                Some("2 others, data 1.0 s old at most, 1 without an answer"),
+            ),
+            (&[None], Some("1 others, no data yet, 1 without an answer")),
+        ] {
+            assert_eq!(copies_line(copies).as_deref(), wanted);
+        }
+    }
 
     #[test]
     fn health_is_told_with_the_last_cause() {

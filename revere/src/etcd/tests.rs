@@ -38,12 +38,19 @@ struct Kept {
     transactions: usize,
     /// All after that many are refused for good.
     last: Option<usize>,
+    /// What happened to keys, by revision, as a watch tells it.
+    log: Vec<(u64, Vec<u8>, Option<Kv>)>,
+    /// What is older than this is forgotten.
+    compacted: u64,
+    /// Nobody is told anything.
+    mute: bool,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Fake {
     kept: Arc<Mutex<Kept>>,
+    news: Arc<tokio::sync::Notify>,
     pub(crate) address: String,
 }
 
@@ -108,11 +115,15 @@ impl Kept {
                 modified: self.revision,
                 lease: number(&put["lease"]),
             };
+            self.log.push((self.revision, key.clone(), Some(kv.clone())));
             self.keys.insert(key, kv);
             return json!({"response_put": {}});
         }
         if let Some(delete) = op.get("request_delete_range") {
             let (from, end) = (raw(&delete["key"]), raw(&delete["range_end"]));
+            for key in self.keys.keys().filter(|key| **key >= from && **key < end) {
+                self.log.push((self.revision, key.clone(), None));
+            }
             self.keys.retain(|key, _| *key < from || *key >= end);
             return json!({"response_delete_range": {}});
         }
@@ -157,10 +168,69 @@ async fn transaction(State(fake): State<Fake>, body: axum::body::Bytes) -> Respo
         Fault::Cut => refused(14, "etcdserver: no leader"),
         Fault::Lost => {
             kept.transaction(&call);
+            fake.news.notify_waiters();
             refused(4, "etcdserver: request timed out")
         }
-        Fault::None => axum::Json(kept.transaction(&call)).into_response(),
+        Fault::None => {
+            let done = kept.transaction(&call);
+            fake.news.notify_waiters();
+            axum::Json(done).into_response()
+        }
     }
+}
+
+/// An event of the log as a watch tells it.
+fn told_of((revision, key, kv): &(u64, Vec<u8>, Option<Kv>)) -> Value {
+    match kv {
+        Some(kv) => json!({"kv": shown(kv)}),
+        None => {
+            let gone = json!({"key": BASE64.encode(key), "mod_revision": revision.to_string()});
+            json!({"type": "DELETE", "kv": gone})
+        }
+    }
+}
+
+/// Lines for ever, or until the fake falls mute.
+async fn watch(State(fake): State<Fake>, body: axum::body::Bytes) -> Response {
+    let call: Value = serde_json::from_slice(&body).expect("JSON");
+    let create = call["create_request"].clone();
+    let (from, end) = (raw(&create["key"]), raw(&create["range_end"]));
+    let within = move |key: &[u8]| key >= &from[..] && key < &end[..];
+    if fake.kept.lock().mute {
+        return refused(14, "etcdserver: no leader");
+    }
+    let begin = (fake, number(&create["start_revision"]), within);
+    let lines = futures_util::stream::unfold(begin, async |(fake, next, within)| {
+        loop {
+            let notify = Arc::clone(&fake.news);
+            let mut news = Box::pin(notify.notified());
+            news.as_mut().enable();
+            {
+                let kept = fake.kept.lock();
+                if kept.mute {
+                    return None;
+                }
+                let told = if next <= kept.compacted {
+                    json!({"compact_revision": kept.compacted.to_string(), "canceled": true})
+                } else {
+                    let log = kept
+                        .log
+                        .iter()
+                        .filter(|(revision, key, _)| *revision >= next && within(key));
+                    json!({"events": log.map(told_of).collect::<Vec<_>>()})
+                };
+                let empty = told["events"].as_array().is_some_and(Vec::is_empty);
+                if !empty {
+                    let line = format!("{}\n", json!({"result": told}));
+                    let next = kept.revision + 1;
+                    drop(kept);
+                    return Some((Ok::<_, std::convert::Infallible>(line), (fake, next, within)));
+                }
+            }
+            news.await;
+        }
+    });
+    axum::body::Body::from_stream(lines).into_response()
 }
 
 async fn lease(State(fake): State<Fake>, Path(what): Path<String>, body: axum::body::Bytes) -> Response {
@@ -194,6 +264,7 @@ impl Fake {
         let address = listener.local_addr().expect("address").to_string();
         let fake = Self {
             kept: Arc::default(),
+            news: Arc::default(),
             address,
         };
         let range = async |State(fake): State<Self>, body: axum::body::Bytes| {
@@ -204,6 +275,7 @@ impl Fake {
             .route("/version", get(async || r#"{"etcdserver":"3.4.23"}"#))
             .route("/v3/kv/range", post(range))
             .route("/v3/kv/txn", post(transaction))
+            .route("/v3/watch", post(watch))
             .route("/v3/lease/{what}", post(lease))
             .with_state(fake.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -233,6 +305,19 @@ impl Fake {
         let lease = kept.keys.get(key.as_bytes()).expect("there").lease;
         kept.leases.remove(&lease);
         kept.keys.retain(|_, kv| kv.lease != lease);
+    }
+
+    /// Whether watches end, and none begins.
+    pub(crate) fn mute(&self, mute: bool) {
+        self.kept.lock().mute = mute;
+        self.news.notify_waiters();
+    }
+
+    /// Forgets what happened up to now.
+    pub(crate) fn compact(&self) {
+        let mut kept = self.kept.lock();
+        kept.compacted = kept.revision;
+        kept.log.clear();
     }
 
     /// From now on only so many transactions are taken; all if `None`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response};
@@ -48,6 +49,9 @@ pub enum EtcdError {
     /// Not its API.
     #[error("etcd cannot be understood: {0}; is it etcd that listens there?")]
     Unreadable(String),
+    /// What a watch wanted to be told is no longer kept.
+    #[error("etcd keeps nothing from before revision {1} any more, and {0} was asked for")]
+    Compacted(u64, u64),
     /// Before its gateway had these paths.
     #[error("etcd {0} is too old: run 3.4 or newer")]
     TooOld(String),
@@ -165,6 +169,44 @@ impl Transport {
             }
             answer => answer,
         }
+    }
+
+    /// Posts a call whose answer never ends, to the member that is asked first.
+    pub(crate) async fn stream(&self, path: &str, call: &Value, patience: Duration) -> Result<Incoming, EtcdError> {
+        let body = Bytes::from(call.to_string());
+        if !self.access.user.is_empty() && self.token.lock().is_none() {
+            self.authenticate(patience).await?;
+        }
+        let server = self.turn.load(Ordering::Relaxed) % self.servers.len();
+        let begun = async {
+            let mut sender = self.connect(server).await?;
+            let request = self.request(server, &Method::POST, path, body)?;
+            let response = sender.send_request(request).await;
+            response.map_err(|error| error.to_string())
+        };
+        let away = |why: String| EtcdError::Away(format!("{}: {why}", self.servers[server]), self.servers.join(", "));
+        let response = timeout(patience, begun).await;
+        let response = response.map_err(|_| away("no answer".to_owned()))?.map_err(away)?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let refused = timeout(patience, read(path, response)).await;
+        let refused = refused.map_err(|_| away("no answer".to_owned()))?.map_err(away)?;
+        match refused {
+            Err(EtcdError::Refused { code, message, hint }) => {
+                if code == UNAUTHENTICATED {
+                    *self.token.lock() = None;
+                }
+                Err(EtcdError::Refused { code, message, hint })
+            }
+            Err(error) => Err(error),
+            Ok(answer) => Err(EtcdError::Unreadable(format!("{path} answers {answer}"))),
+        }
+    }
+
+    /// The next call goes to another member.
+    pub(crate) fn turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Gets a document.
@@ -295,7 +337,7 @@ where
     Ok(sender)
 }
 
-async fn read(path: &str, response: Response<hyper::body::Incoming>) -> Result<Result<Value, EtcdError>, String> {
+async fn read(path: &str, response: Response<Incoming>) -> Result<Result<Value, EtcdError>, String> {
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
     let body = body.map_err(|error| error.to_string())?.to_bytes();

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::events::Events;
+use super::trail::Trail;
 use crate::mesos::decode::Encoding;
 use crate::mesos::encode::{self, Sizes};
 use crate::mesos::protobuf;
@@ -41,6 +42,8 @@ pub(super) struct Core {
     sent_at: Timestamp,
     /// Marathon's event stream.
     pub(super) told: Events,
+    /// Of a copy.
+    trail: Option<Trail>,
 }
 
 fn key_of(spec: &LaunchSpec) -> (FrameworkId, TaskId) {
@@ -89,6 +92,7 @@ impl Core {
             gathered: Vec::new(),
             sent_at: Timestamp::default(),
             told: Events::new(now),
+            trail: None,
         }
     }
 
@@ -117,9 +121,12 @@ impl Core {
 
     /// Tells every subscriber, soon: see [`send_gathered`](Self::send_gathered).
     pub(super) fn emit(&mut self, event: TaskEvent) {
-        if self.events.receiver_count() > 0
+        if (self.trail.is_some() || self.events.receiver_count() > 0)
             && let Some(json) = self.event(&event)
         {
+            if let Some(trail) = &mut self.trail {
+                trail.keep(Arc::new(Gathered::new(vec![json.clone()])));
+            }
             self.gathered.push(json);
             if self.gathered.len() >= MOST_GATHERED {
                 self.send_all();
@@ -204,6 +211,47 @@ impl Core {
     /// The first records of a subscriber and everything after them, with nothing between.
     pub(super) fn subscribe(&self, encoding: Encoding) -> (Bytes, broadcast::Receiver<Arc<Gathered>>) {
         let first = record(&encode::subscribed(self.get_state()), encoding);
+        (first, self.events.subscribe())
+    }
+
+    /// From here on subscribers can come back to where they were.
+    pub(super) fn begin_trail(&mut self, identity: String, revision: u64) {
+        self.trail = Some(Trail::new(identity, revision));
+        self.tell_position();
+    }
+
+    /// A commit is told whole.
+    pub(super) fn reach(&mut self, revision: u64) {
+        if let Some(trail) = &mut self.trail {
+            trail.reach(revision);
+            self.tell_position();
+        }
+    }
+
+    fn tell_position(&mut self) {
+        if let Some(position) = self.trail.as_ref().and_then(Trail::position) {
+            self.send_all();
+            // Fails only when nobody listens.
+            let _ = self.events.send(Arc::new(Gathered::new(vec![encode::position(&position)])));
+        }
+    }
+
+    /// As [`Self::subscribe`], for a reader that can come back and was at `position`: what it missed, if that is known.
+    pub(super) fn resume(&self, position: &str) -> (Vec<Bytes>, broadcast::Receiver<Arc<Gathered>>) {
+        let encoding = Encoding::Json;
+        let trail = self.trail.as_ref();
+        let mut first = match trail.and_then(|trail| trail.since(position)) {
+            Some(missed) => {
+                let missed = missed.iter().map(|told| told.records(encoding));
+                std::iter::once(record(&encode::resumed(), encoding))
+                    .chain(missed)
+                    .collect()
+            }
+            None => vec![record(&encode::subscribed(self.get_state()), encoding)],
+        };
+        if let Some(position) = trail.and_then(Trail::position) {
+            first.push(record(&encode::position(&position), encoding));
+        }
         (first, self.events.subscribe())
     }
 
@@ -332,12 +380,17 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    fn new(events: Vec<Value>) -> Self {
+    pub(super) fn new(events: Vec<Value>) -> Self {
         Self {
             events,
             json: OnceLock::new(),
             protobuf: OnceLock::new(),
         }
+    }
+
+    /// The type of the first, which is the only one if it tells a position.
+    pub(super) fn kind(&self) -> &Value {
+        self.events.first().map_or(&Value::Null, |event| &event["type"])
     }
 
     /// Their records.

@@ -299,7 +299,7 @@ impl Driver {
                 return;
             }
             let Batch { records, orders, after } = std::mem::take(&mut self.batch);
-            if !records.is_empty() {
+            if self.store.suspect(self.core.scheduler.suspects()) || !records.is_empty() {
                 let write = self.store.clone().write(records.into_values().collect());
                 self.flight = Some(Flight::new(write, orders, after));
                 return;

@@ -4,7 +4,7 @@ mod answer;
 mod leader;
 mod legacy;
 mod marathon;
-mod mesos;
+pub(super) mod mesos;
 mod metrics;
 mod networks;
 mod operator;

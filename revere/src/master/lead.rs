@@ -1,5 +1,6 @@
 //! Many masters on one etcd: one leads, the others wait for its place and hand on what they are asked.
 
+mod copy;
 pub(super) mod front;
 mod member;
 mod proxy;
@@ -79,6 +80,8 @@ impl Leadership {
 
     /// Waits, leads, waits again; ends when the process is to end, or with what cannot get better by itself.
     pub(super) async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StoreError> {
+        // Its streams outlive the terms of whoever leads.
+        tokio::spawn(copy::run(Arc::clone(&self), shutdown.clone()));
         let mut resigned = false;
         loop {
             let term = self.term(&shutdown, resigned);
@@ -149,8 +152,11 @@ impl Leadership {
         let state = StateStore::Etcd(Arc::clone(&store));
         let (driver, handle) = Driver::new(self.core.clone(), state.clone(), records, term.clone());
         let app = http::App::of_term(handle, state, Arc::clone(self), term.clone());
-        self.front
-            .set(Role::Leading(http::router(app), Arc::clone(&session.clock)));
+        self.front.set(Role::Leading(
+            http::router(app),
+            Arc::clone(&session.clock),
+            Arc::clone(&store),
+        ));
         let end = tokio::select! {
             ended = driver.run() => ended.map(|()| End::Shutdown),
             error = store.guard() => Err(error),

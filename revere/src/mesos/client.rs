@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::decode::Encoding;
+use super::encode::POSITION_HEADER;
 use super::protobuf;
 
 pub use tls::TlsError;
@@ -199,9 +200,14 @@ impl Client {
 
     /// Opens the stream at `master` (a URL) or wherever it redirects to.
     pub async fn subscribe(&self, master: &str) -> Result<Subscription, ApiError> {
+        self.subscribe_at(master, None).await
+    }
+
+    /// The same, by a reader that can go on at a position; empty while it has none.
+    pub async fn subscribe_at(&self, master: &str, position: Option<&str>) -> Result<Subscription, ApiError> {
         let mut target = Target::parse(master)?;
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.post(&target, "SUBSCRIBE").await?;
+            let response = self.post(&target, "SUBSCRIBE", position).await?;
             match response.status() {
                 StatusCode::OK => return self.subscription(target, response),
                 StatusCode::TEMPORARY_REDIRECT => {
@@ -236,7 +242,7 @@ impl Client {
             encoding: Encoding::Json,
             ..self.clone()
         };
-        let response = json.post(&target, kind).await?;
+        let response = json.post(&target, kind, None).await?;
         Self::whole(target.authority, response).await
     }
 
@@ -280,8 +286,11 @@ impl Client {
         Self::whole(target.authority, response).await
     }
 
-    async fn post(&self, target: &Target, kind: &str) -> Result<Response<Incoming>, ApiError> {
-        let request = self.request(target, kind).await?;
+    async fn post(&self, target: &Target, kind: &str, position: Option<&str>) -> Result<Response<Incoming>, ApiError> {
+        let mut request = self.request(target, kind).await?;
+        if let Some(position) = position.and_then(|position| HeaderValue::from_str(position).ok()) {
+            request.headers_mut().insert(POSITION_HEADER, position);
+        }
         timeout(ANSWER_TIMEOUT, self.exchange(target, request))
             .await
             .map_err(|_| ApiError::Timeout(target.authority.clone()))?

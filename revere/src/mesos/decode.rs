@@ -13,6 +13,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::encode;
 use super::protobuf::{self, WireError};
 
 mod call;
@@ -175,6 +176,10 @@ pub enum Message {
     Subscribed(StateSnapshot, Duration),
     /// A change.
     Event(TaskEvent),
+    /// The stream goes on where its reader was; heartbeats follow at this interval.
+    Resumed(Duration),
+    /// All up to here was told: what the reader may come back with.
+    Position(String),
     /// The master lives.
     Heartbeat,
     /// An event this reader has no use for.
@@ -217,6 +222,11 @@ fn decode_value(value: &Value, mut rejects: Rejects) -> Result<Decoded, DecodeEr
     let message = match kind {
         "SUBSCRIBED" => subscribed(body(value, "subscribed")?, &mut rejects),
         "HEARTBEAT" => Message::Heartbeat,
+        encode::RESUMED => Message::Resumed(heartbeat(value)),
+        encode::POSITION => match value.get("position").and_then(Value::as_str) {
+            Some(position) => Message::Position(position.to_owned()),
+            None => return Err(DecodeError::Missing("position")),
+        },
         "TASK_ADDED" => {
             let task = get(body(value, "task_added")?, "task").ok_or(DecodeError::Missing("task"))?;
             event(decode_task(task, &mut rejects).map(TaskEvent::TaskAdded), kind)
@@ -309,11 +319,14 @@ fn subscribed(body: &Value, rejects: &mut Rejects) -> Message {
             .collect(),
         tasks,
     };
-    let heartbeat = double(body, "heartbeat_interval_seconds")
+    Message::Subscribed(snapshot, heartbeat(body))
+}
+
+fn heartbeat(body: &Value) -> Duration {
+    double(body, "heartbeat_interval_seconds")
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|interval| !interval.is_zero())
-        .unwrap_or(DEFAULT_HEARTBEAT);
-    Message::Subscribed(snapshot, heartbeat)
+        .unwrap_or(DEFAULT_HEARTBEAT)
 }
 
 fn task_updated(body: &Value, rejects: &mut Rejects) -> Option<TaskEvent> {

@@ -287,6 +287,25 @@ pub fn framework_removed(framework: &str, name: &str) -> Value {
     json!({"type": "FRAMEWORK_REMOVED", "framework_removed": {"framework_info": info}})
 }
 
+/// How a copy tells its subscribers where they are: what they come back with.
+pub const POSITION: &str = "REVERE_POSITION";
+
+/// With which a subscriber says that it can come back, and where it was; empty at first.
+pub const POSITION_HEADER: &str = "x-revere-position";
+
+/// How a stream begins that goes on where its reader was.
+pub const RESUMED: &str = "REVERE_RESUMED";
+
+/// A position; told only to those who asked for it.
+pub fn position(position: &str) -> Value {
+    json!({"type": POSITION, "position": position})
+}
+
+/// In place of `SUBSCRIBED`.
+pub fn resumed() -> Value {
+    json!({"type": RESUMED, "heartbeat_interval_seconds": HEARTBEAT_SECONDS})
+}
+
 /// `HEARTBEAT`.
 pub fn heartbeat() -> Value {
     json!({"type": "HEARTBEAT"})

@@ -81,6 +81,10 @@ pub(super) enum StreamError {
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) masters: Masters,
+    /// Which of them is asked first, counted around.
+    pub(super) first: usize,
+    /// What of the stream this node has, as a master told it; empty before that.
+    pub(super) position: String,
     pub(super) client: Client,
     pub(super) max_record: usize,
     pub(super) patience: Patience,
@@ -92,7 +96,7 @@ impl Follower {
     /// Connects, follows, and starts again with the next master after each failure.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        let mut turn = 0;
+        let mut turn = self.first;
         loop {
             let known = self.masters.borrow_and_update().clone();
             if known.is_empty() {
@@ -104,7 +108,7 @@ impl Follower {
                 continue;
             }
             let master = &known[turn % known.len()];
-            turn += 1;
+            turn = turn.wrapping_add(1);
             let mut began = None;
             let error = self.follow_while_it_leads(master, &mut began).await;
             match error {
@@ -128,7 +132,7 @@ impl Follower {
     }
 
     /// Follows one master until it fails, or until another is known to lead.
-    async fn follow_while_it_leads(&self, master: &str, began: &mut Option<Instant>) -> StreamError {
+    async fn follow_while_it_leads(&mut self, master: &str, began: &mut Option<Instant>) -> StreamError {
         let mut masters = self.masters.clone();
         let moved = async {
             loop {
@@ -154,12 +158,16 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, master: &str, began: &mut Option<Instant>) -> Result<std::convert::Infallible, StreamError> {
+    async fn follow(
+        &mut self,
+        master: &str,
+        began: &mut Option<Instant>,
+    ) -> Result<std::convert::Infallible, StreamError> {
         let Subscription {
             leader,
             encoding,
             mut body,
-        } = self.client.subscribe(master).await?;
+        } = self.client.subscribe_at(master, Some(&self.position)).await?;
         let mut decoder = Decoder::new(self.max_record);
         let mut silence = self.patience.start;
         // When the last whole record was there; nothing less counts as a sign of life for ever.
@@ -194,12 +202,14 @@ impl Follower {
     }
 
     /// One record; returns the heartbeat interval if the stream begins with it.
-    async fn take(&self, encoding: Encoding, record: &[u8], leader: &str) -> Result<Option<Duration>, StreamError> {
+    async fn take(&mut self, encoding: Encoding, record: &[u8], leader: &str) -> Result<Option<Duration>, StreamError> {
         let decoded = decode_as(encoding, record)?;
         note_rejects(&self.status, &decoded.rejects);
         let (event, heartbeat) = match decoded.message {
             Message::Subscribed(mut state, heartbeat) => {
                 join_all(state.agents.iter_mut().map(resolve)).await;
+                // Whoever tells it anew may tell no positions.
+                self.position.clear();
                 (Some(TaskEvent::Snapshot(state)), Some(heartbeat))
             }
             Message::Event(TaskEvent::AgentAdded(mut agent)) => {
@@ -207,6 +217,11 @@ impl Follower {
                 (Some(TaskEvent::AgentAdded(agent)), None)
             }
             Message::Event(event) => (Some(event), None),
+            Message::Resumed(heartbeat) => (None, Some(heartbeat)),
+            Message::Position(position) => {
+                self.position = position;
+                (None, None)
+            }
             Message::Heartbeat | Message::Other(_) => (None, None),
         };
         if let Some(event) = event {
@@ -250,6 +265,11 @@ pub(super) async fn resolve(agent: &mut AgentInfo) {
         })
     });
     agent.ip = found.or(agent.ip);
+}
+
+/// Any number: nodes that begin at different masters of their list spread themselves over them, as each serves the stream.
+pub(super) fn any_place() -> usize {
+    usize::try_from(RandomState::new().hash_one(0)).unwrap_or(0)
 }
 
 /// Waits that double, with jitter so that a thousand nodes do not come at the same moment.

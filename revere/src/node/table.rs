@@ -211,7 +211,7 @@ mod tests {
         match message {
             Message::Subscribed(state, _) => table.apply(TaskEvent::Snapshot(state.clone())),
             Message::Event(event) => table.apply(event.clone()),
-            Message::Heartbeat | Message::Other(_) => {}
+            Message::Heartbeat | Message::Resumed(_) | Message::Position(_) | Message::Other(_) => {}
         }
     }
 

@@ -6,16 +6,18 @@
 //! into a journal first; the commit that names the journal makes all of it true at once.
 
 mod batch;
+mod follow;
 mod hold;
 mod meta;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::AgentId;
 use parking_lot::Mutex;
 use scheduler::Record;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,7 @@ use crate::etcd::{Compare, Etcd, EtcdError, Op, Session, Standing};
 use crate::wire::WireError;
 use batch::Long;
 
+pub(crate) use follow::{Step, follow};
 pub(crate) use hold::Hold;
 pub(crate) use meta::check;
 
@@ -167,6 +170,9 @@ struct Commit {
     sequence: u64,
     /// Chunks of the journal that are true and may not lie among the records yet.
     journal: usize,
+    /// Agents that the leader has not heard of for a little: what it tells of their tasks is not in the records.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    suspects: BTreeSet<String>,
 }
 
 /// The chain's end as its writer knows it.
@@ -182,6 +188,10 @@ struct Chain {
 struct Raw {
     commit: Commit,
     modified: u64,
+    /// That of the moment.
+    revision: u64,
+    /// All chunks of it, true or not.
+    chunks: BTreeMap<String, Vec<Op>>,
     journal: Vec<Vec<Op>>,
     kept: BTreeMap<String, Vec<u8>>,
 }
@@ -192,6 +202,8 @@ pub(crate) struct EtcdStore {
     place: Place,
     fence: Fence,
     chain: Mutex<Chain>,
+    /// See [`Commit::suspects`].
+    suspects: Mutex<BTreeSet<String>>,
     trouble: watch::Sender<Option<Trouble>>,
 }
 
@@ -202,6 +214,7 @@ impl EtcdStore {
             place,
             fence,
             chain: Mutex::new(Chain::default()),
+            suspects: Mutex::default(),
             trouble: watch::Sender::new(None),
         };
         store.sign(cluster).await?;
@@ -223,6 +236,21 @@ impl EtcdStore {
     /// What stands in the way of writes.
     pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
         self.trouble.subscribe()
+    }
+
+    /// Told with the next write; whether that is news.
+    pub(crate) fn suspect(&self, agents: &BTreeSet<AgentId>) -> bool {
+        let mut known = self.suspects.lock();
+        let news = !known.iter().map(String::as_str).eq(agents.iter().map(AgentId::as_str));
+        if news {
+            *known = agents.iter().map(|agent| agent.as_str().to_owned()).collect();
+        }
+        news
+    }
+
+    /// The revision of the last write.
+    pub(crate) fn revision(&self) -> u64 {
+        self.chain.lock().modified
     }
 
     /// Everything as it is at one moment.
@@ -290,6 +318,7 @@ impl EtcdStore {
             epoch: self.fence.epoch,
             sequence: chain.sequence,
             journal,
+            suspects: self.suspects.lock().clone(),
         };
         self.transact(chain, Some(commit), ops).await
     }
@@ -435,7 +464,7 @@ async fn load(place: &Place) -> Result<Raw, EtcdStoreError> {
     let mut raw = Raw::default();
     let (mut from, end) = (place.key(""), format!("{}/state0", place.prefix));
     let (records, mut revision) = (place.records_key(), 0);
-    let (mut journal, mut more) = (BTreeMap::new(), true);
+    let mut more = true;
     while more {
         let page = place.etcd.page(&from, &end, revision, PAGE, PATIENCE).await?;
         if revision == 0 {
@@ -452,14 +481,14 @@ async fn load(place: &Place) -> Result<Raw, EtcdStoreError> {
                 raw.modified = kv.modified;
             } else if kv.key.starts_with(&place.key("journal/")) {
                 let chunk = batch::read(&kv.value).ok_or_else(damaged)?;
-                journal.insert(kv.key, chunk);
+                raw.chunks.insert(kv.key, chunk);
             } else {
                 return Err(damaged());
             }
         }
     }
     if raw.commit.journal > 0 {
-        raw.journal = journal.into_values().take(raw.commit.journal).collect();
+        raw.journal = raw.chunks.values().take(raw.commit.journal).cloned().collect();
         if raw.journal.len() < raw.commit.journal {
             return Err(EtcdStoreError::Damaged(place.journal_key(raw.journal.len())));
         }
@@ -467,6 +496,7 @@ async fn load(place: &Place) -> Result<Raw, EtcdStoreError> {
             batch::apply(chunk, &mut raw.kept);
         }
     }
+    raw.revision = revision;
     Ok(raw)
 }
 

@@ -1,7 +1,9 @@
 //! Where a master's records are: in its own file (or nowhere), or in etcd.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use model::AgentId;
 use scheduler::Record;
 use tokio::sync::watch;
 
@@ -46,6 +48,14 @@ impl StateStore {
                 }
             }
             Self::Etcd(store) => store.write(&records).await,
+        }
+    }
+
+    /// Notes which agents the core has not heard of for a little; whether followers have to be told, by a write.
+    pub(crate) fn suspect(&self, agents: &BTreeSet<AgentId>) -> bool {
+        match self {
+            Self::Embedded(_) => false,
+            Self::Etcd(store) => store.suspect(agents),
         }
     }
 

@@ -8,6 +8,7 @@ use model::{ServiceTable, Snapshot, TaskEvent, VipRange};
 use super::{Said, Tape};
 use crate::hold::Hold;
 use crate::mesos::decode::{Decoded, Message, decode_as};
+use crate::mesos::encode;
 
 /// What came of a stream.
 #[derive(Debug, Default)]
@@ -91,7 +92,7 @@ fn event(decoded: Decoded, rejects: &mut BTreeMap<&'static str, usize>) -> Optio
     match decoded.message {
         Message::Subscribed(state, _) => Some(TaskEvent::Snapshot(state)),
         Message::Event(event) => Some(event),
-        Message::Heartbeat | Message::Other(_) => None,
+        Message::Heartbeat | Message::Resumed(_) | Message::Position(_) | Message::Other(_) => None,
     }
 }
 
@@ -106,6 +107,8 @@ fn word(message: &Message) -> &str {
         Message::Event(TaskEvent::FrameworkRemoved(_)) => "FRAMEWORK_REMOVED",
         Message::Event(_) => "OTHER",
         Message::Heartbeat => "HEARTBEAT",
+        Message::Resumed(_) => encode::RESUMED,
+        Message::Position(_) => encode::POSITION,
         Message::Other(kind) => kind,
     }
 }

@@ -14,6 +14,7 @@ use super::Scheduler;
 use super::timers::Timer;
 
 mod accept;
+mod follow;
 mod life;
 mod lost;
 mod offers;

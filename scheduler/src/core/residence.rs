@@ -59,7 +59,7 @@ impl Scheduler {
         self.index_residence(residence);
     }
 
-    fn index_residence(&mut self, residence: Residence) {
+    pub(super) fn index_residence(&mut self, residence: Residence) {
         let of_app = self.residences_by_app.entry(residence.app.clone()).or_default();
         of_app.insert(residence.id.clone());
         self.residences.insert(residence.id.clone(), residence);

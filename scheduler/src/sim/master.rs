@@ -6,7 +6,7 @@ use crate::{Config, Effect, Record, Scheduler, Timestamp};
 
 use super::world::{Bug, Event, Message, World};
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         reregister_timeout: std::time::Duration::from_secs(120),
         retry: std::time::Duration::from_secs(5),
@@ -28,6 +28,7 @@ impl World {
             let Effect::Persist(record) = effect else {
                 panic!("a new core may only persist, not {effect:?}")
             };
+            self.copied(&record);
             self.store.apply(record);
         }
         let state = core.state();
@@ -142,6 +143,7 @@ impl World {
                         let text = format!("{} {}", instance.id, instance.status.state.as_str());
                         self.note(&text);
                     }
+                    self.copied(&record);
                     self.store.apply(record);
                 }
                 Effect::Launch { agent, spec } => {

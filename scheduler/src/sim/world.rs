@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) core: Option<Scheduler>,
     pub(super) store: Store,
+    /// What another master has of the store.
+    pub(super) copy: Scheduler,
     pub(super) agents: Vec<SimAgent>,
     pub(super) framework: SimFramework,
     /// Newest connection that the master has of each agent id.
@@ -126,6 +128,7 @@ impl World {
             now: EPOCH,
             core: None,
             store: Store::default(),
+            copy: Scheduler::following(super::master::config(), Vec::new()),
             agents: (0..AGENTS).map(SimAgent::new).collect(),
             framework: SimFramework::new(seed),
             connections: BTreeMap::new(),
@@ -174,6 +177,9 @@ impl World {
             steps += 1;
             if steps.is_multiple_of(16) {
                 self.check_store();
+            }
+            if steps.is_multiple_of(128) {
+                self.check_copy();
             }
         }
         self.faults = false;

@@ -13,7 +13,14 @@ const TAKEN_OVER: Duration = Duration::from_secs(60);
 fn deploy(cluster: &Cluster) -> Result<Vec<(String, Option<u32>)>> {
     let file = cluster.lab.dir.join("service.json");
     std::fs::write(&file, include_str!("../../../examples/named-vip.json"))?;
-    cluster.cli(&["app", "add", file.to_str().context("a plain path")?])?;
+    let file = file.to_str().context("a plain path")?;
+    // One that was answered "not known whether it was written" may have been.
+    cluster.until("the service is taken", |cluster| {
+        let taken = cluster
+            .cli(&["app", "add", file])
+            .or_else(|_| cluster.cli(&["app", "show", "/my-service"]));
+        taken.ok()
+    })?;
     tasks(cluster)
 }
 
@@ -37,6 +44,11 @@ fn a_leader_that_is_killed_under_writes_takes_nothing_with_it() {
 
 fn outlived(cluster: &mut Cluster) -> Result<()> {
     let before = deploy(cluster)?;
+    cluster.until("both others have a copy of the records", |cluster| {
+        let status = cluster.json(&["status"]).ok()?;
+        let ages = status["copies_age_ms"].as_array()?;
+        (ages.len() == 2 && ages.iter().all(serde_json::Value::is_u64)).then_some(())
+    })?;
     cluster.until("the service answers", |cluster| {
         let args = ["--requests", "12", "--timeout-ms", "500"];
         let report = Load::start(cluster, &At::Outside, URL, &args).ok()?.finish().ok()?;

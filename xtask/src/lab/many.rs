@@ -40,7 +40,8 @@ impl Cluster {
         urls.join(",")
     }
 
-    /// Starts a member of etcd, anew or where it was.
+    /// Starts a member of etcd, anew or where it was. It keeps its data in memory, in its node's own mounts: a disk that
+    /// something else keeps busy would decide who leads.
     pub fn start_etcd(&mut self, number: u8) -> Result<()> {
         let place = self.node(number);
         let ip = underlay(number);
@@ -48,9 +49,10 @@ impl Cluster {
             .map(|one| format!("m{one}=http://{}:2380", underlay(one)))
             .collect();
         let line = format!(
-            "exec etcd --name m{number} --data-dir {}/etcd --listen-client-urls http://{ip}:2379 \
+            "mkdir -p {0}/etcd && {{ mountpoint -q {0}/etcd || mount -t tmpfs none {0}/etcd; }} && \
+             exec etcd --name m{number} --data-dir {0}/etcd/data --listen-client-urls http://{ip}:2379 \
              --advertise-client-urls http://{ip}:2379 --listen-peer-urls http://{ip}:2380 \
-             --initial-advertise-peer-urls http://{ip}:2380 --initial-cluster {} --initial-cluster-token {}",
+             --initial-advertise-peer-urls http://{ip}:2380 --initial-cluster {1} --initial-cluster-token {2}",
             place.dir.display(),
             peers.join(","),
             self.lab.dir.file_name().and_then(|name| name.to_str()).unwrap_or("lab"),

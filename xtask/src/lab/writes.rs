@@ -52,24 +52,32 @@ pub fn forget(cluster: &Cluster, via: u8) -> Result<()> {
     }
 }
 
-/// How many of these are not there.
+/// How many of these are not there. A master that does not lead may be behind for a little, so it is asked until none lacks.
 pub fn lost(cluster: &Cluster, via: u8, names: &[String]) -> Result<u64> {
-    let list = wait_for(PATIENCE, || {
-        let said = net::http(cluster.node(via), Cluster::master_at(via), "GET /v2/apps", "");
-        let (_, body) = said.ok().filter(|(status, _)| *status == 200)?;
-        // A chunked body has its lengths around the JSON.
-        let json: String = body.split("\r\n").filter(|line| line.len() > 10).collect();
-        serde_json::from_str::<Value>(&json).ok()
+    let mut lost = None;
+    let none = wait_for(PATIENCE, || {
+        lost = missing(cluster, via, names).or(lost);
+        (lost == Some(0)).then_some(())
     });
-    let Some(list) = list else {
-        bail!("the apps cannot be listed")
-    };
+    match (none, lost) {
+        (Some(()), _) => Ok(0),
+        (None, Some(lost)) => Ok(lost),
+        (None, None) => bail!("the apps cannot be listed"),
+    }
+}
+
+fn missing(cluster: &Cluster, via: u8, names: &[String]) -> Option<u64> {
+    let said = net::http(cluster.node(via), Cluster::master_at(via), "GET /v2/apps", "");
+    let (_, body) = said.ok().filter(|(status, _)| *status == 200)?;
+    // A chunked body has its lengths around the JSON.
+    let json: String = body.split("\r\n").filter(|line| line.len() > 10).collect();
+    let list = serde_json::from_str::<Value>(&json).ok()?;
     let apps = list["apps"].as_array().into_iter().flatten();
     let there: BTreeSet<&str> = apps.filter_map(|app| app["id"].as_str()).collect();
     let lost = names
         .iter()
         .filter(|name| !there.contains(format!("/{GROUP}/{name}").as_str()));
-    Ok(u64::try_from(lost.count())?)
+    u64::try_from(lost.count()).ok()
 }
 
 impl Writer {

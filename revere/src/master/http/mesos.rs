@@ -32,13 +32,13 @@ pub(super) fn gone(gone: Gone) -> (StatusCode, String) {
 
 /// How a request is written and how its answer shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Transport {
-    pub(super) request: Encoding,
+pub(in crate::master) struct Transport {
+    pub(in crate::master) request: Encoding,
     pub(super) answer: Encoding,
 }
 
 /// Checks the transport's rules: method, content type, acceptable answers.
-pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<Transport, (StatusCode, String)> {
+pub(in crate::master) fn check(method: &Method, headers: &HeaderMap) -> Result<Transport, (StatusCode, String)> {
     if method != Method::POST {
         return Err((
             StatusCode::METHOD_NOT_ALLOWED,
@@ -80,7 +80,7 @@ fn accepts(accept: &str, encoding: Encoding) -> bool {
 }
 
 /// The call in its JSON form.
-pub(super) fn read(encoding: Encoding, body: &[u8]) -> Result<Value, (StatusCode, String)> {
+pub(in crate::master) fn read(encoding: Encoding, body: &[u8]) -> Result<Value, (StatusCode, String)> {
     let bad = |text: String| (StatusCode::BAD_REQUEST, text);
     match encoding {
         Encoding::Json => {
@@ -117,7 +117,12 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
         Ok(answer(transport.answer, &json!({"type": kind, (name): body})))
     };
     match kind {
-        "SUBSCRIBE" => subscribe(&app, transport.answer).await,
+        "SUBSCRIBE" => {
+            let position = headers
+                .get(encode::POSITION_HEADER)
+                .and_then(|value| value.to_str().ok());
+            subscribe(&app, transport.answer, position.map(str::to_owned)).await
+        }
         "GET_HEALTH" => get(|_| json!({"healthy": true})).await,
         "GET_VERSION" => get(|_| json!({"version_info": version_info()})).await,
         "GET_MASTER" => Ok(answer(transport.answer, &master(&app).await?)),
@@ -195,6 +200,8 @@ struct Subscriber {
     events: broadcast::Receiver<Arc<Gathered>>,
     heartbeat: Interval,
     shutdown: CancellationToken,
+    /// Whether it is told where it is.
+    resumes: bool,
 }
 
 impl Subscriber {
@@ -203,33 +210,48 @@ impl Subscriber {
         if let Some(first) = self.first.pop() {
             return Some((Ok(first), self));
         }
-        let bytes = tokio::select! {
-            () = self.shutdown.cancelled() => return None,
-            event = self.events.recv() => match event {
-                Ok(gathered) => gathered.records(self.encoding),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "a subscriber reads too slowly and is dropped");
-                    return None;
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            },
-            _ = self.heartbeat.tick() => record(&encode::heartbeat(), self.encoding),
-        };
-        Some((Ok(bytes), self))
+        loop {
+            let bytes = tokio::select! {
+                () = self.shutdown.cancelled() => return None,
+                event = self.events.recv() => match event {
+                    Ok(event) if event.kind() == encode::POSITION && !self.resumes => continue,
+                    Ok(event) => event.records(self.encoding),
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "a subscriber reads too slowly and is dropped");
+                        return None;
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                _ = self.heartbeat.tick() => record(&encode::heartbeat(), self.encoding),
+            };
+            return Some((Ok(bytes), self));
+        }
     }
 }
 
-async fn subscribe(app: &App, encoding: Encoding) -> Answer {
-    let begin = move |core: &Core| core.subscribe(encoding);
-    let (snapshot, events) = app.handle.look(begin).await.map_err(gone)?;
+async fn subscribe(app: &App, encoding: Encoding, position: Option<String>) -> Answer {
+    // Positions are told in JSON only.
+    let position = position.filter(|_| encoding == Encoding::Json);
+    let resumes = position.is_some();
+    let begin = move |core: &Core| match position {
+        Some(position) => core.resume(&position),
+        None => {
+            let (snapshot, events) = core.subscribe(encoding);
+            (vec![snapshot], events)
+        }
+    };
+    let (mut first, events) = app.handle.look(begin).await.map_err(gone)?;
+    // Taken from the end; a heartbeat follows at once.
+    first.push(record(&encode::heartbeat(), encoding));
+    first.reverse();
     let period = Duration::from_secs_f64(encode::HEARTBEAT_SECONDS);
     let subscriber = Subscriber {
-        // Taken from the end: the snapshot, then a heartbeat at once.
-        first: vec![record(&encode::heartbeat(), encoding), snapshot],
+        first,
         encoding,
         events,
         heartbeat: tokio::time::interval_at(tokio::time::Instant::now() + period, period),
         shutdown: app.shutdown.clone(),
+        resumes,
     };
     let body = Body::from_stream(stream::unfold(subscriber, Subscriber::next));
     let kind = HeaderValue::from_static(encoding.content_type());

@@ -59,12 +59,6 @@ async fn whichever_master_is_asked_the_leader_answers() {
         assert_eq!(status, StatusCode::TEMPORARY_REDIRECT, "{path}");
         assert_eq!(headers[LOCATION], format!("//{}{wanted}", first.address), "{path}");
     }
-    let client = Client::new(&Access::default()).expect("a client");
-    let stream = client
-        .subscribe(&format!("http://{}", second.address))
-        .await
-        .expect("subscribed");
-    assert_eq!(stream.leader, first.address.to_string());
     first.stop().await;
     second.stop().await;
 }
@@ -110,6 +104,226 @@ fn status_running() -> TaskStatus {
     status(TaskState::Running)
 }
 
+/// The records of a stream.
+struct Stream {
+    body: hyper::body::Incoming,
+    decoder: recordio::Decoder,
+}
+
+impl Stream {
+    async fn open(master: &Running) -> Self {
+        Self::open_at(master, None).await
+    }
+
+    async fn open_at(master: &Running, position: Option<&str>) -> Self {
+        let client = Client::new(&Access::default()).expect("a client");
+        let url = format!("http://{}", master.address);
+        let subscribed = client.subscribe_at(&url, position).await.expect("subscribed");
+        assert_eq!(subscribed.leader, master.address.to_string(), "nobody sends it on");
+        Self {
+            body: subscribed.body,
+            decoder: recordio::Decoder::new(1 << 20),
+        }
+    }
+
+    /// Reads until a record is as wanted.
+    async fn until(&mut self, done: impl Fn(&Value) -> bool) -> Value {
+        let mut told = Vec::new();
+        let reading = async {
+            loop {
+                while let Some(record) = self.decoder.next_record().expect("framed") {
+                    let record: Value = serde_json::from_slice(&record).expect("JSON");
+                    if done(&record) {
+                        return record;
+                    }
+                    told.push(record.to_string());
+                }
+                let frame = self.body.frame().await.expect("it goes on").expect("read");
+                self.decoder.push(&frame.into_data().expect("data"));
+            }
+        };
+        let found = tokio::time::timeout(DEADLINE, reading).await;
+        found.unwrap_or_else(|_| panic!("never told; but:\n{}", told.join("\n")))
+    }
+}
+
+/// Asks until the copy of that master answers, and not the leader.
+async fn copied(master: &Running, path: &str, done: impl Fn(&Value) -> bool) -> Value {
+    let asking = async {
+        loop {
+            let (_, headers, body) = master.call(Method::GET, path, "").await;
+            if headers.contains_key("x-revere-stale-ms") && done(&body) {
+                assert!(!headers.contains_key("x-marathon-leader"));
+                return body;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asking).await.expect("never so")
+}
+
+#[tokio::test]
+async fn a_follower_answers_readers_and_its_streams_outlive_the_leader() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    copied(&second, "/v2/apps", |body| body["apps"] == json!([])).await;
+    let mut stream = Stream::open(&second).await;
+    stream.until(|record| record["type"] == "SUBSCRIBED").await;
+    let mut agent = Agent::register(&first, None, Vec::new()).await;
+    let specs = deploy(&first, &mut agent).await;
+    for _ in &specs {
+        let added = stream.until(|record| record["type"] == "TASK_ADDED").await;
+        let task = added["task_added"]["task"]["task_id"]["value"]
+            .as_str()
+            .map(str::to_owned);
+        assert!(
+            specs.iter().any(|spec| Some(spec.task.as_str()) == task.as_deref()),
+            "{added}"
+        );
+    }
+    stream
+        .until(|record| record["task_updated"]["status"]["state"] == "TASK_RUNNING")
+        .await;
+    // Who writes here reads here what it wrote, at once.
+    for number in 0..20 {
+        let body = json!({"id": format!("/n{number}"), "cmd": "sleep 1", "instances": 0}).to_string();
+        assert_eq!(
+            second.call(Method::POST, "/v2/apps", &body).await.0,
+            StatusCode::CREATED
+        );
+        let (_, headers, body) = second.call(Method::GET, "/v2/apps", "").await;
+        let apps = body["apps"].as_array().expect("a list");
+        assert!(
+            headers.contains_key("x-revere-stale-ms") && apps.len() == number + 2,
+            "{number}: {body}"
+        );
+    }
+    let (_, headers, _) = first.call(Method::GET, "/v2/apps", "").await;
+    assert!(!headers.contains_key("x-revere-stale-ms"), "the leader's are never old");
+    fake.expires("/r/leader");
+    leads(&first, &second).await;
+    let tasks = specs.iter().map(|spec| ReportedTask {
+        spec: spec.clone(),
+        status: status_running(),
+    });
+    let mut again = Agent::register(&first, Some(agent.id.clone()), tasks.collect()).await;
+    again.status(&specs[0], TaskState::Failed).await;
+    let ended = specs[0].task.as_str();
+    stream
+        .until(|record| {
+            record["task_updated"]["status"]["task_id"]["value"] == ended
+                && record["task_updated"]["status"]["state"] == "TASK_GONE"
+        })
+        .await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_missed_what_is_compacted_tells_only_what_is_otherwise() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    let mut agent = Agent::register(&first, None, Vec::new()).await;
+    let specs = deploy(&first, &mut agent).await;
+    copied(&second, "/v2/apps", |body| body["apps"][0]["tasksRunning"] == 3).await;
+    let mut stream = Stream::open(&second).await;
+    stream.until(|record| record["type"] == "SUBSCRIBED").await;
+    fake.mute(true);
+    agent.status(&specs[1], TaskState::Failed).await;
+    first
+        .until("/v2/apps/my-service", |app| app["app"]["tasksRunning"] == 2)
+        .await;
+    fake.compact();
+    fake.mute(false);
+    let told = std::sync::Mutex::new(String::new());
+    let gone = |record: &Value| {
+        told.lock().expect("alone").push_str(&record.to_string());
+        record["task_updated"]["status"]["task_id"]["value"] == specs[1].task.as_str()
+    };
+    stream.until(gone).await;
+    let told = told.into_inner().expect("alone");
+    let others = [&specs[0], &specs[2]];
+    assert!(others.iter().all(|spec| !told.contains(spec.task.as_str())), "{told}");
+    copied(&second, "/v2/apps", |body| body["apps"][0]["tasksRunning"] == 2).await;
+    first.stop().await;
+    second.stop().await;
+}
+
+/// Where a stream is once that task was told in that state.
+async fn position_after(stream: &mut Stream, task: &str, state: &str) -> String {
+    stream
+        .until(|record| {
+            let status = &record["task_updated"]["status"];
+            status["task_id"]["value"] == task && status["state"] == state
+        })
+        .await;
+    let told = stream.until(|record| record["type"] == "REVERE_POSITION").await;
+    told["position"].as_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn who_comes_back_to_any_master_is_told_what_it_missed() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    // The leader answers those who can come back from its copy, so that must be there as well.
+    for master in [&first, &second] {
+        let there = async {
+            let client = Client::new(&Access::default()).expect("a client");
+            let url = format!("http://{}", master.address);
+            loop {
+                if let Ok(subscribed) = client.subscribe_at(&url, Some("")).await
+                    && subscribed.leader == master.address.to_string()
+                {
+                    let (body, decoder) = (subscribed.body, recordio::Decoder::new(1 << 20));
+                    let mut stream = Stream { body, decoder };
+                    // Of a copy the position is told before the first heartbeat.
+                    stream.until(|record| record["type"] == "SUBSCRIBED").await;
+                    if stream.until(|_| true).await["type"] == "REVERE_POSITION" {
+                        return;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, there).await.expect("a copy");
+    }
+    let mut stream = Stream::open_at(&second, Some("")).await;
+    let mut agent = Agent::register(&first, None, Vec::new()).await;
+    let specs = deploy(&first, &mut agent).await;
+    let position = position_after(&mut stream, specs[2].task.as_str(), "TASK_RUNNING").await;
+    drop(stream);
+    agent.status(&specs[0], TaskState::Killing).await;
+    for master in [&first, &second] {
+        let mut stream = Stream::open_at(master, Some(&position)).await;
+        let begins = stream.until(|_| true).await;
+        assert_eq!(begins["type"], "REVERE_RESUMED", "{begins}");
+        let next = stream
+            .until(|record| record["type"] != "HEARTBEAT" && record["type"] != "REVERE_POSITION")
+            .await;
+        assert_eq!(
+            next["task_updated"]["status"]["task_id"]["value"],
+            specs[0].task.as_str(),
+            "nothing before it"
+        );
+    }
+    for unknown in ["", "x/1", &format!("{position}9")] {
+        let begins = Stream::open_at(&second, Some(unknown)).await.until(|_| true).await;
+        assert_eq!(begins["type"], "SUBSCRIBED", "{unknown}");
+    }
+    // Readers that know nothing of it are told nothing of it.
+    let mut plain = Stream::open(&second).await;
+    agent.status(&specs[1], TaskState::Killing).await;
+    let told = plain
+        .until(|record| record["type"] != "SUBSCRIBED" && record["type"] != "HEARTBEAT")
+        .await;
+    assert_eq!(told["type"], "TASK_UPDATED", "{told}");
+    first.stop().await;
+    second.stop().await;
+}
+
 /// A leader that takes connections and says nothing, as one that is stopped.
 #[tokio::test]
 async fn a_leader_that_says_nothing_keeps_nobody_waiting() {
@@ -132,7 +346,7 @@ async fn a_leader_that_says_nothing_keeps_nobody_waiting() {
         }
     };
     tokio::time::timeout(DEADLINE, redirected).await.expect("it follows");
-    let asked = master.call(Method::GET, "/v2/apps", "");
+    let asked = master.call(Method::GET, "/v2/queue", "");
     let ended = async {
         // Not before the request is on its way: the watchdog's connection and the request's.
         for _ in 0..2 {

@@ -79,6 +79,8 @@ fn follow_with(masters: Masters, access: &Access) -> (mpsc::Receiver<TaskEvent>,
     let status = Arc::new(Status::new());
     let follower = Follower {
         masters,
+        first: 0,
+        position: String::new(),
         client: Client::new(access).expect("no files are named"),
         max_record: 1024 * 1024,
         patience: Patience {
@@ -307,4 +309,38 @@ fn waits_double_and_stay_bounded() {
     assert!(waits[0] >= FIRST_BACKOFF && waits[0] <= FIRST_BACKOFF * 3 / 2);
     assert!(waits[3] >= FIRST_BACKOFF * 8);
     assert!(waits.iter().all(|wait| *wait <= MAX_BACKOFF * 3 / 2));
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_it_was() {
+    let position = |text: &str| format!(r#"{{"type":"REVERE_POSITION","position":"{text}"}}"#);
+    let resumed = r#"{"type":"REVERE_RESUMED","heartbeat_interval_seconds":0.05}"#;
+    let (first, seen) = master(vec![
+        Act::Say(stream_of(&[SUBSCRIBED, &position("x/7"), REMOVED, &position("x/9")])),
+        Act::Say(stream_of(&[resumed, REMOVED])),
+        Act::Say(stream_of(&[SUBSCRIBED])),
+        Act::Hold(stream_of(&[SUBSCRIBED])),
+    ])
+    .await;
+    let (mut events, status, running) = follow(&[&first]);
+    // No snapshot between the two, and each time a stream that stands.
+    for wanted in [empty(), removed(), removed(), empty(), empty()] {
+        assert_eq!(next(&mut events).await, wanted);
+    }
+    let requests = seen.await.expect("served");
+    let told = |number: usize| {
+        let lines = requests[number].lines();
+        let told = lines.filter_map(|line| {
+            line.strip_prefix("x-revere-position: ")
+                .or(line.strip_prefix("x-revere-position:"))
+        });
+        told.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (told(0), told(1), told(2)),
+        (vec![String::new()], vec!["x/9".to_owned()], vec!["x/9".to_owned()])
+    );
+    assert_eq!(told(3), vec![String::new()], "a stream without positions leaves none");
+    assert_eq!(status.facts().master.as_deref(), Some(first.as_str()));
+    running.abort();
 }

@@ -82,6 +82,22 @@ pub(super) fn join(prefix: &str, kept: &BTreeMap<String, Vec<u8>>) -> (BTreeMap<
     (records, long)
 }
 
+/// The record that a key is of, if it is one's.
+pub(super) fn record_of<'a>(prefix: &str, key: &'a str) -> Option<&'a str> {
+    key.strip_prefix(prefix)?.split('\0').next()
+}
+
+/// All parts of one record.
+pub(super) fn whole(prefix: &str, name: &str, kept: &BTreeMap<String, Vec<u8>>) -> Option<Vec<u8>> {
+    let key = format!("{prefix}{name}");
+    let mut parts = kept.range(key.clone()..end(&key)).map(|(_, part)| part);
+    let mut whole = parts.next()?.clone();
+    for part in parts {
+        whole.extend(part);
+    }
+    Some(whole)
+}
+
 /// What `ops` make of the keys.
 pub(super) fn apply(ops: &[Op], kept: &mut BTreeMap<String, Vec<u8>>) {
     for op in ops {

@@ -14,6 +14,9 @@ struct Meta {
     schema: u8,
     /// Who wrote it.
     release: String,
+    /// Tells these records from any others that lay or will lie here, as after a restore; empty of older releases.
+    #[serde(default)]
+    id: String,
 }
 
 fn key(place: &Place) -> String {
@@ -49,6 +52,18 @@ pub(crate) async fn check(place: &Place, cluster: &str) -> Result<(), EtcdStoreE
     read(place, cluster).await.map(|_| ())
 }
 
+/// The name of these records among all that may ever lie there, empty where they have none; nothing where no master has
+/// led yet.
+pub(super) async fn identity(place: &Place, cluster: &str) -> Result<Option<String>, EtcdStoreError> {
+    Ok(read(place, cluster).await?.map(|(meta, _)| meta.id))
+}
+
+fn any_id() -> String {
+    use std::hash::BuildHasher as _;
+    let word = || std::hash::RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", word(), word())
+}
+
 impl EtcdStore {
     /// Signs a new place, or one that this release will write newer records to.
     pub(super) async fn sign(&self, cluster: &str) -> Result<(), EtcdStoreError> {
@@ -61,6 +76,10 @@ impl EtcdStore {
             cluster: cluster.to_owned(),
             schema: VERSION,
             release: env!("CARGO_PKG_VERSION").to_owned(),
+            id: match &known {
+                Some((meta, _)) => meta.id.clone(),
+                None => any_id(),
+            },
         };
         let when = [
             Compare::Created(place.leader_key(), self.fence.epoch),

@@ -66,7 +66,7 @@ fn large() -> (Vec<Record>, Vec<Record>, BTreeMap<String, Record>) {
     let before: Vec<Record> = (0..150).map(|n| agent(&format!("a{n:03}"), n * 20)).collect();
     let mut change: Vec<Record> = (100..300).map(|n| agent(&format!("a{n:03}"), 10)).collect();
     change.push(agent("long", 900_000));
-    change.extend((0..50).map(|n| Record::DeleteAgent(model::AgentId::new(format!("a{n:03}").as_str()))));
+    change.extend((0..50).map(|n| Record::DeleteAgent(AgentId::new(format!("a{n:03}").as_str()))));
     let mut after = by_key(&before);
     for record in &change {
         match record {

@@ -67,7 +67,8 @@ impl Scheduler {
         self.frameworks.offers.values()
     }
 
-    pub(in crate::core) fn framework_infos(&self) -> impl Iterator<Item = FrameworkInfo> {
+    /// The same, as the stream tells them.
+    pub fn framework_infos(&self) -> impl Iterator<Item = FrameworkInfo> {
         self.frameworks.joined.values().map(|one| info(&one.record))
     }
 

@@ -1,0 +1,274 @@
+//! The one task that owns the copy: takes what changes, tells subscribers of it, lets readers look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use model::{AgentId, AgentInfo, FrameworkId, Task, TaskEvent, TaskId, TaskState, TaskStatus};
+use scheduler::{Effect, Record, Scheduler, Timestamp};
+use tokio::sync::mpsc;
+
+use super::{Copy, Current};
+use crate::etcd::clock::Moment;
+use crate::master::core::Core;
+use crate::master::handle::Input;
+use crate::store::etcd::Step;
+
+/// What subscribers know of an agent.
+#[derive(Debug)]
+struct Told {
+    info: AgentInfo,
+    tasks: BTreeMap<(FrameworkId, TaskId), Task>,
+}
+
+/// See the module.
+pub(super) struct Keeper {
+    copy: Arc<Copy>,
+    config: scheduler::Config,
+    inputs: mpsc::Receiver<Input>,
+    steps: mpsc::Receiver<Step>,
+    core: Option<Core>,
+    told: BTreeMap<AgentId, Told>,
+    revision: u64,
+}
+
+fn now() -> Timestamp {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn ids(names: BTreeSet<String>) -> BTreeSet<AgentId> {
+    names.into_iter().map(AgentId::new).collect()
+}
+
+impl Keeper {
+    pub(super) fn new(
+        copy: Arc<Copy>,
+        config: scheduler::Config,
+        inputs: mpsc::Receiver<Input>,
+        steps: mpsc::Receiver<Step>,
+    ) -> Self {
+        Self {
+            copy,
+            config,
+            inputs,
+            steps,
+            core: None,
+            told: BTreeMap::new(),
+            revision: 0,
+        }
+    }
+
+    /// Until nobody feeds it or nobody asks.
+    pub(super) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                step = self.steps.recv() => match step {
+                    Some(step) => self.take(step),
+                    None => return,
+                },
+                // Who asks before there is anything waits.
+                input = self.inputs.recv(), if self.core.is_some() => match input {
+                    Some(Input::Look(look)) => {
+                        if let Some(core) = &mut self.core {
+                            core.now = core.now.max(now());
+                            look(core);
+                        }
+                    }
+                    // All else is the leader's: its asker hears that nobody is there.
+                    Some(_) => {}
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::All {
+                records,
+                suspects,
+                identity,
+                revision,
+            } => {
+                self.begin(records, &ids(suspects));
+                // Who missed what lay between cannot be told it.
+                if let Some(core) = &mut self.core {
+                    core.begin_trail(identity, revision);
+                }
+                self.reached(revision);
+            }
+            Step::Some {
+                records,
+                suspects,
+                revision,
+            } => {
+                self.follow(records, suspects.map(ids));
+                if let Some(revision) = revision {
+                    if let Some(core) = &mut self.core {
+                        core.reach(revision);
+                    }
+                    self.reached(revision);
+                }
+            }
+            Step::Seen(at, newest) if self.core.is_some() && newest <= self.revision => {
+                self.copy.set(Some(Current {
+                    revision: self.revision,
+                    at,
+                }));
+            }
+            Step::Seen(..) => {}
+        }
+    }
+
+    fn reached(&mut self, revision: u64) {
+        self.revision = revision;
+        let at = self.copy.current().map_or_else(Moment::now, |known| known.at);
+        self.copy.set(Some(Current { revision, at }));
+    }
+
+    /// All of it. Subscribers are told what is otherwise than they know, as always.
+    fn begin(&mut self, records: Vec<Record>, suspects: &BTreeSet<AgentId>) {
+        let mut scheduler = Scheduler::following(self.config.clone(), records);
+        scheduler.follow_suspects(suspects);
+        let agents: BTreeSet<AgentId> = scheduler.known_agents().chain(self.told.keys()).cloned().collect();
+        let fresh = Core::new(scheduler, now());
+        match &mut self.core {
+            Some(core) => {
+                core.scheduler = fresh.scheduler;
+                core.sizes = fresh.sizes;
+                self.tell_frameworks();
+                self.tell_agents(&agents);
+            }
+            None => {
+                let told = |id: &AgentId| Some((id.clone(), told_on(&fresh.scheduler, id)?));
+                self.told = agents.iter().filter_map(told).collect();
+                self.core = Some(fresh);
+            }
+        }
+    }
+
+    /// What came after.
+    fn follow(&mut self, records: Vec<Record>, suspects: Option<BTreeSet<AgentId>>) {
+        let Some(core) = &mut self.core else { return };
+        let now = now();
+        core.now = core.now.max(now);
+        let mut touched = BTreeSet::new();
+        let mut frameworks = false;
+        for record in records {
+            frameworks |= matches!(record, Record::PutFramework(_) | Record::DeleteFramework(_));
+            let effect = Effect::Persist(record);
+            core.note(&effect);
+            if let Effect::Persist(record) = effect {
+                touched.extend(core.scheduler.follow(now, record));
+            }
+        }
+        if let Some(suspects) = suspects {
+            touched.extend(core.scheduler.follow_suspects(&suspects));
+        }
+        if frameworks {
+            self.tell_frameworks();
+        }
+        self.tell_agents(&touched);
+    }
+
+    fn tell_frameworks(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        let known = core.table.snapshot();
+        let own = core.scheduler.framework().id.clone();
+        let infos: BTreeMap<_, _> = core
+            .scheduler
+            .framework_infos()
+            .map(|info| (info.id.clone(), info))
+            .collect();
+        for (id, info) in &infos {
+            if known.frameworks.get(id) != Some(info) {
+                core.emit(TaskEvent::FrameworkAdded(info.clone()));
+            }
+        }
+        for id in known.frameworks.keys() {
+            if *id != own && !infos.contains_key(id) {
+                core.emit(TaskEvent::FrameworkRemoved(id.clone()));
+            }
+        }
+    }
+
+    /// What is new comes before what is gone.
+    fn tell_agents(&mut self, touched: &BTreeSet<AgentId>) {
+        let Some(core) = &mut self.core else { return };
+        let mut gone = Vec::new();
+        for id in touched {
+            let new = told_on(&core.scheduler, id);
+            let old = self.told.remove(id);
+            match (&old, &new) {
+                (Some(_), None) => gone.push(TaskEvent::AgentRemoved(id.clone())),
+                (old, Some(new)) => difference(old.as_ref(), new, core, &mut gone),
+                (None, None) => {}
+            }
+            if let Some(new) = new {
+                self.told.insert(id.clone(), new);
+            }
+        }
+        for event in gone {
+            core.emit(event);
+        }
+    }
+}
+
+fn told_on(scheduler: &Scheduler, id: &AgentId) -> Option<Told> {
+    let (info, tasks) = scheduler.told_on(id)?;
+    let tasks = tasks.into_iter();
+    let tasks = tasks.map(|task| ((task.framework.clone(), task.id.clone()), task));
+    Some(Told {
+        info,
+        tasks: tasks.collect(),
+    })
+}
+
+/// Tells what is new of an agent, and notes what is gone.
+fn difference(old: Option<&Told>, new: &Told, core: &mut Core, gone: &mut Vec<TaskEvent>) {
+    if old.is_none_or(|old| old.info != new.info) {
+        core.emit(TaskEvent::AgentAdded(new.info.clone()));
+    }
+    for (key, task) in &new.tasks {
+        match old.and_then(|old| old.tasks.get(key)) {
+            Some(known) if known == task => {}
+            Some(known) if *known == with_status(task, &known.status) => core.emit(TaskEvent::TaskUpdated {
+                framework: key.0.clone(),
+                task: key.1.clone(),
+                status: task.status.clone(),
+                mappings: Vec::new(),
+            }),
+            _ => core.emit(TaskEvent::TaskAdded(task.clone())),
+        }
+    }
+    let ended = old.iter().flat_map(|old| old.tasks.keys());
+    let ended = ended.filter(|key| !new.tasks.contains_key(key));
+    gone.extend(ended.map(|(framework, task)| TaskEvent::TaskUpdated {
+        framework: framework.clone(),
+        task: task.clone(),
+        status: ended_status(),
+        mappings: Vec::new(),
+    }));
+}
+
+fn with_status(task: &Task, status: &TaskStatus) -> Task {
+    Task {
+        status: status.clone(),
+        ..task.clone()
+    }
+}
+
+/// Of a task whose record is no more. How it ended only its leader knew.
+fn ended_status() -> TaskStatus {
+    TaskStatus {
+        state: TaskState::Gone,
+        reason: None,
+        healthy: None,
+        addresses: Vec::new(),
+        message: Some("it has ended; the leading master knows how".to_owned()),
+        checks: Default::default(),
+        timestamp_ms: now().0,
+    }
+}
