@@ -232,7 +232,9 @@ impl Core {
         if let Some(position) = self.trail.as_ref().and_then(Trail::position) {
             self.send_all();
             // Fails only when nobody listens.
-            let _ = self.events.send(Arc::new(Gathered::new(vec![encode::position(&position)])));
+            let _ = self
+                .events
+                .send(Arc::new(Gathered::new(vec![encode::position(&position)])));
         }
     }
 
