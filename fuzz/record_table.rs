@@ -91,7 +91,7 @@ impl Bytes<'_> {
                 Some(TaskEvent::Snapshot(state))
             }
             Message::Event(event) => Some(event),
-            Message::Heartbeat | Message::Other(_) => None,
+            Message::Resumed(_) | Message::Position(_) | Message::Heartbeat | Message::Other(_) => None,
         }
     }
 }
