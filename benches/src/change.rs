@@ -17,7 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
-use crate::cluster;
+use crate::{cluster, memory};
 
 /// Backends of each VIP.
 const BACKENDS: u32 = 10;
@@ -103,23 +103,10 @@ fn from_nothing(times: usize) -> Result<(f64, f64, f64)> {
         let report = apply(&mut lb, &plan(&wanted, &found));
         slowest = slowest.max(began.elapsed().as_secs_f64());
         ensure!(report.failed.is_empty(), "{:?}", report.failed.first());
-        mib = mib.max(resident()?);
-        maps = maps.max(room.maps()?);
+        mib = mib.max(memory::own_mib()?);
+        maps = maps.max(memory::maps_mib(&room.folder.path().join("bpf/maps"))?);
     }
     Ok((slowest, mib, maps))
-}
-
-/// This process's own memory in MiB. The maps that it has mapped are counted with the maps.
-fn resident() -> Result<f64> {
-    field("/proc/self/status", "RssAnon:").map(|kib| kib / 1024.0)
-}
-
-/// The number behind a word at the beginning of a line.
-fn field(file: &str, word: &str) -> Result<f64> {
-    let text = fs::read_to_string(file)?;
-    let line = text.lines().find_map(|line| line.strip_prefix(word));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(number.with_context(|| format!("{file} has no {word}"))?.parse()?)
 }
 
 fn view() -> NodeView {
@@ -155,20 +142,6 @@ impl Room {
         // Each VIP has its table, the one before, and one being written.
         config.slots = config.slots.max(vips * 1_021 * 3);
         Ok(Lb::open(config)?.0)
-    }
-
-    /// Memory of all pinned maps, in MiB, as the kernel tells it.
-    fn maps(&self) -> Result<f64> {
-        let mut bytes = 0.0;
-        for entry in fs::read_dir(self.folder.path().join("bpf/maps"))? {
-            let map = aya::maps::MapData::from_pin(entry?.path())?;
-            let file = format!(
-                "/proc/self/fdinfo/{}",
-                std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(map.fd()))
-            );
-            bytes += field(&file, "memlock:")?;
-        }
-        Ok(bytes / 1024.0 / 1024.0)
     }
 }
 

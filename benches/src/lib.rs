@@ -5,6 +5,7 @@ pub mod change;
 pub mod cluster;
 mod frame;
 mod harness;
+mod memory;
 mod node;
 pub mod packets;
 pub mod path;

@@ -96,10 +96,7 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
             );
         }
     }
-    eprintln!(
-        "{}\nflows broken of the backend that left: {own}; of others: {others}; new connections failed: {new}",
-        sum.told()
-    );
+    eprintln!("flows broken of the backend that left: {own}; of others: {others}; new connections failed: {new}");
     let mut found = Finding::default();
     found.check(control.bad() == 0, || format!("the control lost {}", control.bad()));
     found.check(others == 0, || {
