@@ -221,7 +221,7 @@ impl Desired {
         })
     }
 
-    fn put(&mut self, address: VipAddress, vip: DesiredVip) {
+    pub(crate) fn put(&mut self, address: VipAddress, vip: DesiredVip) {
         let keys: Vec<BackendKey> = vip.members.keys().copied().collect();
         self.vips.insert(address, vip);
         for key in keys {

@@ -21,6 +21,7 @@ mod check;
 mod clsact;
 mod link;
 mod load;
+mod migrate;
 
 pub(crate) use attach::{attach_one, attach_xdp, unattached};
 pub use check::nat_ports as check_nat_ports;
@@ -214,7 +215,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The pins are of another version.
-    #[error("the maps pinned in {} have layout version {found}, this binary has {expected}: drain the node, stop it, remove that directory, start it again", path.display())]
+    #[error("the maps pinned in {} have layout version {found}, this binary has {expected} and can take over older ones only: start the Revere that made them, or drain the node, stop it, remove that directory, start it again", path.display())]
     Layout {
         /// Directory of the pins.
         path: PathBuf,
@@ -222,6 +223,14 @@ pub enum OpenError {
         found: u32,
         /// Ours.
         expected: u32,
+    },
+    /// Maps of an older layout could not be taken over; they are as they were, and so is what passes.
+    #[error("could not take over the maps of an older layout pinned in {}: {source}; they stay in use: go back to the Revere that made them, or drain the node, stop it, remove that directory and start it again", path.display())]
+    Migrate {
+        /// Directory of the pins.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
     },
     /// The object was refused.
     #[error("could not load the BPF object: {0}")]
@@ -269,7 +278,26 @@ impl Lb {
         check::cgroup(&config.cgroup)?;
         check::local(&config.local_interfaces, &mut opened.warnings);
         config.nat_ports.as_ref().map_or(Ok(()), check::nat_ports)?;
-        check::layout(&config.bpffs)?;
+        let old = migrate::begin(&config.bpffs)?;
+        let opening = Self::open_maps(config, &mut opened);
+        let opening = opening.and_then(|mut lb| {
+            old.as_ref().map_or(Ok(()), |old| old.carry(&mut lb))?;
+            Ok(lb)
+        });
+        let mut lb = opening.inspect_err(|_| old.iter().for_each(migrate::Old::back))?;
+        lb.swap_hooks(&mut opened)?;
+        if let Some(old) = old {
+            old.end()?;
+        }
+        if lb.config.nat_ports.is_some() {
+            check::accept_own(&lb.config.uplinks, &mut opened.warnings);
+        }
+        lb.pins = Pins::all(&lb.config.bpffs);
+        Ok((lb, opened))
+    }
+
+    /// Maps and programs; no hook is touched.
+    fn open_maps(config: Config, opened: &mut Opened) -> Result<Self, OpenError> {
         let mut ebpf = load::object(&config)?;
         let (maps, config) = load::maps(&mut ebpf, config)?;
         let drain = config
@@ -290,26 +318,23 @@ impl Lb {
             explaining: None,
         };
         lb.write_node_config()?;
-        let missing: BTreeSet<String> = unattached(&lb);
-        let hooks: Vec<String> = lb
-            .hooks
-            .iter()
-            .cloned()
-            .chain(attach::local_hooks(&lb.config))
-            .collect();
+        Ok(lb)
+    }
+
+    /// Every hook gets the new program in one step, or is attached.
+    fn swap_hooks(&mut self, opened: &mut Opened) -> Result<(), OpenError> {
+        let missing: BTreeSet<String> = unattached(self);
+        let local = attach::local_hooks(&self.config);
+        let hooks: Vec<String> = self.hooks.iter().cloned().chain(local).collect();
         for hook in hooks {
             if missing.contains(&hook) {
-                attach_one(&mut lb, &hook)?;
+                attach_one(self, &hook)?;
                 opened.attached.push(hook);
             } else {
-                attach::replace(&mut lb, &hook)?;
+                attach::replace(self, &hook)?;
                 opened.adopted.push(hook);
             }
         }
-        if lb.config.nat_ports.is_some() {
-            check::accept_own(&lb.config.uplinks, &mut opened.warnings);
-        }
-        lb.pins = Pins::all(&lb.config.bpffs);
-        Ok((lb, opened))
+        Ok(())
     }
 }

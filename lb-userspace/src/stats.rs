@@ -52,6 +52,11 @@ impl Lb {
         self.book.ids.owner(id)
     }
 
+    /// The number of a VIP.
+    pub fn number_of(&self, vip: &VipAddress) -> Option<u16> {
+        self.book.ids.get(vip)
+    }
+
     /// The backend with that index.
     pub fn backend_of(&self, index: u32) -> Option<BackendKey> {
         self.book.indices.owner(index)

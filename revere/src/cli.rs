@@ -5,6 +5,7 @@ pub mod backup;
 mod client;
 mod deploy;
 pub mod event;
+pub mod flows;
 pub mod group;
 pub mod list;
 pub mod log;
@@ -87,7 +88,7 @@ pub enum Command {
     /// Tell what would become of a connection to a virtual address, decision by decision.
     Explain(node::ExplainArgs),
     /// List the flows that a node's load balancer knows.
-    Flows(node::NodeClientArgs),
+    Flows(flows::FlowsArgs),
     /// Watch the virtual addresses of a node.
     Top(node::TopArgs),
     /// The cluster at a glance.

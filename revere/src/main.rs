@@ -66,7 +66,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Vip(VipCommand::List(client)) => cli::list::vips(&client).await?,
         Command::Vip(VipCommand::Show { name, client }) => cli::node::vip(&name, &client).await?,
         Command::Explain(args) => cli::node::explain(&args).await?,
-        Command::Flows(client) => cli::node::flows(&client).await?,
+        Command::Flows(args) => cli::flows::flows(&args).await?,
         Command::Top(args) => cli::node::top(&args).await?,
         Command::Status(client) => cli::list::status(&client).await?,
         Command::Record(args) => run_record(&args).await?,

@@ -7,6 +7,7 @@ mod golden;
 mod guards;
 mod hooks;
 mod lab;
+mod migrate;
 mod names;
 mod sizes;
 

@@ -216,25 +216,25 @@ fn socket() -> Option<std::os::fd::OwnedFd> {
     rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()
 }
 
-/// Refuses pinned maps of another layout.
-pub(crate) fn layout(bpffs: &Path) -> Result<(), OpenError> {
+/// The version of the pinned maps if they are of another layout than ours. Newer ones, and maps without a version, are refused.
+pub(crate) fn layout(bpffs: &Path) -> Result<Option<u32>, OpenError> {
     let folder = bpffs.join("maps");
     let pinned = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
     if !pinned {
-        return Ok(());
+        return Ok(None);
     }
-    let found = version(&folder.join("LAYOUT")).unwrap_or(0);
-    if found == LAYOUT_VERSION {
-        return Ok(());
+    match version(&folder.join("LAYOUT")).unwrap_or(0) {
+        LAYOUT_VERSION => Ok(None),
+        found @ 1..LAYOUT_VERSION => Ok(Some(found)),
+        found => Err(OpenError::Layout {
+            path: folder,
+            found,
+            expected: LAYOUT_VERSION,
+        }),
     }
-    Err(OpenError::Layout {
-        path: folder,
-        found,
-        expected: LAYOUT_VERSION,
-    })
 }
 
-fn version(path: &Path) -> Option<u32> {
+pub(crate) fn version(path: &Path) -> Option<u32> {
     let map = Map::Array(MapData::from_pin(path).ok()?);
     let array: Array<MapData, u32> = map.try_into().ok()?;
     array.get(&0, 0).ok()

@@ -56,7 +56,7 @@ pub struct TopArgs {
     pub client: NodeClientArgs,
 }
 
-async fn ask(path: &str, args: &NodeClientArgs) -> Result<Option<Value>, ClientError> {
+pub(super) async fn ask(path: &str, args: &NodeClientArgs) -> Result<Option<Value>, ClientError> {
     let answer = Client::new(&args.node)?.get(path).await?;
     if args.json {
         writeln!(std::io::stdout().lock(), "{answer:#}")?;
@@ -66,7 +66,7 @@ async fn ask(path: &str, args: &NodeClientArgs) -> Result<Option<Value>, ClientE
 }
 
 /// Text as it may stand in a path.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte);
     let each = text.bytes().map(|byte| match plain(&byte) {
         true => char::from(byte).to_string(),
@@ -95,31 +95,12 @@ pub async fn explain(args: &ExplainArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     }
-}
-
-/// `revere flows`.
-pub async fn flows(args: &NodeClientArgs) -> Result<(), ClientError> {
-    let Some(answer) = ask("/revere/v1/flows", args).await? else {
-        return Ok(());
-    };
-    let flows = answer["flows"].as_array().into_iter().flatten();
-    let keys = ["client", "vip", "backend", "state", "idle_seconds"];
-    let rows: Vec<Vec<String>> = flows
-        .map(|flow| keys.iter().map(|key| text(&flow[*key])).collect())
-        .collect();
-    table::print(&["CLIENT", "VIP", "BACKEND", "STATE", "IDLE S"], &rows)?;
-    let mark = if answer["complete"] == true { "complete" } else { "cut" };
-    Ok(writeln!(
-        std::io::stdout().lock(),
-        "{} flows, list {mark}",
-        answer["all"]
-    )?)
 }
 
 /// `revere vip show`.

@@ -22,6 +22,7 @@ use crate::metrics::{CONTENT_TYPE, Kind, Packet, copy, whole};
 mod changes;
 pub(super) mod dcos_net;
 mod files;
+mod flows;
 mod lb;
 pub(super) mod mesos_dns;
 #[cfg(test)]
@@ -81,7 +82,7 @@ const TOLD: &[Route<View>] = &[
     },
     Route {
         path: "/revere/v1/flows",
-        about: "Flows in this node's tables, and whether these are all",
+        about: "Flows in this node's tables (from=ADDRESS[:PORT], vip=NAME:PORT, proto=tcp|udp), and whether these are all",
         answer: Answer::Json(r#"{"all": 0, "complete": true, "flows": []}"#),
         handler: MethodRouter::new,
     },
@@ -150,7 +151,7 @@ pub(super) fn routes(api: Api, view: View) -> Router {
         .route("/revere/v1/node", get(node))
         .route("/revere/v1/explain/{vip}", get(lb::explain))
         .route("/revere/v1/vips/{name}", get(lb::show))
-        .route("/revere/v1/flows", get(lb::flows))
+        .route("/revere/v1/flows", get(flows::flows))
         .route("/revere/v1/top", get(lb::top))
         .merge(files::routes())
         .with_state(api)

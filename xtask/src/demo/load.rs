@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
@@ -78,6 +79,9 @@ pub struct Failure {
     /// The instance behind the connection, when it had answered before.
     #[serde(default)]
     pub backend: Option<String>,
+    /// The client's end of that connection.
+    #[serde(default)]
+    pub local: Option<SocketAddr>,
     /// In the system's words.
     pub detail: String,
 }

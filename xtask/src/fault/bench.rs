@@ -178,6 +178,18 @@ impl Bench {
         })
     }
 
+    /// What each node's load balancer knows of a client's flow, as text.
+    pub(super) fn flow(&self, client: SocketAddr) -> Result<String> {
+        let mut told = String::new();
+        for number in nodes() {
+            let to = SocketAddr::new(underlay(number).parse()?, NODE_API);
+            let ask = format!("GET /revere/v1/flows?from={client}");
+            let (_, body) = net::http(self.cluster.node(number), to, &ask, "")?;
+            told.push_str(&format!("node{number} {}; ", body.trim()));
+        }
+        Ok(told)
+    }
+
     /// A node's metrics by name and labels.
     pub(super) fn counts(&self, number: u8) -> Result<BTreeMap<String, f64>> {
         let to = SocketAddr::new(underlay(number).parse()?, NODE_API);

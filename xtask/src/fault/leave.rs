@@ -94,6 +94,14 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
                 "  {name}, +{at:.0} ms, backend {backend}: {} {}",
                 failure.kind, failure.detail
             );
+            if let Some(local) = failure.local.filter(|_| failure.backend.as_ref() != Some(&victim.id)) {
+                let of_it = tasks.iter().find(|task| Some(&task.id) == failure.backend.as_ref());
+                eprintln!(
+                    "    {local} to {:?}: {}",
+                    of_it.map(|task| task.node),
+                    bench.flow(local)?
+                );
+            }
         }
     }
     eprintln!("flows broken of the backend that left: {own}; of others: {others}; new connections failed: {new}");

@@ -37,6 +37,8 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Empty<Bytes>>,
+    /// This end's address and port.
+    pub(super) local: Option<SocketAddr>,
     pub(super) instance: Option<String>,
 }
 
@@ -91,10 +93,15 @@ impl Target {
         };
         // Only a matter of speed.
         let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().ok();
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(classify)?;
         // Ends when the sender is dropped or the peer closes; the request sees every error of it.
         tokio::spawn(connection);
-        Ok(Connection { sender, instance: None })
+        Ok(Connection {
+            sender,
+            local,
+            instance: None,
+        })
     }
 }
 

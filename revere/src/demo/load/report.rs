@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
@@ -54,6 +55,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The instance behind the connection, when an earlier answer on it told.
     pub backend: Option<String>,
+    /// This end of that connection.
+    pub local: Option<SocketAddr>,
     /// The error's own words.
     pub detail: String,
 }
@@ -67,6 +70,8 @@ pub(super) struct Outcome {
     pub(super) result: Result<String, (FailureKind, String)>,
     /// Instance that earlier answers on this connection came from.
     pub(super) earlier: Option<String>,
+    /// This end of that connection.
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// The whole run.
@@ -143,6 +148,7 @@ impl Tally {
                         failed_ms: fractional_ms(outcome.end_us),
                         kind: *kind,
                         backend: outcome.earlier.clone(),
+                        local: outcome.local,
                         detail: detail.clone(),
                     });
                 }

@@ -7,15 +7,12 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use lb_userspace::{BackendKey, Lb, flow_state};
+use lb_userspace::{BackendKey, Lb};
 use model::{Protocol, Service, Snapshot, VipAddress};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-
-/// Flows of one answer: a terminal's worth and more; the whole table can be hundreds of thousands.
-const FLOWS: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Ask {
@@ -23,7 +20,7 @@ pub(super) struct Ask {
     proto: Option<String>,
 }
 
-fn refuse(status: StatusCode, message: String) -> Response {
+pub(super) fn refuse(status: StatusCode, message: String) -> Response {
     (status, Json(json!({ "message": message }))).into_response()
 }
 
@@ -35,7 +32,7 @@ pub(super) async fn explain(State(api): State<Api>, Path(name): Path<String>, Qu
     }
 }
 
-type Refused = (StatusCode, String);
+pub(super) type Refused = (StatusCode, String);
 
 fn try_explain(api: &Api, name: &str, ask: &Ask) -> Result<Value, Refused> {
     let vip = resolve(api, name, ask.proto.as_deref())?;
@@ -60,7 +57,7 @@ fn try_explain(api: &Api, name: &str, ask: &Ask) -> Result<Value, Refused> {
     }))
 }
 
-fn locked(api: &Api) -> Result<parking_lot::MutexGuard<'_, super::LbPlane>, Refused> {
+pub(super) fn locked(api: &Api) -> Result<parking_lot::MutexGuard<'_, super::LbPlane>, Refused> {
     let off = || {
         (
             StatusCode::CONFLICT,
@@ -95,7 +92,7 @@ fn source(text: Option<&str>, vip: IpAddr) -> Result<SocketAddr, Refused> {
 }
 
 /// A VIP by `NAME:PORT`: an address, the whole name, `label.framework`, or a label that only one VIP bears.
-fn resolve(api: &Api, text: &str, protocol: Option<&str>) -> Result<VipAddress, Refused> {
+pub(super) fn resolve(api: &Api, text: &str, protocol: Option<&str>) -> Result<VipAddress, Refused> {
     let bad = |message: String| (StatusCode::BAD_REQUEST, message);
     let protocol = match protocol {
         Some(word) => Some(Protocol::parse(word).ok_or_else(|| bad(format!("`{word}` is neither tcp nor udp")))?),
@@ -220,45 +217,4 @@ fn one(lb: &Lb, service: &Service) -> Value {
         "strays": counts.stats.strays,
         "backends": backends,
     })
-}
-
-/// `revere flows`: what the flow tables hold now, at most [`FLOWS`] of it.
-pub(super) async fn flows(State(api): State<Api>) -> Response {
-    let tables = match locked(&api).map(|plane| plane.flow_tables()) {
-        Ok(Ok(tables)) => tables,
-        Ok(Err(error)) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        Err((status, message)) => return refuse(status, message),
-    };
-    let walked = tokio::task::spawn_blocking(move || {
-        let (mut flows, mut all) = (Vec::new(), 0_u64);
-        let done = tables.each(|flow| {
-            all += 1;
-            if flows.len() < FLOWS {
-                flows.push(flow);
-            }
-        });
-        done.map(|()| (flows, all))
-    });
-    let (flows, all) = match walked.await {
-        Ok(Ok(walked)) => walked,
-        Ok(Err(error)) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    };
-    let mut plane = match locked(&api) {
-        Ok(plane) => plane,
-        Err((status, message)) => return refuse(status, message),
-    };
-    let (lb, now) = (plane.inner(), lb_userspace::monotonic_seconds());
-    let rows = flows.iter().map(|flow| {
-        json!({
-            "client": SocketAddr::new(flow.client, flow.port).to_string(),
-            "vip": lb.vip_of(flow.vip).map(|vip| vip.to_string()),
-            "backend": lb.backend_of(flow.value.backend).map(|backend| backend.to_string()),
-            "state": flow_state(flow.value.state),
-            "idle_seconds": now.saturating_sub(u64::from(flow.value.seen)),
-        })
-    });
-    let rows: Vec<Value> = rows.collect();
-    Json(json!({ "all": all, "complete": all == u64::try_from(rows.len()).unwrap_or(u64::MAX), "flows": rows }))
-        .into_response()
 }
