@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
@@ -71,6 +72,8 @@ pub(crate) struct VipRecord {
     pub(crate) entry: VipEntry,
     /// When `entry.previous` is to be emptied.
     pub(crate) until: u64,
+    /// Second in which each slot of its table got its owner, 0 if that is long ago; there while `entry.previous` is.
+    pub(crate) since: Option<Arc<[u32]>>,
     /// Whether its options were ever other than none.
     pub(crate) limited: bool,
     /// Its ranges in the tries of sources.

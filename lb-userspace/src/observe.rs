@@ -237,12 +237,16 @@ fn adopt_vip(
         || clock::seconds() + u64::from(lb.config.previous_seconds),
         |known| known.until,
     );
+    let since = known
+        .filter(|known| known.entry.table == entry.table)
+        .and_then(|known| known.since.clone());
     if !entry.previous.is_empty() {
         book.expiries.insert((until, address));
     }
     let record = VipRecord {
         entry,
         until,
+        since,
         limited: true,
         sources: sources.unwrap_or_default(),
     };

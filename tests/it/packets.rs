@@ -8,6 +8,7 @@ mod guards;
 mod hooks;
 mod lab;
 mod migrate;
+mod moved;
 mod names;
 mod sizes;
 

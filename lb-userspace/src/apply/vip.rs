@@ -47,7 +47,7 @@ pub(super) fn put(lb: &mut Lb, address: &VipAddress, vip: &DesiredVip) -> Result
     let owners: Vec<u32> = fill_table(vip).into_iter().map(owner).collect();
     let table = previous::place(lb, address, &mut record, &owners)?;
     options(lb, id, &mut record, &vip.options).inspect_err(|_| previous::give_back(lb, table))?;
-    let (before, until) = previous::keep(lb, &record, table, &owners);
+    let previous::Kept { before, until, since } = previous::keep(lb, &record, table, &owners);
     let entry = VipEntry {
         table,
         previous: before,
@@ -63,7 +63,13 @@ pub(super) fn put(lb: &mut Lb, address: &VipAddress, vip: &DesiredVip) -> Result
         return Err(ApplyError::Map { map: "VIPS", source });
     }
     previous::replace(lb, address, &record, entry, until);
-    lb.book.vips.insert(*address, VipRecord { entry, until, ..record });
+    let record = VipRecord {
+        entry,
+        until,
+        since,
+        ..record
+    };
+    lb.book.vips.insert(*address, record);
     Ok(())
 }
 
@@ -228,6 +234,7 @@ impl Lb {
                 VipRecord {
                     entry,
                     until: 0,
+                    since: None,
                     ..record
                 },
             );

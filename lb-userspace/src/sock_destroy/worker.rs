@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use lb_common::SocketEntry;
@@ -13,6 +14,10 @@ use crate::BackendKey;
 /// Backends that wait. The plane removes a handful at once; each waits for one walk over the namespaces, in which all that
 /// wait are done. A node that loses more at a time leaves the rest to their time-outs, and says so.
 const WAITING: usize = 4096;
+
+/// How long a backend that is gone may be heard: what it sent last, and that it closed, may still be on its way when the news of its
+/// end is here. A socket that has heard it is left alone (see [`destroy`]); what is still open then points at nothing.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// A backend whose sockets are to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,7 @@ impl Worker {
         let (queue, waiting) = sync_channel::<Doomed>(WAITING);
         let run = move || {
             while let Ok(first) = waiting.recv() {
+                std::thread::sleep(LAST_WORDS);
                 let mut all = vec![first];
                 all.extend(waiting.try_iter());
                 tell(&end_all(&maps, &all));

@@ -82,6 +82,9 @@ pub struct Failure {
     /// The client's end of that connection.
     #[serde(default)]
     pub local: Option<SocketAddr>,
+    /// When that was opened.
+    #[serde(default)]
+    pub opened_ms: Option<f64>,
     /// In the system's words.
     pub detail: String,
 }

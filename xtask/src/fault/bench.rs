@@ -185,7 +185,9 @@ impl Bench {
             let to = SocketAddr::new(underlay(number).parse()?, NODE_API);
             let ask = format!("GET /revere/v1/flows?from={client}");
             let (_, body) = net::http(self.cluster.node(number), to, &ask, "")?;
-            told.push_str(&format!("node{number} {}; ", body.trim()));
+            let ask = format!("GET /revere/v1/explain/many:5600?from={client}");
+            let (_, why) = net::http(self.cluster.node(number), to, &ask, "")?;
+            told.push_str(&format!("node{number} {} {}; ", body.trim(), why.trim()));
         }
         Ok(told)
     }

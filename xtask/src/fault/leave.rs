@@ -66,6 +66,15 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     let spread: Vec<usize> = super::bench::nodes().map(|node| tasks_on(&tasks, node)).collect();
     let victim = tasks.first().context("the service has a task")?;
     eprintln!("{} backends, per node {spread:?}; {} leaves", tasks.len(), victim.id);
+    let show = |bench: &Bench| -> Result<()> {
+        let to = std::net::SocketAddr::new("10.99.0.1".parse()?, 5051);
+        let (_, body) = crate::lab::net::http(bench.cluster.node(1), to, "GET /revere/v1/vips/many", "")?;
+        let parsed: serde_json::Value = serde_json::from_str(&body)?;
+        let keys: Vec<String> = parsed[0]["backends"].as_array().into_iter().flatten().map(|b| b["backend"].to_string()).collect();
+        eprintln!("BACKENDS {}", keys.join(" "));
+        Ok(())
+    };
+    show(bench)?;
     let load = loads(bench, &url, seconds)?;
     rest(step);
     crate::demo::signal_kill(victim.pid.context("a running task has a process")?)?;
@@ -74,6 +83,7 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     rest(step);
     route(&bench.cluster, &[3])?;
     let sum = load.finish()?;
+    show(bench)?;
     route(&bench.cluster, &[1, 2, 3])?;
     bench.cluster.running("/many", tasks.len())?;
     // What broke on the victim's own connections is not ours to keep.

@@ -39,6 +39,8 @@ pub(super) struct Connection {
     sender: SendRequest<Empty<Bytes>>,
     /// This end's address and port.
     pub(super) local: Option<SocketAddr>,
+    /// When it was open, Unix time in microseconds.
+    pub(super) opened_us: u64,
     pub(super) instance: Option<String>,
 }
 
@@ -100,6 +102,7 @@ impl Target {
         Ok(Connection {
             sender,
             local,
+            opened_us: crate::demo::unix_us(),
             instance: None,
         })
     }

@@ -57,6 +57,8 @@ pub struct Failure {
     pub backend: Option<String>,
     /// This end of that connection.
     pub local: Option<SocketAddr>,
+    /// When that was opened, Unix time in milliseconds.
+    pub opened_ms: Option<f64>,
     /// The error's own words.
     pub detail: String,
 }
@@ -70,8 +72,8 @@ pub(super) struct Outcome {
     pub(super) result: Result<String, (FailureKind, String)>,
     /// Instance that earlier answers on this connection came from.
     pub(super) earlier: Option<String>,
-    /// This end of that connection.
-    pub(super) local: Option<SocketAddr>,
+    /// This end of that connection, and when it was opened.
+    pub(super) end: Option<(Option<SocketAddr>, u64)>,
 }
 
 /// The whole run.
@@ -148,7 +150,8 @@ impl Tally {
                         failed_ms: fractional_ms(outcome.end_us),
                         kind: *kind,
                         backend: outcome.earlier.clone(),
-                        local: outcome.local,
+                        local: outcome.end.and_then(|(local, _)| local),
+                        opened_ms: outcome.end.map(|(_, opened_us)| fractional_ms(opened_us)),
                         detail: detail.clone(),
                     });
                 }

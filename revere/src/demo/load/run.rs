@@ -156,14 +156,14 @@ async fn worker(shared: Arc<Shared>, mut next: Instant, outcomes: mpsc::Sender<O
         }
         let start_us = unix_us();
         let earlier = kept.as_ref().and_then(|connection| connection.instance.clone());
-        let local = kept.as_ref().and_then(|connection| connection.local);
+        let end = kept.as_ref().map(|connection| (connection.local, connection.opened_us));
         let result = request(&shared, &mut kept).await;
         let outcome = Outcome {
             start_us,
             end_us: unix_us(),
             result,
             earlier,
-            local,
+            end,
         };
         if outcomes.send(outcome).await.is_err() {
             return;
