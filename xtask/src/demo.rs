@@ -16,7 +16,7 @@ use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 
 pub(crate) use faults::signal_kill;
-pub use load::{At, Load, Report, URL, client_app};
+pub use load::{At, Failure, Load, Report, URL, client_app};
 
 /// Flags of the demo.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,6 +1,7 @@
 //! A cluster with a service, loads on it, and the node's own counts.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -178,16 +179,18 @@ impl Bench {
         })
     }
 
-    /// What each node's load balancer knows of a client's flow, as text.
-    pub(super) fn flow(&self, client: SocketAddr) -> Result<String> {
+    /// What each node's load balancer knows of a client's flow, and what it would do with a new one, as text.
+    pub(super) fn flow(&self, client: SocketAddr, service: &str, port: u16) -> Result<String> {
         let mut told = String::new();
         for number in nodes() {
             let to = SocketAddr::new(underlay(number).parse()?, NODE_API);
-            let ask = format!("GET /revere/v1/flows?from={client}");
-            let (_, body) = net::http(self.cluster.node(number), to, &ask, "")?;
-            let ask = format!("GET /revere/v1/explain/many:5600?from={client}");
-            let (_, why) = net::http(self.cluster.node(number), to, &ask, "")?;
-            told.push_str(&format!("node{number} {} {}; ", body.trim(), why.trim()));
+            for ask in [
+                format!("flows?from={client}"),
+                format!("explain/{service}:{port}?from={client}"),
+            ] {
+                let (_, body) = net::http(self.cluster.node(number), to, &format!("GET /revere/v1/{ask}"), "")?;
+                writeln!(told, "\n      node{number} {}", body.trim())?;
+            }
         }
         Ok(told)
     }

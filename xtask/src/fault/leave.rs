@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Finding;
 use super::bench::{Bench, Loads, rest, tasks_on};
-use crate::demo::{At, Load};
+use crate::demo::{At, Failure, Load, Report};
 use crate::figures::Figure;
 use crate::lab::{Cluster, Task};
 
@@ -56,6 +56,27 @@ fn loads(bench: &Bench, url: &str, seconds: u64) -> Result<Loads> {
     bench.load(seconds, url)
 }
 
+/// What is to be known of a failure; of a flow of a backend that stayed, also what each node knows of it now.
+fn tell(bench: &Bench, name: &str, report: &Report, failure: &Failure, victim: &str) -> Result<()> {
+    let after = |ms: f64| ms - report.started_ms;
+    let (at, backend) = (after(failure.failed_ms), failure.backend.as_deref());
+    let (kind, detail) = (&failure.kind, &failure.detail);
+    eprintln!(
+        "  {name}, +{at:.0} ms, backend {}: {kind} {detail}",
+        backend.unwrap_or("none yet")
+    );
+    if let (Some(local), Some(opened)) = (failure.local, failure.opened_ms)
+        && backend != Some(victim)
+    {
+        eprintln!(
+            "    {local}, opened at +{:.0} ms: {}",
+            after(opened),
+            bench.flow(local, "many", PORT)?
+        );
+    }
+    Ok(())
+}
+
 /// R7: SIGKILL of one backend, then the client's ways are swapped, then all flows come by one node.
 pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     let (tasks, url) = deployed(bench)?;
@@ -66,15 +87,6 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     let spread: Vec<usize> = super::bench::nodes().map(|node| tasks_on(&tasks, node)).collect();
     let victim = tasks.first().context("the service has a task")?;
     eprintln!("{} backends, per node {spread:?}; {} leaves", tasks.len(), victim.id);
-    let show = |bench: &Bench| -> Result<()> {
-        let to = std::net::SocketAddr::new("10.99.0.1".parse()?, 5051);
-        let (_, body) = crate::lab::net::http(bench.cluster.node(1), to, "GET /revere/v1/vips/many", "")?;
-        let parsed: serde_json::Value = serde_json::from_str(&body)?;
-        let keys: Vec<String> = parsed[0]["backends"].as_array().into_iter().flatten().map(|b| b["backend"].to_string()).collect();
-        eprintln!("BACKENDS {}", keys.join(" "));
-        Ok(())
-    };
-    show(bench)?;
     let load = loads(bench, &url, seconds)?;
     rest(step);
     crate::demo::signal_kill(victim.pid.context("a running task has a process")?)?;
@@ -83,7 +95,6 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     rest(step);
     route(&bench.cluster, &[3])?;
     let sum = load.finish()?;
-    show(bench)?;
     route(&bench.cluster, &[1, 2, 3])?;
     bench.cluster.running("/many", tasks.len())?;
     // What broke on the victim's own connections is not ours to keep.
@@ -98,20 +109,7 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     let new = u64::try_from(failures().filter(|failure| failure.backend.is_none()).count())?;
     for (name, report) in &sum.reports {
         for failure in &report.failures {
-            let backend = failure.backend.as_deref().unwrap_or("none yet");
-            let at = failure.failed_ms - report.started_ms;
-            eprintln!(
-                "  {name}, +{at:.0} ms, backend {backend}: {} {}",
-                failure.kind, failure.detail
-            );
-            if let Some(local) = failure.local.filter(|_| failure.backend.as_ref() != Some(&victim.id)) {
-                let of_it = tasks.iter().find(|task| Some(&task.id) == failure.backend.as_ref());
-                eprintln!(
-                    "    {local} to {:?}: {}",
-                    of_it.map(|task| task.node),
-                    bench.flow(local)?
-                );
-            }
+            tell(bench, name, report, failure, &victim.id)?;
         }
     }
     eprintln!("flows broken of the backend that left: {own}; of others: {others}; new connections failed: {new}");
