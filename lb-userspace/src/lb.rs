@@ -72,12 +72,37 @@ pub(crate) struct VipRecord {
     pub(crate) entry: VipEntry,
     /// When `entry.previous` is to be emptied.
     pub(crate) until: u64,
-    /// Second in which each slot of its table got its owner, 0 if that is long ago; there while `entry.previous` is.
-    pub(crate) since: Option<Arc<[u32]>>,
+    /// Second in which its table was made, if that is not told slot by slot; 0 = long ago.
+    pub(crate) made: u32,
+    /// Of each slot, where the last table was as long; there while `entry.previous` is.
+    pub(crate) ages: Option<Arc<[Age]>>,
     /// Whether its options were ever other than none.
     pub(crate) limited: bool,
     /// Its ranges in the tries of sources.
     pub(crate) sources: BTreeSet<Cidr>,
+}
+
+/// How long owners of a slot have had it, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// When the present one got it.
+    pub(crate) since: u32,
+    /// For how long the previous table's had it.
+    pub(crate) before: u32,
+}
+
+impl VipRecord {
+    /// Of a slot of the table.
+    pub(crate) fn age(&self, slot: u32) -> Age {
+        let known = self
+            .ages
+            .as_ref()
+            .and_then(|ages| ages.get(usize::try_from(slot).ok()?));
+        known.copied().unwrap_or(Age {
+            since: self.made,
+            before: 0,
+        })
+    }
 }
 
 /// The maps, typed.

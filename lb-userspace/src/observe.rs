@@ -237,16 +237,15 @@ fn adopt_vip(
         || clock::seconds() + u64::from(lb.config.previous_seconds),
         |known| known.until,
     );
-    let since = known
-        .filter(|known| known.entry.table == entry.table)
-        .and_then(|known| known.since.clone());
+    let same = known.filter(|known| known.entry.table == entry.table);
     if !entry.previous.is_empty() {
         book.expiries.insert((until, address));
     }
     let record = VipRecord {
         entry,
         until,
-        since,
+        made: same.map_or(0, |known| known.made),
+        ages: same.and_then(|known| known.ages.clone()),
         limited: true,
         sources: sources.unwrap_or_default(),
     };

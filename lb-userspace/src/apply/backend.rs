@@ -75,7 +75,7 @@ fn entry(
     let was_open = known.is_some_and(|old| old.flags & backend_flags::OPEN != 0);
     let opened = match known {
         Some(old) if was_open || state.weight == 0 => old.opened,
-        _ => u32::try_from(clock::seconds()).unwrap_or(u32::MAX),
+        _ => clock::seconds_u32(),
     };
     let [vip, ..] = vip_ids(lb, state)?;
     Ok(BackendEntry {

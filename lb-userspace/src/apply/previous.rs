@@ -6,7 +6,7 @@ use lb_common::{TableRange, VipEntry};
 use model::VipAddress;
 
 use super::ApplyError;
-use crate::lb::VipRecord;
+use crate::lb::{Age, VipRecord};
 use crate::{Lb, clock};
 
 /// Writes a table into free slots. Short of room, the VIP's own previous table goes first.
@@ -40,16 +40,28 @@ pub(super) fn give_back(lb: &mut Lb, range: TableRange) {
     }
 }
 
-/// Seconds for which a backend has to have a slot before its flows are thought of rather than those of the one before it.
-const SHORT: u32 = 30;
+/// Seconds after which an owner of a slot is taken to have more flows than the one before it, however long that one had it.
+const LONG: u32 = 30;
+
+/// A backend that had a slot, and for how many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Had {
+    backend: u32,
+    seconds: u32,
+}
 
 /// The backend that a hash had before: the owner in the last table or the one before that owner, whichever lives and is another than
-/// now. Where both are, the one whose flows are more: one that had the slot for moments, as when a backend died and was replaced, has
+/// now. Where both are, the one that has more flows: one that had the slot for moments, as when a backend died and was replaced, has
 /// few.
-fn owner_before(now: u32, last: Option<u32>, older: Option<u32>, held: u32) -> u32 {
-    let (last, older) = (last.filter(|last| *last != now), older.filter(|older| *older != now));
-    let (first, second) = if held < SHORT { (older, last) } else { (last, older) };
-    first.or(second).unwrap_or(now)
+fn had_before(now: u32, last: Option<Had>, older: Option<Had>) -> Had {
+    let another = |had: &Had| had.backend != now;
+    let (last, older) = (last.filter(another), older.filter(another));
+    let brief = |last: &Had| last.seconds < LONG && older.is_some_and(|older| last.seconds < older.seconds);
+    let none = Had {
+        backend: now,
+        seconds: 0,
+    };
+    last.filter(|last| !brief(last)).or(older).or(last).unwrap_or(none)
 }
 
 /// What is known of a VIP's tables before its new one.
@@ -58,8 +70,8 @@ pub(super) struct Kept {
     pub(super) before: TableRange,
     /// Until when.
     pub(super) until: u64,
-    /// See [`VipRecord::since`].
-    pub(super) since: Option<Arc<[u32]>>,
+    /// See [`VipRecord::ages`].
+    pub(super) ages: Option<Arc<[Age]>>,
 }
 
 /// The table before the new one. Of tables of another length, the last one is kept as it is. Without room there is none; only packets
@@ -70,51 +82,51 @@ pub(super) fn keep(lb: &mut Lb, record: &VipRecord, table: TableRange, owners: &
         return Kept {
             before: old.previous,
             until: record.until,
-            since: None,
+            ages: None,
         };
     }
-    let seconds = clock::seconds();
-    let until = seconds + u64::from(lb.config.previous_seconds);
-    let now = u32::try_from(seconds).unwrap_or(u32::MAX);
-    let alike = old.table.len() == table.len();
-    let kept = |before, since| Kept { before, until, since };
-    let since = alike.then(|| since(lb, record, owners, now));
-    if !alike || old.previous.len() != table.len() {
-        return kept(old.table, since);
+    let until = clock::seconds() + u64::from(lb.config.previous_seconds);
+    if old.table.len() != table.len() {
+        return Kept {
+            before: old.table,
+            until,
+            ages: None,
+        };
     }
-    let Some(offset) = lb.book.ranges.take(table.len()) else {
-        return kept(old.table, since);
+    let now = clock::seconds_u32();
+    let known = old.previous.len() == table.len();
+    let (before, ages): (Vec<u32>, Arc<[Age]>) = {
+        let slots = (0..).zip(owners).map(|(slot, owner)| {
+            let age = record.age(slot);
+            let had = |range: TableRange, seconds: u32| {
+                let backend = lb.maps.slots.load(range.offset() + slot)?;
+                lb.book.indices.owner(backend)?;
+                Some(Had { backend, seconds })
+            };
+            let last = had(old.table, now.saturating_sub(age.since));
+            let older = if known { had(old.previous, age.before) } else { None };
+            let had = had_before(*owner, last, older);
+            let stays = lb.maps.slots.load(old.table.offset() + slot) == Some(*owner);
+            let changed = Age {
+                since: now,
+                before: had.seconds,
+            };
+            (had.backend, if stays { age } else { changed })
+        });
+        let (before, ages): (Vec<u32>, Vec<Age>) = slots.unzip();
+        (before, ages.into())
     };
-    let before: Vec<u32> = (0..table.len())
-        .zip(owners)
-        .map(|(slot, owner)| {
-            let last = lb.maps.slots.load(old.table.offset() + slot);
-            let older = lb.maps.slots.load(old.previous.offset() + slot);
-            let lives = |index: &u32| lb.book.indices.owner(*index).is_some();
-            let held = now.saturating_sub(since_of(record, slot));
-            owner_before(*owner, last.filter(lives), older.filter(lives), held)
-        })
-        .collect();
-    lb.maps.slots.fill(offset, &before);
-    kept(TableRange::new(offset, table.len()), since)
-}
-
-fn since_of(record: &VipRecord, slot: u32) -> u32 {
-    let since = record.since.as_ref();
-    let known = since.and_then(|since| since.get(usize::try_from(slot).ok()?));
-    known.copied().unwrap_or_default()
-}
-
-/// Since when each slot has had its owner in a table as long as the last one.
-fn since(lb: &Lb, record: &VipRecord, owners: &[u32], now: u32) -> Arc<[u32]> {
-    let old = record.entry.table.offset();
-    let slots = (0..).zip(owners);
-    slots
-        .map(|(slot, owner)| match lb.maps.slots.load(old + slot) == Some(*owner) {
-            true => since_of(record, slot),
-            false => now,
-        })
-        .collect()
+    // The last table says the same where nothing is known of an older one.
+    let offset = if known { lb.book.ranges.take(table.len()) } else { None };
+    let range = offset.map_or(old.table, |offset| {
+        lb.maps.slots.fill(offset, &before);
+        TableRange::new(offset, table.len())
+    });
+    Kept {
+        before: range,
+        until,
+        ages: Some(ages),
+    }
 }
 
 /// Frees what the old entry had and the new one has not, and notes when the new one's previous table ends.
@@ -163,17 +175,25 @@ mod tests {
         fill_table(&vip).into_iter().map(at).collect()
     }
 
-    /// A slot over time: its owners one after the other, and for how long the last one had it.
-    fn chain(owners: &[u32], dead: &[u32], held: u32) -> u32 {
-        let [first, rest @ ..] = owners else { return u32::MAX };
-        let alive = |n: u32| Some(n).filter(|n| !dead.contains(n));
-        let (mut last, mut before) = (*first, *first);
-        for (at, now) in rest.iter().enumerate() {
-            let held = if at + 1 == rest.len() { held } else { SHORT };
-            before = owner_before(*now, alive(last), alive(before), held);
-            last = *now;
+    fn had(backend: u32, seconds: u32) -> Option<Had> {
+        Some(Had { backend, seconds })
+    }
+
+    /// A slot over time: its owners one after the other and the seconds for which each had it; who is remembered in the end.
+    fn chain(owners: &[u32], seconds: &[u32], dead: u32) -> u32 {
+        let alive = |had: &Had| had.backend != dead;
+        let mut before = None;
+        let (mut last, mut time) = (owners[0], seconds[0]);
+        for (now, seconds) in owners[1..].iter().zip(&seconds[1..]) {
+            let found = had_before(*now, had(last, time).filter(alive), before.filter(alive));
+            before = Some(found);
+            (last, time) = if last == *now {
+                (last, time + seconds)
+            } else {
+                (*now, *seconds)
+            };
         }
-        before
+        before.map_or(u32::MAX, |before| before.backend)
     }
 
     #[test]
@@ -185,29 +205,33 @@ mod tests {
             // Before all that, one came: what slots had then is known still.
             let fewer: Vec<u32> = all.iter().copied().filter(|n| *n != 50).collect();
             let tables = [&fewer, &all, &without, &replaced].map(|members| table(members));
-            let lost = |held: &dyn Fn(bool) -> u32| {
+            let lost = |seconds: [u32; 4]| {
                 let slots = (0..tables[1].len()).filter(|slot| {
-                    let [fewer, first, second, third] = [0, 1, 2, 3].map(|n| tables[n][*slot]);
-                    let before = chain(&[fewer, first, second, third], &[gone], held(first != second));
-                    first != gone && first != third && first != before
+                    let owners = [0, 1, 2, 3].map(|n| tables[n][*slot]);
+                    let before = chain(&owners, &seconds, gone);
+                    owners[1] != gone && owners[1] != owners[3] && owners[1] != before
                 });
                 slots.count()
             };
-            assert_eq!(lost(&|moved| if moved { 1 } else { SHORT }), 0);
-            assert!(lost(&|_| SHORT) > 0, "the last owner alone would do as well");
-            assert!(lost(&|_| 1) > 0, "the age of the table alone would do as well");
+            // What opened while all were there goes on, whatever was before.
+            for first in [1, 12, 3600] {
+                assert_eq!(lost([first, 3600, 1, 0]), 0, "after {first} s");
+            }
+            assert_eq!(lost([1, 12, 1, 0]), 0, "with little history");
+            assert!(lost([3600, 3600, 3600, 0]) > 0, "the last owner alone would do as well");
         }
     }
 
     #[test]
-    fn after_a_while_the_last_owner_counts_and_the_dead_never() {
-        assert_eq!(owner_before(3, Some(2), Some(1), SHORT), 2);
-        assert_eq!(owner_before(3, Some(2), Some(1), SHORT - 1), 1);
-        for held in [0, SHORT] {
-            assert_eq!(owner_before(3, Some(3), Some(1), held), 1);
-            assert_eq!(owner_before(3, Some(2), Some(3), held), 2);
-            assert_eq!(owner_before(3, None, Some(1), held), 1);
-            assert_eq!(owner_before(3, None, None, held), 3);
+    fn whoever_had_a_slot_longer_counts_and_the_dead_never() {
+        assert_eq!(had_before(3, had(2, LONG), had(1, 3600)).backend, 2);
+        assert_eq!(had_before(3, had(2, LONG - 1), had(1, 3600)).backend, 1);
+        assert_eq!(had_before(3, had(2, 12), had(1, 12)).backend, 2);
+        for seconds in [0, LONG] {
+            assert_eq!(had_before(3, had(3, seconds), had(1, 9)).backend, 1);
+            assert_eq!(had_before(3, had(2, seconds), had(3, 9)).backend, 2);
+            assert_eq!(had_before(3, None, had(1, seconds)).backend, 1);
+            assert_eq!(had_before(3, None, None).backend, 3);
         }
     }
 }

@@ -9,7 +9,7 @@ use model::{Cidr, ServiceOptions, VipAddress};
 
 use super::{ApplyError, absent_is_fine, map, previous};
 use crate::lb::VipRecord;
-use crate::{DesiredVip, Lb, MAX_MEMBERS, fill_table};
+use crate::{DesiredVip, Lb, MAX_MEMBERS, clock, fill_table};
 
 pub(crate) fn endpoint(address: &VipAddress) -> Endpoint {
     Endpoint::new(
@@ -47,7 +47,7 @@ pub(super) fn put(lb: &mut Lb, address: &VipAddress, vip: &DesiredVip) -> Result
     let owners: Vec<u32> = fill_table(vip).into_iter().map(owner).collect();
     let table = previous::place(lb, address, &mut record, &owners)?;
     options(lb, id, &mut record, &vip.options).inspect_err(|_| previous::give_back(lb, table))?;
-    let previous::Kept { before, until, since } = previous::keep(lb, &record, table, &owners);
+    let previous::Kept { before, until, ages } = previous::keep(lb, &record, table, &owners);
     let entry = VipEntry {
         table,
         previous: before,
@@ -66,7 +66,8 @@ pub(super) fn put(lb: &mut Lb, address: &VipAddress, vip: &DesiredVip) -> Result
     let record = VipRecord {
         entry,
         until,
-        since,
+        made: clock::seconds_u32(),
+        ages,
         ..record
     };
     lb.book.vips.insert(*address, record);
@@ -234,7 +235,8 @@ impl Lb {
                 VipRecord {
                     entry,
                     until: 0,
-                    since: None,
+                    made: 0,
+                    ages: None,
                     ..record
                 },
             );
