@@ -12,6 +12,7 @@ mod masters;
 mod odd;
 mod pmtu;
 mod roll;
+mod tasks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ pub enum Fault {
     R12,
     /// Odd packets all have a reason.
     R13,
+    /// What is left of thousands of tasks and networks.
+    L1,
     /// `kill -9` of the leading master.
     S1,
     /// The leading master is stopped and goes on.
@@ -188,6 +191,7 @@ fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {
         Fault::R11 => flood::run(bench),
         Fault::R12 => pmtu::run(bench),
         Fault::R13 => odd::run(bench),
+        Fault::L1 => tasks::run(bench),
         Fault::S1 => masters::killed(bench),
         Fault::S6 => masters::stopped(bench),
     }

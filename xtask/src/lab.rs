@@ -3,6 +3,7 @@
 //! All of it lives in one PID namespace. A janitor process holds that namespace's first process and a pipe from its
 //! owner: when the owner ends, in whatever way, the pipe closes, the janitor kills everything and removes the rest.
 
+mod archive;
 mod cluster;
 mod janitor;
 mod many;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
-pub use cluster::{Cluster, PATIENCE, Task};
+pub use cluster::{Cluster, PATIENCE, Task, process_of};
 pub use janitor::Janitor;
 pub use place::{Daemon, Place, inside, wait_for};
 

@@ -153,12 +153,17 @@ impl Bench {
         Ok(sum)
     }
 
-    /// A random time below `below`; the same ones in each run.
-    pub(super) fn pause(&mut self, below: Duration) {
+    /// A random number below `below`; the same ones in each run.
+    pub(super) fn random(&mut self, below: u64) -> u64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
-        let millis = self.seed % u64::try_from(below.as_millis()).unwrap_or(1).max(1);
+        self.seed % below.max(1)
+    }
+
+    /// A random time below `below`.
+    pub(super) fn pause(&mut self, below: Duration) {
+        let millis = self.random(u64::try_from(below.as_millis()).unwrap_or(1));
         rest(Duration::from_millis(millis));
     }
 
