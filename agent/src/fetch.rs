@@ -117,7 +117,7 @@ impl Fetcher {
                 self.copy(path, file.clone()).await?;
             }
             (None, FetchCache::None) => self.download(uri, &file).await?,
-            (None, FetchCache::Keep) => self.from_cache(uri, wanted.as_ref(), &file).await?,
+            (None, FetchCache::Keep) => self.copy_kept(uri, wanted.as_ref(), &file).await?,
         }
         if let Some(wanted) = wanted {
             let found = checksum(file.clone()).await?;
@@ -187,7 +187,7 @@ impl Fetcher {
     }
 
     /// Copies what the node has kept. One that does not have its checksum any more is fetched anew.
-    async fn from_cache(&self, uri: &str, wanted: Option<&String>, to: &Path) -> Result<(), Fault> {
+    async fn copy_kept(&self, uri: &str, wanted: Option<&String>, to: &Path) -> Result<(), Fault> {
         let mut kept = self.kept(uri).await?;
         if let Some(wanted) = wanted
             && checksum(kept.clone()).await? != *wanted

@@ -61,10 +61,7 @@ pub(crate) fn plan(
         }
         let name = format!("CONTAINER_LOGGER_LOGROTATE_{which}_OPTIONS");
         if let Some(text) = find(&name) {
-            let count = text
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix("rotate "))
-                .last();
+            let count = text.lines().rev().find_map(|line| line.trim().strip_prefix("rotate "));
             let older = count.and_then(|count| count.trim().parse().ok());
             let wrong = || {
                 format!(

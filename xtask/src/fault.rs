@@ -85,6 +85,9 @@ pub struct FaultArgs {
     /// Flows to hold, over all; by default what this machine's cores can serve beside everything else.
     #[arg(long)]
     pub flows: Option<u32>,
+    /// L1: task starts, and a tenth as many networks and as many launches while daemons are killed.
+    #[arg(long)]
+    pub starts: Option<u64>,
     /// R3: the other version's program.
     #[arg(long)]
     pub old: Option<PathBuf>,

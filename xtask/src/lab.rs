@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
-pub use cluster::{Cluster, PATIENCE, Task, process_of};
+pub use cluster::{Cluster, PATIENCE, Task};
 pub use janitor::Janitor;
 pub use place::{Daemon, Place, inside, wait_for};
 

@@ -128,6 +128,7 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
             which: vec![Fault::R4, Fault::R8, Fault::R12, Fault::R13, Fault::L1],
             short: true,
             flows: None,
+            starts: None,
             old: None,
             no_install: true,
         };

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchmod, fchown, fstat, fstatfs, major, minor, open, openat2};
+use rustix::fs::{
+    FileType, Mode, OFlags, ResolveFlags, StatFs, fchmod, fchown, fstat, fstatfs, major, minor, open, openat2,
+};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -43,6 +45,11 @@ pub(super) fn resize(master: impl std::os::fd::AsFd, size: WindowSize) -> Result
     )
 }
 
+#[allow(clippy::useless_conversion, reason = "the field is narrower on other machines")]
+fn kind(place: &StatFs) -> i64 {
+    i64::from(place.f_type)
+}
+
 /// The task may have put anything in the place of its /dev: only what certainly is a ptmx is used.
 fn ptmx(process: ProcessId) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -62,7 +69,7 @@ fn ptmx(process: ProcessId) -> Result<OwnedFd, Errno> {
             let (stat, place) = (fstat(&found)?, fstatfs(&found)?);
             let device = (major(stat.st_rdev), minor(stat.st_rdev));
             let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-            if !is_device || device != PTMX || i64::from(place.f_type) != DEVPTS {
+            if !is_device || device != PTMX || kind(&place) != DEVPTS {
                 return Err(Errno::NOTTY);
             }
             openat2(&root, "dev/pts/ptmx", flags, Mode::empty(), within)

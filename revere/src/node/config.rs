@@ -196,6 +196,7 @@ pub enum XdpMode {
 }
 
 impl Default for Config {
+    #[allow(clippy::too_many_lines, reason = "one line for each setting")]
     fn default() -> Self {
         Self {
             master: vec!["http://127.0.0.1:5050".to_owned()],

@@ -2,6 +2,7 @@
 //! run in these tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -140,8 +141,10 @@ struct Client {
 enum Place {
     Node(u8),
     Outside,
-    /// A task with its process, its node, and its cgroup there.
+    /// A task on a node, with its process.
     Task(u8, u32),
+    /// The network of a process, in a cgroup; everything else is the machine's, names too.
+    Network(PathBuf, u32),
 }
 
 fn command(cluster: &Cluster, place: &Place, line: &str) -> Result<Command> {
@@ -149,6 +152,15 @@ fn command(cluster: &Cluster, place: &Place, line: &str) -> Result<Command> {
     match place {
         Place::Node(node) => Ok(cluster.node(*node).command(&program)),
         Place::Outside => Ok(cluster.lab.outside.command(&program)),
+        Place::Network(group, pid) => {
+            let mut command = Command::new("sh");
+            let join = format!(
+                "echo 0 > '{}/cgroup.procs' && exec nsenter -t {pid} -n -- sh -c \"$1\"",
+                group.display()
+            );
+            command.args(["-c", &join, "sh", line]);
+            Ok(command)
+        }
         Place::Task(node, pid) => {
             let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
             let path = groups
@@ -201,22 +213,25 @@ fn clients(cluster: &Cluster) -> Result<Vec<Client>> {
     Ok(all)
 }
 
-/// The process of each service that has a network of its own: it asks itself.
+/// What asks itself: each service, in its own network and cgroup.
 fn themselves(cluster: &Cluster, services: &[Service]) -> Result<Vec<(Service, Client)>> {
     let ids = task_ids(cluster)?;
-    let mut found = Vec::new();
-    for service in services.iter().filter(|service| service.origin != "image") {
+    let client = |service: &Service| {
         let id = ids.get(&service.name()).context("it runs")?;
-        let pid = cluster.until("the service has a process", |_| xtask::lab::process_of(id))?;
-        found.push((
-            service.clone(),
-            Client {
-                name: "itself".to_owned(),
-                place: Place::Task(HERE, pid),
-            },
-        ));
-    }
-    Ok(found)
+        let group = group(cluster, id)?;
+        let processes = std::fs::read_to_string(group.join("cgroup.procs"))?;
+        let first = processes.lines().next().context("it has a process")?;
+        let name = "itself".to_owned();
+        let place = Place::Network(group, first.parse()?);
+        Ok((service.clone(), Client { name, place }))
+    };
+    services.iter().map(client).collect()
+}
+
+/// The cgroup of a task on the first node.
+fn group(cluster: &Cluster, task: &str) -> Result<PathBuf> {
+    let group = cluster.node(HERE).cgroup.as_ref().context("a node has a cgroup")?;
+    Ok(group.join("revere/task").join(format!("{task}.task")))
 }
 
 /// The running task of each service.
@@ -265,7 +280,9 @@ fn every_kind_of_task_is_reached_in_every_network_from_every_place() {
         for network in ["bridge", "overlay"] {
             add(cluster, "app", &asker(network))?;
         }
-        let outcome = cells(cluster, &services).and_then(|()| programs_inside(cluster));
+        let outcome = cells(cluster, &services)
+            .and_then(|()| programs_inside(cluster))
+            .and_then(|()| daemon_gone(cluster));
         for service in &services {
             let _ = cluster.cli(&[kind(service), "remove", &format!("/{}", service.name()), "--no-wait"]);
         }
@@ -302,10 +319,11 @@ fn cells(cluster: &Cluster, services: &[Service]) -> Result<()> {
         .map(|client| (client, all.clone()))
         .collect();
     for (service, client) in themselves(cluster, services)? {
-        asked.push((client, cell(&service).to_vec()));
+        // By address: there is no resolver file of theirs to ask by.
+        asked.push((client, cell(&service)[1..].to_vec()));
     }
     let count: usize = asked.iter().map(|(_, cells)| cells.len()).sum();
-    ensure!(count == 7 * 18 + 6 * 2, "{count} cells");
+    ensure!(count == 7 * 18 + 9, "{count} cells");
     let mut missing = BTreeSet::new();
     let answered = xtask::lab::wait_for(xtask::lab::PATIENCE, || {
         missing.clear();
@@ -365,19 +383,62 @@ fn programs_inside(cluster: &Cluster) -> Result<()> {
     ] {
         ensure!(said.contains(wanted), "{wanted}: {said}");
     }
-    // A client that is gone leaves nothing, nor does a daemon.
+    // A browser's page can make a machine send this much, and no more.
+    let api = format!("http://{}:5051/api/v1", underlay(HERE));
+    let ask = [
+        "curl",
+        "-s",
+        "-w",
+        "%{http_code}",
+        "-H",
+        "Content-Type: text/plain",
+        "-d",
+        "{}",
+        &api,
+    ];
+    let said = cluster.node(THERE).run(&ask)?;
+    ensure!(said.ends_with("415"), "{said}");
+    // A client that is gone leaves nothing.
     let process = ids.get("m-process-host").context("it runs")?;
-    let group = cluster.node(HERE).cgroup.as_ref().context("a node has a cgroup")?;
-    let group = group.join("revere/task").join(format!("{process}.task"));
-    let sessions = || {
-        let found = std::fs::read_dir(&group).into_iter().flatten().flatten();
-        found
-            .filter(|entry| entry.file_name().to_string_lossy().ends_with(".session"))
-            .count()
-    };
-    let program = [revere, "task", "exec", process, "--", "sleep", "1000"];
-    let mut client = cluster.node(1).spawn("exec", &program, &[])?;
-    cluster.until("the program runs", |_| (sessions() == 1).then_some(()))?;
+    let mut client = cluster
+        .node(1)
+        .spawn("exec", &[revere, "task", "exec", process, "--", "sleep", "1000"], &[])?;
+    cluster.until("the program runs", |_| (sessions(cluster, process) == 1).then_some(()))?;
     client.kill()?;
-    cluster.until("nothing of it is left", |_| (sessions() == 0).then_some(()))
+    cluster.until("nothing of it is left", |_| {
+        (sessions(cluster, process) == 0).then_some(())
+    })
+}
+
+/// Programs of people in a task on the first node.
+fn sessions(cluster: &Cluster, task: &str) -> usize {
+    let found = group(cluster, task).and_then(|group| Ok(std::fs::read_dir(group)?));
+    let found = found.into_iter().flatten().flatten();
+    found
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".session"))
+        .count()
+}
+
+/// A daemon that is killed leaves none either, and its task goes on.
+fn daemon_gone(cluster: &mut Cluster) -> Result<()> {
+    let process = task_ids(cluster)?.remove("m-process-host").context("it runs")?;
+    let program = [cluster.revere(), "task", "exec", &process, "--", "sleep", "1000"];
+    let mut client = cluster.node(1).spawn("exec", &program, &[])?;
+    cluster.until("the program runs", |cluster| {
+        (sessions(cluster, &process) == 1).then_some(())
+    })?;
+    cluster.kill_node(HERE)?;
+    cluster.until("nothing of it is left", |cluster| {
+        (sessions(cluster, &process) == 0).then_some(())
+    })?;
+    cluster.until("its client is told", |_| client.ended().then_some(()))?;
+    cluster.start_node(HERE)?;
+    cluster.until("the node is back with its task", |cluster| {
+        let nodes = cluster.json(&["node", "list"]).ok()?;
+        let connected = nodes["nodes"].as_array()?.iter().all(|node| node["connected"] == true);
+        let said = cluster
+            .cli(&["task", "exec", &process, "--", "/bin/sh", "-c", "echo here"])
+            .ok()?;
+        (connected && said == "here\n").then_some(())
+    })
 }

@@ -30,6 +30,8 @@ pub(crate) struct Bench {
     /// It has three masters.
     pub(super) many: bool,
     pub(super) flows: u32,
+    /// Task starts of L1, if told.
+    pub(super) starts: Option<u64>,
     /// The service's address.
     pub(super) vip: IpAddr,
     seed: u64,
@@ -65,6 +67,7 @@ impl Bench {
             short: args.short,
             many,
             flows: args.flows.unwrap_or(if args.short { SHORT_FLOWS } else { FLOWS }),
+            starts: args.starts,
             vip: IpAddr::from([0, 0, 0, 0]),
             seed: 0x9e37_79b9_7f4a_7c15,
         };

@@ -33,9 +33,13 @@ impl Round {
 type Counts = BTreeMap<String, u64>;
 
 pub(super) fn run(bench: &mut Bench) -> Result<Finding> {
-    let (starts, networks, killed, round) = match bench.short {
-        true => (30, 4, 15, Round(3)),
-        false => (10_000, 1_000, 1_000, Round(30)),
+    let (starts, round) = match (bench.short, bench.starts) {
+        (true, _) => (30, Round(3)),
+        (false, told) => (told.unwrap_or(10_000), Round(30)),
+    };
+    let (networks, killed) = match bench.short {
+        true => (4, 15),
+        false => (starts / 10, starts / 10),
     };
     let (image, _) = bench.cluster.lab.busybox_archive()?;
     let image = image.as_str();
@@ -72,7 +76,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<Finding> {
         done += tasks(bench, image, &round, each)?;
         kills += u64::from(each);
     }
-    for turn in 0..if bench.short { 2 } else { 50 } {
+    for turn in 0..if bench.short { 2 } else { (networks / 20).max(2) } {
         nets(bench, turn, 1, 1)?;
         kills += 2;
     }

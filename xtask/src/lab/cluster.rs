@@ -288,8 +288,7 @@ impl Cluster {
 }
 
 /// The process whose environment names this task; not the runner above it.
-#[must_use]
-pub fn process_of(task: &str) -> Option<u32> {
+fn process_of(task: &str) -> Option<u32> {
     let wanted = format!("MESOS_TASK_ID={task}");
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
