@@ -9,11 +9,18 @@ use model::Ipv4Net;
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// The lowest free address of the subnet, from `.2`: `.1` is the node's own, the last is broadcast.
-pub(crate) fn lowest_free(subnet: Ipv4Net, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
-    (2..)
-        .map_while(|offset| subnet.nth(offset))
-        .take_while(|addr| subnet.nth(u32::from(*addr) - u32::from(subnet.network()) + 1).is_some())
-        .find(|addr| !taken.contains(addr))
+pub fn lowest_free(subnet: Ipv4Net, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let mut free = subnet.nth(2)?;
+    // In their order: the first that is not the next number leaves a gap.
+    for address in taken.range(free..) {
+        if *address != free {
+            break;
+        }
+        free = Ipv4Addr::from(u32::from(free).checked_add(1)?);
+    }
+    let next = Ipv4Addr::from(u32::from(free).checked_add(1)?);
+    // The last one of a subnet has none behind it.
+    (subnet.contains(free) && subnet.contains(next)).then_some(free)
 }
 
 /// The host side's interface name: `rv` and 8 hex digits of FNV-1a over the id of the task, or of the pod's instance.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::{
@@ -24,16 +24,13 @@ use crate::fetch::Fetcher;
 use crate::http::HttpClient;
 use crate::image::Images;
 use crate::kill::KillRecord;
-use crate::plan::RunPlan;
 use crate::pod::{self, Gathering};
 use crate::start::Layout;
-use crate::store::{PLAN, STATUS, TaskDir, is_dir_name};
+use crate::store::{STATUS, TaskDir, is_dir_name};
 use crate::supervise::{Origin, supervise};
 
 /// Events that may wait for the node: a few per task of a full node. A slow node slows the agent, not the tasks.
 const EVENTS: usize = 1024;
-/// How often ended sandboxes are looked over.
-const SWEEP: Duration = Duration::from_secs(60);
 
 /// What the agent tells the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) layout: Layout,
     /// Each check holds one while it asks.
     pub(crate) check_permits: Semaphore,
+    /// Each session holds one.
+    pub(crate) session_permits: Arc<Semaphore>,
     pub(crate) images: Images,
     pub(crate) fetcher: Fetcher,
     events: mpsc::Sender<AgentEvent>,
@@ -226,6 +225,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
         hierarchies,
         layout,
         check_permits: Semaphore::new(check::AT_ONCE),
+        session_permits: Arc::new(Semaphore::new(crate::session::AT_ONCE)),
         events,
         table: Mutex::new(table),
         wake: Notify::new(),
@@ -416,6 +416,16 @@ impl Agent {
         self.shared.forget_if_over(&entry);
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The directory of a task that has not ended.
+    pub(crate) fn live_dir(&self, task: &TaskId) -> Option<TaskDir> {
+        let entry = lock(&self.shared.table).tasks.get(task).cloned()?;
+        entry.dir.clone().filter(|_| !entry.status().state.is_terminal())
+    }
+
     pub(crate) fn sandbox_dir(&self) -> &Path {
         &self.shared.layout.sandboxes
     }
@@ -435,7 +445,12 @@ impl Agent {
         let shared = &*self.shared;
         let mut stop = shared.stop.subscribe();
         let mut live = FuturesUnordered::new();
-        let mut sweep = tokio::time::interval(SWEEP.min(shared.config.sandbox_keep.max(Duration::from_secs(1))));
+        let mut sweep = tokio::time::interval(
+            shared
+                .config
+                .sweep
+                .min(shared.config.sandbox_keep.max(Duration::from_secs(1))),
+        );
         loop {
             for todo in std::mem::take(&mut lock(&shared.table).todo) {
                 live.push(take_up(shared, todo));
@@ -444,8 +459,7 @@ impl Agent {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = shared.wake.notified() => {}
                 _ = sweep.tick() => {
-                    shared.sweep_sandboxes();
-                    shared.sweep_images();
+                    shared.sweep();
                 }
                 Some(()) = live.next() => {}
             }
@@ -660,40 +674,10 @@ impl Shared {
         ids.iter().filter_map(|task| table.tasks.get(task).cloned()).collect()
     }
 
-    /// Forgets images that no task uses; what tasks use stands in their plans, whatever their image's name means now.
-    fn sweep_images(&self) {
-        let mut used = BTreeSet::new();
-        for task in fs::read_dir(&self.layout.tasks).into_iter().flatten().flatten() {
-            let plan: Option<RunPlan> = TaskDir::new(task.path()).read(PLAN).ok().flatten();
-            used.extend(
-                plan.and_then(|plan| plan.container)
-                    .into_iter()
-                    .flat_map(|container| container.layers),
-            );
-        }
-        self.images.sweep(&used);
-    }
-
-    /// Removes sandboxes whose task ended long enough ago: the directory's time is set at the end.
-    fn sweep_sandboxes(&self) {
-        for sandbox in fs::read_dir(&self.layout.sandboxes).into_iter().flatten().flatten() {
-            let id = TaskId::new(sandbox.file_name().to_string_lossy());
-            let live = lock(&self.table)
-                .tasks
-                .get(&id)
-                .is_some_and(|entry| !lock(&entry.state).over);
-            let changed = sandbox.metadata().and_then(|data| data.modified());
-            let age = changed
-                .ok()
-                .and_then(|time| SystemTime::now().duration_since(time).ok())
-                .unwrap_or_default();
-            if !live
-                && age >= self.config.sandbox_keep
-                && let Err(error) = fs::remove_dir_all(sandbox.path())
-            {
-                tracing::warn!(task = %id, %error, "an old sandbox stays");
-            }
-        }
+    /// Whether a task of that name has not ended whole.
+    pub(crate) fn is_live(&self, task: &TaskId) -> bool {
+        let entry = lock(&self.table).tasks.get(task).cloned();
+        entry.is_some_and(|entry| !entry.is_over())
     }
 }
 

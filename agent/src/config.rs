@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::fetch::FetchSettings;
 use crate::image::ImageSettings;
+use crate::logs::LogSettings;
 
 /// The agent's part of the node's configuration.
 #[derive(Clone, Debug)]
@@ -36,8 +37,14 @@ pub struct Config {
     pub images: ImageSettings,
     /// How much is fetched.
     pub fetch: FetchSettings,
+    /// How much of what a task writes is kept.
+    pub logs: LogSettings,
     /// How long the sandbox of an ended task is kept.
     pub sandbox_keep: Duration,
+    /// How full the disk may be, in percent, before they and unused images are removed early.
+    pub disk_percent: u8,
+    /// How often there is a look for what can be removed.
+    pub sweep: Duration,
 }
 
 impl Config {
@@ -56,7 +63,10 @@ impl Config {
             pids_limit: 4096,
             images: ImageSettings::default(),
             fetch: FetchSettings::default(),
+            logs: LogSettings::default(),
             sandbox_keep: Duration::from_secs(24 * 3600),
+            disk_percent: 90,
+            sweep: Duration::from_secs(60),
         }
     }
 }

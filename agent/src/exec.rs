@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setsid, setui
 
 use crate::cgroup;
 use crate::container::{self, Reported};
+use crate::logs::Log;
 use crate::plan::{BindPlan, ContainerPlan, NetworkPlan, RunPlan};
 use crate::unpack;
 
@@ -58,6 +59,8 @@ struct ContainerSteps {
 pub(crate) struct Spawned {
     pub(crate) child: Child,
     pub(crate) reported: Option<Reported>,
+    /// What it writes.
+    pub(crate) logs: [Log; 2],
 }
 
 /// Starts the process; the text of a failure says what was tried and why it failed.
@@ -101,9 +104,9 @@ pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Spawned, Stri
     if plan.container.is_none() {
         command.current_dir(&plan.sandbox);
     }
-    command
-        .stdout(output(&plan.sandbox.join("stdout"), owner)?)
-        .stderr(output(&plan.sandbox.join("stderr"), owner)?);
+    let (out, to_out) = Log::open(&plan.sandbox, "stdout", plan.logs.stdout, owner)?;
+    let (error, to_error) = Log::open(&plan.sandbox, "stderr", plan.logs.stderr, owner)?;
+    command.stdout(to_out).stderr(to_error);
     let prepare = move || {
         steps.carry_out().map_err(|text| {
             // Best effort: without the text the parent still has the error number.
@@ -128,7 +131,11 @@ pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Spawned, Stri
             },
         }
     })?;
-    Ok(Spawned { child, reported })
+    Ok(Spawned {
+        child,
+        reported,
+        logs: [out, error],
+    })
 }
 
 /// What is made for a container before its process is; the next fork then is process 1 of a new PID namespace.
@@ -166,6 +173,32 @@ pub(crate) fn become_in_container(mut command: Command, plan: &ContainerPlan) ->
     std::process::exit(status.code().unwrap_or(libc::EXIT_FAILURE))
 }
 
+/// Starts a program that does `prepare` between fork and exec; a failure of it is told in words.
+pub(crate) fn spawn_prepared(
+    mut command: Command,
+    mut prepare: impl FnMut() -> Result<(), String> + Send + Sync + 'static,
+) -> Result<Child, String> {
+    let (mut reader, mut writer) = io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
+    let prepare = move || {
+        prepare().map_err(|text| {
+            let _ = write!(writer, "{text}");
+            io::Error::from_raw_os_error(libc::EINVAL)
+        })
+    };
+    // SAFETY: the process has one thread, so that the child may allocate and lock between fork and exec.
+    unsafe { command.pre_exec(prepare) };
+    let spawned = command.spawn();
+    let program = command.get_program().to_string_lossy().into_owned();
+    drop(command);
+    spawned.map_err(|error| {
+        let mut text = String::new();
+        match reader.read_to_string(&mut text) {
+            Ok(read) if read > 0 => text,
+            _ => format!("cannot execute `{program}` inside the task: {error}"),
+        }
+    })
+}
+
 /// Marks every descriptor but the first three close-on-exec.
 pub(crate) fn close_others_on_exec() -> io::Result<()> {
     let flags = libc::c_long::from(libc::CLOSE_RANGE_CLOEXEC);
@@ -176,17 +209,6 @@ pub(crate) fn close_others_on_exec() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
-}
-
-fn output(path: &Path, owner: Option<(u32, u32)>) -> Result<File, String> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
-    let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    if let Some((uid, gid)) = owner {
-        // So that the task may open /dev/stdout again.
-        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
-            .map_err(|error| format!("cannot give {} to the task's user: {error}", path.display()))?;
-    }
-    Ok(file)
 }
 
 pub(crate) fn identity(name: &str) -> Result<Identity, String> {
@@ -204,6 +226,11 @@ pub(crate) fn identity(name: &str) -> Result<Identity, String> {
 }
 
 impl Identity {
+    /// The user's number.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Switches to the user.
     pub(crate) fn assume(&self) -> Result<(), String> {
         setgroups(&self.groups).map_err(tried("set the user's groups"))?;

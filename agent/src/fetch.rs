@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use hyper::StatusCode;
@@ -11,11 +12,14 @@ use model::{Extract, Fetch, FetchCache, FetchPermission};
 use tokio::task::spawn_blocking;
 
 use crate::http::{Get, HttpClient, HttpError};
-use crate::image::name_of;
+use crate::image::{Hasher, name_of};
 use crate::unpack::{UnpackError, is_archive, unpack_archive};
 
 /// Bit of a file's mode: everybody may read it.
 const WORLD_READABLE: u32 = 0o004;
+
+/// Numbers files that are on their way, so that two of the same are not one.
+static PARTIAL: AtomicU64 = AtomicU64::new(0);
 
 /// How much may be fetched.
 #[derive(Clone, Debug)]
@@ -65,6 +69,10 @@ enum Fault {
     Place(String),
     #[error("it cannot be unpacked: {0}")]
     Unpack(#[from] UnpackError),
+    #[error("its SHA-256 is {found}, and not {wanted} as its URI says: it was changed, or the checksum is an old one")]
+    Checksum { wanted: String, found: String },
+    #[error("`{0}` is no SHA-256")]
+    NoChecksum(String),
     #[error("the work on it was given up: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -99,18 +107,23 @@ impl Fetcher {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Fault::File(file, error)),
             _ => {}
         }
-        let local = local(&fetch.uri);
-        match (local, fetch.cache) {
+        let wanted = fetch.sha256().map_err(|digits| Fault::NoChecksum(digits.to_owned()))?;
+        let uri = fetch.location();
+        match (local(uri), fetch.cache) {
             (Some(path), _) => {
                 if let Some(user) = user {
                     readable(&path, user)?;
                 }
                 self.copy(path, file.clone()).await?;
             }
-            (None, FetchCache::None) => self.download(&fetch.uri, &file).await?,
-            (None, FetchCache::Keep) => {
-                let kept = self.kept(&fetch.uri).await?;
-                self.copy(kept, file.clone()).await?;
+            (None, FetchCache::None) => self.download(uri, &file).await?,
+            (None, FetchCache::Keep) => self.copy_kept(uri, wanted.as_ref(), &file).await?,
+        }
+        if let Some(wanted) = wanted {
+            let found = checksum(file.clone()).await?;
+            if found != wanted {
+                let _ = fs::remove_file(&file);
+                return Err(Fault::Checksum { wanted, found });
             }
         }
         let mode = match fetch.permission {
@@ -173,6 +186,20 @@ impl Fetcher {
         .await?
     }
 
+    /// Copies what the node has kept. One that does not have its checksum any more is fetched anew.
+    async fn copy_kept(&self, uri: &str, wanted: Option<&String>, to: &Path) -> Result<(), Fault> {
+        let mut kept = self.kept(uri).await?;
+        if let Some(wanted) = wanted
+            && checksum(kept.clone()).await? != *wanted
+        {
+            let _ = fs::remove_file(&kept);
+            kept = self.kept(uri).await?;
+        }
+        self.copy(kept.clone(), to.to_owned()).await?;
+        self.trim(&kept);
+        Ok(())
+    }
+
     /// The node's copy; fetched if there is none.
     async fn kept(&self, uri: &str) -> Result<PathBuf, Fault> {
         let path = self.cache.join(name_of(uri));
@@ -182,18 +209,20 @@ impl Fetcher {
             return Ok(path);
         }
         fs::create_dir_all(&self.cache).map_err(|error| Fault::File(self.cache.clone(), error))?;
-        let beside = self.cache.join(format!(".{}-{}", name_of(uri), crate::clock::now_ms()));
+        let number = PARTIAL.fetch_add(1, Ordering::Relaxed);
+        let beside = self
+            .cache
+            .join(format!(".{}-{}-{number}", name_of(uri), std::process::id()));
         let fetched = self.download(uri, &beside).await;
         let kept = fetched.and_then(|()| fs::rename(&beside, &path).map_err(|error| Fault::File(path.clone(), error)));
         if kept.is_err() {
             let _ = fs::remove_file(&beside);
         }
         kept?;
-        self.trim(&path);
         Ok(path)
     }
 
-    /// Removes what was used longest ago until the rest fits.
+    /// Removes what was used longest ago until the rest fits; the newest too if it alone does not.
     fn trim(&self, newest: &Path) {
         let mut files: Vec<(i64, u64, PathBuf)> = fs::read_dir(&self.cache)
             .into_iter()
@@ -204,7 +233,8 @@ impl Fetcher {
             .collect();
         files.sort_unstable();
         let mut sum: u64 = files.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in files.iter().filter(|(_, _, path)| path != newest) {
+        let kept = |size: u64, path: &Path| path == newest && size <= self.settings.cache;
+        for (_, size, path) in files.iter().filter(|(_, size, path)| !kept(*size, path)) {
             if sum <= self.settings.cache {
                 return;
             }
@@ -212,6 +242,17 @@ impl Fetcher {
             sum -= size;
         }
     }
+}
+
+/// The SHA-256 of a file.
+async fn checksum(path: PathBuf) -> Result<String, Fault> {
+    spawn_blocking(move || {
+        let mut hasher = Hasher::default();
+        let read = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+        read.map_err(|error| Fault::File(path, error))?;
+        Ok(hasher.finish().hex().to_owned())
+    })
+    .await?
 }
 
 /// The path of what is on the node.

@@ -2,7 +2,9 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, open, openat2, statat};
@@ -44,6 +46,8 @@ pub struct FilePart {
     pub offset: u64,
     /// What stands there.
     pub data: Vec<u8>,
+    /// Names the file itself: another one may get its place when a log is full.
+    pub identity: String,
 }
 
 /// Why there is nothing to show.
@@ -114,16 +118,20 @@ impl Agent {
     /// A part of a file, at most so long; without an offset only where the file ends.
     pub fn read_file(&self, path: &str, offset: Option<u64>, length: Option<u64>) -> Result<FilePart, FilesError> {
         let (mut file, size) = self.open_file(path)?;
+        let identity = file.metadata().map(|data| identity(&data)).unwrap_or_default();
         let Some(offset) = offset else {
-            let data = Vec::new();
-            return Ok(FilePart { offset: size, data });
+            return Ok(FilePart {
+                offset: size,
+                data: Vec::new(),
+                identity,
+            });
         };
         let failed = |source| io_error(path, source);
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let mut data = Vec::new();
         let most = length.unwrap_or(MOST_READ).min(MOST_READ);
         file.take(most).read_to_end(&mut data).map_err(failed)?;
-        Ok(FilePart { offset, data })
+        Ok(FilePart { offset, data, identity })
     }
 
     /// A file to be read whole, and its length now.
@@ -134,6 +142,15 @@ impl Agent {
         }
         Ok((found.file, found.metadata.len()))
     }
+}
+
+/// Number and birth: numbers are given again.
+fn identity(data: &Metadata) -> String {
+    let born = data
+        .created()
+        .ok()
+        .and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    format!("{}-{}", data.ino(), born.unwrap_or_default().as_nanos())
 }
 
 struct Found {

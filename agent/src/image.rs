@@ -29,6 +29,7 @@ use manifest::{Document, ImageConfig, Kind, Manifest, ManifestError, Platform, c
 use reference::{ReferenceError, Source};
 use registry::{Registry, RegistryError};
 
+pub(crate) use digest::Hasher;
 pub(crate) use manifest::RunConfig;
 
 /// A file name for any text.

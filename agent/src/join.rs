@@ -39,7 +39,8 @@ pub(crate) fn become_check(dir: &TaskDir, number: usize) -> Result<Infallible, S
     for cgroup in &plan.cgroups {
         cgroup::join(&cgroup.dir).map_err(|error| format!("cannot join the task's cgroup: {error}"))?;
     }
-    enter(process)?;
+    // Into that of PIDs go its children only.
+    namespaces(process)?.iter().try_for_each(Namespace::enter)?;
     let sandbox = plan
         .env
         .iter()
@@ -62,7 +63,7 @@ pub(crate) fn become_check(dir: &TaskDir, number: usize) -> Result<Infallible, S
     Err(format!("cannot execute `{program}` inside the task: {error}"))
 }
 
-fn read<T: serde::de::DeserializeOwned>(dir: &TaskDir, name: &str) -> Result<T, String> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(dir: &TaskDir, name: &str) -> Result<T, String> {
     match dir.read(name) {
         Ok(Some(value)) => Ok(value),
         Ok(None) => Err(format!("{} is not there", dir.file(name).display())),
@@ -70,14 +71,18 @@ fn read<T: serde::de::DeserializeOwned>(dir: &TaskDir, name: &str) -> Result<T, 
     }
 }
 
-/// Goes into the namespaces of the process; into that of PIDs go its children only.
-fn enter(process: ProcessId) -> Result<(), String> {
-    let open = |name: &str| {
-        let path = format!("/proc/{}/ns/{name}", process.pid);
-        File::open(&path).map_err(|error| format!("cannot open {path}: {error}"))
-    };
+/// A namespace of a task that differs from the one this process is in.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    file: File,
+    name: &'static str,
+    flag: CloneFlags,
+}
+
+/// The namespaces of the process that are not ours, in the order in which they can be entered.
+pub(crate) fn namespaces(process: ProcessId) -> Result<Vec<Namespace>, String> {
     // The mounts last: they take /proc away.
-    let namespaces = [
+    let all = [
         ("net", CloneFlags::CLONE_NEWNET),
         ("ipc", CloneFlags::CLONE_NEWIPC),
         ("uts", CloneFlags::CLONE_NEWUTS),
@@ -85,20 +90,31 @@ fn enter(process: ProcessId) -> Result<(), String> {
         ("pid", CloneFlags::CLONE_NEWPID),
         ("mnt", CloneFlags::CLONE_NEWNS),
     ];
-    let files: Vec<(File, &str, CloneFlags)> = namespaces
-        .into_iter()
-        .map(|(name, flag)| open(name).map(|file| (file, name, flag)))
-        .collect::<Result<_, _>>()?;
-    // Checked after the opening: a number that was given to another process by now is recognised.
-    if !process.exists() {
-        return Err("the task's process has ended".to_owned());
-    }
-    for (file, name, flag) in files {
+    let mut others = Vec::new();
+    for (name, flag) in all {
+        let path = format!("/proc/{}/ns/{name}", process.pid);
+        let file = File::open(&path).map_err(|error| format!("cannot open {path}: {error}"))?;
         let own = std::fs::metadata(format!("/proc/self/ns/{name}")).map(|data| data.ino());
-        let same = own.ok() == file.metadata().ok().map(|data| data.ino());
-        if !same {
-            setns(&file, flag).map_err(|error| format!("cannot enter the task's {name} namespace: {error}"))?;
+        if own.ok() != file.metadata().ok().map(|data| data.ino()) {
+            others.push(Namespace { file, name, flag });
         }
     }
-    Ok(())
+    // Checked after the opening: a number that was given to another process by now is recognised.
+    if process.exists() {
+        Ok(others)
+    } else {
+        Err("the task's process has ended".to_owned())
+    }
+}
+
+impl Namespace {
+    /// Whether only children of who enters it are in it.
+    pub(crate) fn is_of_pids(&self) -> bool {
+        self.flag == CloneFlags::CLONE_NEWPID
+    }
+
+    pub(crate) fn enter(&self) -> Result<(), String> {
+        setns(&self.file, self.flag)
+            .map_err(|error| format!("cannot enter the task's {} namespace: {error}", self.name))
+    }
 }

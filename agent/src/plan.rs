@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::LogsPlan;
+
 /// Version of these files; another version's are set aside.
 pub(crate) const VERSION: u32 = 1;
 
@@ -28,6 +30,9 @@ pub(crate) struct RunPlan {
     /// What a task without an image sees in its sandbox.
     #[serde(default)]
     pub(crate) volumes: Vec<BindPlan>,
+    /// How much of its output is kept.
+    #[serde(default)]
+    pub(crate) logs: LogsPlan,
     /// Directories given to the task's user.
     #[serde(default)]
     pub(crate) owned: Vec<PathBuf>,

@@ -14,6 +14,7 @@ use crate::cgroup::Hierarchies;
 use crate::config::Config;
 use crate::container::{self, Parts};
 use crate::image::Ready;
+use crate::logs;
 use crate::plan::{BindPlan, NetworkPlan, RunPlan, VERSION};
 use crate::pod;
 use crate::secrets;
@@ -82,6 +83,7 @@ pub(crate) fn start(
         Some(image) => in_image(config, dir, spec, address, (image, &persistent), &mut plan)?,
         None => plan.volumes = container::volumes(spec, &sandbox, &persistent)?,
     }
+    plan.logs = logs::plan(config.logs, &spec.env, &spec.labels)?;
     secrets::put(dir, spec, secrets, &mut plan)?;
     dir.write(SPEC, &SpecFile::from(as_ordered))
         .map_err(|error| error.to_string())?;
@@ -134,6 +136,7 @@ fn plan(
         sandbox,
         container: None,
         volumes: Vec::new(),
+        logs: logs::LogsPlan::default(),
         owned: Vec::new(),
     }
 }

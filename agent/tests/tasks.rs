@@ -16,8 +16,12 @@ mod checks;
 mod containers;
 #[path = "tasks/node.rs"]
 mod node;
+#[path = "tasks/outputs.rs"]
+mod outputs;
 #[path = "tasks/pods.rs"]
 mod pods;
+#[path = "tasks/sessions.rs"]
+mod sessions;
 #[path = "tasks/volumes.rs"]
 mod volumes;
 
@@ -98,6 +102,32 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         ("a_greedy_task_is_told_so", a_greedy_task_is_told_so),
         ("damage_is_set_aside", damage_is_set_aside),
         (
+            "a_session_is_in_its_task_with_its_user",
+            sessions::a_session_is_in_its_task_with_its_user,
+        ),
+        ("a_session_has_a_terminal", sessions::a_session_has_a_terminal),
+        (
+            "nothing_of_a_session_outlives_who_asked",
+            sessions::nothing_of_a_session_outlives_who_asked,
+        ),
+        (
+            "sessions_that_cannot_be_are_refused_with_a_sentence",
+            sessions::sessions_that_cannot_be_are_refused_with_a_sentence,
+        ),
+        (
+            "what_a_task_writes_is_bounded_and_its_end_is_there",
+            outputs::what_a_task_writes_is_bounded_and_its_end_is_there,
+        ),
+        ("a_flood_fills_no_disk", outputs::a_flood_fills_no_disk),
+        (
+            "what_does_not_have_its_checksum_is_refused",
+            outputs::what_does_not_have_its_checksum_is_refused,
+        ),
+        (
+            "a_full_disk_loses_the_oldest_sandboxes_first",
+            outputs::a_full_disk_loses_the_oldest_sandboxes_first,
+        ),
+        (
             "secrets_are_variables_and_files_of_their_task_alone",
             volumes::secrets_are_variables_and_files_of_their_task_alone,
         ),
@@ -163,6 +193,10 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
         (
             "containers_of_a_pod_share_what_processes_write",
             pods::containers_of_a_pod_share_what_processes_write,
+        ),
+        (
+            "a_session_in_a_container_has_its_rights_only",
+            sessions::a_session_in_a_container_has_its_rights_only,
         ),
         ("an_image_is_the_tasks_root", containers::an_image_is_the_tasks_root),
         ("a_container_is_confined", containers::a_container_is_confined),

@@ -277,7 +277,35 @@ pub enum FetchCache {
     Keep,
 }
 
+/// What a checksum begins with in the fragment of a URI.
+const CHECKSUM: &str = "#sha256=";
+/// Hexadecimal digits of a SHA-256.
+const CHECKSUM_DIGITS: usize = 64;
+
 impl Fetch {
+    /// The URI without the checksum that may stand at its end.
+    pub fn location(&self) -> &str {
+        self.uri
+            .split_once(CHECKSUM)
+            .map_or(&self.uri, |(location, _)| location)
+    }
+
+    /// The SHA-256 that the content must have, in small letters: `#sha256=` and 64 hexadecimal digits at the end of the
+    /// URI. Others take it for a fragment, which nobody is sent.
+    ///
+    /// # Errors
+    /// What stands there if it is no such number.
+    pub fn sha256(&self) -> Result<Option<String>, &str> {
+        let Some((_, digits)) = self.uri.split_once(CHECKSUM) else {
+            return Ok(None);
+        };
+        if digits.len() == CHECKSUM_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Ok(Some(digits.to_ascii_lowercase()))
+        } else {
+            Err(digits)
+        }
+    }
+
     /// The name of the file in the sandbox, or none where the URI ends in no name.
     pub fn file_name(&self) -> Option<&str> {
         let path = self.uri.split(['?', '#']).next().unwrap_or_default();
@@ -339,6 +367,27 @@ mod tests {
         ] {
             let error = Parameter::parse(key, value).expect_err(key).to_string();
             assert!(error.contains(word), "{key}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_stands_at_the_end_of_a_uri() {
+        let fetch = |uri: &str| Fetch {
+            uri: uri.to_owned(),
+            extract: Extract::Archives,
+            permission: FetchPermission::Data,
+            cache: FetchCache::None,
+            dest: None,
+        };
+        let digits = "0123456789ABCDEF".repeat(4);
+        let checked = fetch(&format!("https://a.example/app.tgz?sig=1#sha256={digits}"));
+        assert_eq!(checked.sha256(), Ok(Some(digits.to_lowercase())));
+        assert_eq!(checked.location(), "https://a.example/app.tgz?sig=1");
+        assert_eq!(checked.file_name(), Some("app.tgz"));
+        let plain = fetch("/opt/a#b.zip");
+        assert_eq!((plain.sha256(), plain.location()), (Ok(None), "/opt/a#b.zip"));
+        for bad in ["", "0123", &"g".repeat(64)] {
+            assert_eq!(fetch(&format!("/opt/a#sha256={bad}")).sha256(), Err(bad));
         }
     }
 

@@ -5,6 +5,7 @@ pub mod backup;
 mod client;
 mod deploy;
 pub mod event;
+pub mod exec;
 pub mod flows;
 pub mod group;
 pub mod list;
@@ -128,6 +129,9 @@ pub enum Command {
     /// Watches a service's name, for figures.
     #[command(hide = true)]
     DemoNames(crate::demo::names::NamesArgs),
+    /// Addresses for a million tasks, for figures.
+    #[command(hide = true)]
+    DemoPlan,
 }
 
 /// Where the configuration comes from. Precedence: flags, environment, file, defaults.

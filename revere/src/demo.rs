@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod load;
 pub mod names;
+pub mod plan;
 pub mod server;
 
 #[cfg(test)]

@@ -27,11 +27,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads has seen enough, as in `revere app list | head`.
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
+        Err(error) if ended_with(&error).is_some() => ended_with(&error).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(error) => {
             // Nothing can be done if stderr is closed.
             let _ = writeln!(std::io::stderr(), "revere: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The exit code of a program in a task, which has spoken for itself.
+fn ended_with(error: &anyhow::Error) -> Option<u8> {
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Ended(code)) => Some(*code),
+        _ => None,
     }
 }
 
@@ -95,6 +104,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::DemoLoad(args) => demo::load::run(args).await?,
         Command::DemoCluster(args) => demo::cluster::run(args).await?,
         Command::DemoNames(args) => demo::names::run(args).await?,
+        Command::DemoPlan => demo::plan::run()?,
         Command::NamesStandby => {
             process::start_logs();
             node::standby::serve().await?;

@@ -47,7 +47,7 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use config::Settings;
+use config::{Settings, wrong};
 use listen::Listeners;
 use planes::{Early, LbPlane, NamePlane, NodePlanes, OverlayPlane, SharedEarly};
 use standby::{Elder, Standby};
@@ -303,6 +303,7 @@ fn start_parts(
         lb: opened.lb.clone(),
         dns: opened.names.as_ref().map(|names| Arc::clone(&names.server)),
         early: opened.names.as_ref().and_then(|names| names.early.clone()),
+        sessions: Arc::default(),
     };
     let (masters, watcher) = settings.source.masters(settings.config.scheme(), &settings.client);
     if let Some(watcher) = watcher {
@@ -436,6 +437,22 @@ fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
     config.images.limit = node.image_limit_mb.saturating_mul(1 << 20);
     config.images.keep = Duration::from_secs(node.image_keep_seconds);
     config.fetch.limit = node.fetch_limit_mb.saturating_mul(1 << 20);
+    config.fetch.cache = node.fetch_cache_mb.saturating_mul(1 << 20);
+    config.sandbox_keep = Duration::from_secs(node.sandbox_keep_seconds);
+    if !(1..=100).contains(&node.disk_percent) {
+        let want = "from 1 to 100 percent of the disk may be used";
+        return Err(wrong("disk_percent", &node.disk_percent.to_string(), want));
+    }
+    config.disk_percent = node.disk_percent;
+    if node.log_limit_mb == 0 {
+        return Err(wrong("log_limit_mb", "0", "a file of output has at least a megabyte"));
+    }
+    if node.log_files > agent::MOST_OLDER {
+        let want = format!("at most {} older files are kept", agent::MOST_OLDER);
+        return Err(wrong("log_files", &node.log_files.to_string(), &want));
+    }
+    config.logs.limit = node.log_limit_mb.saturating_mul(1 << 20);
+    config.logs.older = node.log_files;
     Ok(config)
 }
 

@@ -12,6 +12,7 @@ mod interop;
 mod leak;
 mod marathon;
 mod masters;
+mod matrix;
 mod networks;
 mod paths;
 mod pods;

@@ -3,6 +3,7 @@
 mod asker;
 mod dns;
 mod forward;
+mod overlay;
 mod packets;
 mod restart;
 mod scheduler;
@@ -20,6 +21,7 @@ use crate::workspace::Workspace;
 use crate::{dist, ebpf};
 
 pub use dns::DnsArgs;
+pub use overlay::OverlayArgs;
 pub use packets::PacketArgs;
 pub use restart::RestartArgs;
 pub use scheduler::SchedulerArgs;
@@ -38,6 +40,8 @@ pub enum BenchCommand {
     DnsForward(ForwardArgs),
     /// One master with thousands of simulated agents and a hundred thousand tasks (S20-S24).
     Scheduler(SchedulerArgs),
+    /// Containers beside a runtime by hand (O4), a node that joins a thousand others (O3).
+    Overlay(OverlayArgs),
     /// Packets through the programs by test runs (P1-P4).
     Prog(PacketArgs),
     /// Packets and requests of a client through a node, beside nftables and haproxy (P5).
@@ -64,6 +68,7 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::DnsRestart(args) => restart::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
         BenchCommand::Scheduler(args) => scheduler::run(workspace, args),
+        BenchCommand::Overlay(args) => overlay::run(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),
         BenchCommand::Path(args) => packets::run(workspace, packets::Which::Path, args),
         BenchCommand::Sockets(args) => packets::run(workspace, packets::Which::Sockets, args),

@@ -12,6 +12,7 @@ mod masters;
 mod odd;
 mod pmtu;
 mod roll;
+mod tasks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ pub enum Fault {
     R12,
     /// Odd packets all have a reason.
     R13,
+    /// What is left of thousands of tasks and networks.
+    L1,
     /// `kill -9` of the leading master.
     S1,
     /// The leading master is stopped and goes on.
@@ -82,6 +85,9 @@ pub struct FaultArgs {
     /// Flows to hold, over all; by default what this machine's cores can serve beside everything else.
     #[arg(long)]
     pub flows: Option<u32>,
+    /// L1: task starts, and a tenth as many networks and as many launches while daemons are killed.
+    #[arg(long)]
+    pub starts: Option<u64>,
     /// R3: the other version's program.
     #[arg(long)]
     pub old: Option<PathBuf>,
@@ -188,6 +194,7 @@ fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {
         Fault::R11 => flood::run(bench),
         Fault::R12 => pmtu::run(bench),
         Fault::R13 => odd::run(bench),
+        Fault::L1 => tasks::run(bench),
         Fault::S1 => masters::killed(bench),
         Fault::S6 => masters::stopped(bench),
     }

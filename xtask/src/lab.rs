@@ -3,6 +3,7 @@
 //! All of it lives in one PID namespace. A janitor process holds that namespace's first process and a pipe from its
 //! owner: when the owner ends, in whatever way, the pipe closes, the janitor kills everything and removes the rest.
 
+mod archive;
 mod cluster;
 mod janitor;
 mod many;

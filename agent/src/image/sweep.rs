@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use super::{Images, Stored};
 use crate::clock::now_ms;
@@ -9,7 +10,12 @@ use crate::clock::now_ms;
 impl Images {
     /// Removes what is old; `used` are the layers of the tasks that the node has.
     pub(crate) fn sweep(&self, used: &BTreeSet<String>) {
-        let keep_ms = u64::try_from(self.settings.keep.as_millis()).unwrap_or(u64::MAX);
+        self.sweep_older(used, self.settings.keep);
+    }
+
+    /// Removes what has not been used for so long.
+    pub(crate) fn sweep_older(&self, used: &BTreeSet<String>, keep: Duration) {
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let oldest = now_ms().saturating_sub(keep_ms);
         let mut needed = used.clone();
         for file in fs::read_dir(&self.names).into_iter().flatten().flatten() {
@@ -28,6 +34,20 @@ impl Images {
                 }
             }
         }
+        self.remove_layers(&needed, keep_ms);
+    }
+
+    /// When each image was used last that no task uses now, the oldest first.
+    pub(crate) fn unused_since(&self, used: &BTreeSet<String>) -> Vec<u64> {
+        let files = fs::read_dir(&self.names).into_iter().flatten().flatten();
+        let stored = files.filter_map(|file| serde_json::from_slice::<Stored>(&fs::read(file.path()).ok()?).ok());
+        let unused = stored.filter(|stored| !stored.layers.iter().any(|layer| used.contains(layer)));
+        let mut times: Vec<u64> = unused.map(|stored| stored.used_ms).collect();
+        times.sort_unstable();
+        times
+    }
+
+    fn remove_layers(&self, needed: &BTreeSet<String>, keep_ms: u64) {
         for layer in fs::read_dir(self.layers.dir()).into_iter().flatten().flatten() {
             let name = layer.file_name().to_string_lossy().into_owned();
             // One that is young may belong to an image that is on its way.

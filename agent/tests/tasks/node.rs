@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use agent::{Agent, AgentEvent, Config};
+use agent::{Agent, AgentEvent, Config, Session, SessionError, SessionSpec};
 use model::{
     Container, FrameworkId, Image, KillPolicy, LaunchSpec, ReadyRule, Resources, TaskId, TaskNetwork, TaskState,
     TaskStatus,
@@ -168,8 +168,15 @@ impl Node {
     }
 
     pub(crate) fn open(&mut self) {
+        self.open_with(|_| {});
+    }
+
+    /// With other settings than usual.
+    pub(crate) fn open_with(&mut self, change: impl FnOnce(&mut Config)) {
         let _inside = self.runtime.enter();
-        let (agent, events) = agent::open(config(self.dir.path(), &self.cgroup)).expect("opens");
+        let mut config = config(self.dir.path(), &self.cgroup);
+        change(&mut config);
+        let (agent, events) = agent::open(config).expect("opens");
         let driver = agent.clone();
         let driver = self.runtime.spawn(async move { driver.run().await });
         self.open = Some((agent, events, driver));
@@ -206,6 +213,21 @@ impl Node {
 
     pub(crate) fn launch(&self, spec: LaunchSpec) {
         self.agent().launch(spec);
+    }
+
+    /// Waits for what must come in time.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        let bounded = async { tokio::time::timeout(DEADLINE, work).await };
+        self.runtime.block_on(bounded).expect("in time")
+    }
+
+    pub(crate) fn session(&self, task: &str, name: &str, spec: &SessionSpec) -> Result<Session, SessionError> {
+        self.wait(self.agent().open_session(&TaskId::new(task), name, spec))
+    }
+
+    /// The cgroup of a task.
+    pub(crate) fn group(&self, task: &str) -> PathBuf {
+        self.agent().tasks_cgroup().join(format!("{task}.task"))
     }
 
     pub(crate) fn launch_pod(&self, specs: Vec<LaunchSpec>) {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::HOST;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -85,6 +86,9 @@ pub enum ClientError {
         "there is no task {0} in `revere task list`; of one that is over name the node: --node http://ADDRESS:5051"
     )]
     NoTask(String),
+    /// A program in a task ended so, and has told all there is to tell.
+    #[error("the program ended with status {0}")]
+    Ended(u8),
     /// There is only one version.
     #[error("{0} has no earlier version to return to; see `revere app versions {0}`")]
     NoEarlierVersion(String),
@@ -92,6 +96,9 @@ pub enum ClientError {
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
 }
+
+/// Longest refusal that is no JSON.
+const LONGEST_WORDS: usize = 1024;
 
 /// A large answer takes its time.
 const LONG: Duration = Duration::from_secs(300);
@@ -173,6 +180,20 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<Response<Incoming>, String> {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend(headers);
+        let body = Full::new(body).map_err(|never| match never {}).boxed();
+        self.send(method, path, &all, body).await
+    }
+
+    /// A request with these headers and any body; the answer comes when it comes.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: BoxBody<Bytes, hyper::Error>,
+    ) -> Result<Response<Incoming>, String> {
         let tcp = TcpStream::connect(&self.authority)
             .await
             .map_err(|error| error.to_string())?;
@@ -183,12 +204,11 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.authority)
-            .header(CONTENT_TYPE, "application/json");
+            .header(HOST, &self.authority);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let request = request.body(body).map_err(|error| error.to_string())?;
         sender.send_request(request).await.map_err(|error| error.to_string())
     }
 
@@ -236,9 +256,20 @@ impl Client {
                 status,
                 message: sentence(&body),
             }),
+            Err(_) if !status.is_success() => match plain(bytes) {
+                Some(message) => Err(ClientError::Refused { status, message }),
+                None => Err(ClientError::Foreign(self.url.clone())),
+            },
             _ => Err(ClientError::Foreign(self.url.clone())),
         }
     }
+}
+
+/// A refusal in plain words, as nodes give it; a page of something else is none.
+fn plain(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    let one_line = !text.is_empty() && text.len() <= LONGEST_WORDS && !text.contains(['<', '\n']);
+    one_line.then(|| text.to_owned())
 }
 
 /// The message, and each fault of `details` on a line of its own.

@@ -1,8 +1,9 @@
 //! `revere task log`: what a task wrote, from the node that has its sandbox.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::time::Duration;
 
+use agent::MOST_OLDER;
 use clap::Args;
 use serde_json::Value;
 
@@ -13,6 +14,9 @@ use super::list::{items, text};
 
 /// How often there is a look for more.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How often the file that was read last is looked for: others may be renamed right then.
+const MISSED: u32 = 3;
 
 /// `revere task log`.
 #[derive(Clone, Debug, Args)]
@@ -37,7 +41,7 @@ pub struct LogArgs {
 pub async fn run(args: LogArgs) -> Result<(), ClientError> {
     let node = match &args.node {
         Some(node) => node.clone(),
-        None => node_of(&args).await?,
+        None => node_of(&args.id, &args.client).await?,
     };
     let node = Client::new(&node)?;
     let path = segment(&format!("/executors/{}/runs/latest/{}", args.id, args.file));
@@ -46,30 +50,125 @@ pub async fn run(args: LogArgs) -> Result<(), ClientError> {
         let whole = node.bytes(&format!("/files/download?path={path}")).await?;
         return Ok(out.write_all(&whole)?);
     }
-    let mut offset = 0;
+    let mut log = Followed {
+        node,
+        id: args.id,
+        file: args.file,
+        offset: 0,
+        identity: None,
+        missed: 0,
+    };
     loop {
-        let part = node.get(&format!("/files/read?path={path}&offset={offset}")).await?;
-        let data = part["data"].as_str().unwrap_or_default();
-        out.write_all(data.as_bytes())?;
-        out.flush()?;
-        // Counted by the node: text that is none has more bytes here than there.
-        let next = part["next"].as_u64().unwrap_or(offset);
-        if next == offset {
+        if !log.more(&mut out).await? {
             tokio::time::sleep(LOOK).await;
         }
-        offset = next;
     }
 }
 
-async fn node_of(args: &LogArgs) -> Result<String, ClientError> {
-    let master = Client::new(&args.client.master)?;
-    let tasks = master.get("/v2/tasks").await?;
-    let agent = items(&tasks["tasks"]).find(|task| task["id"] == args.id.as_str());
-    let agent = agent.map(|task| text(&task["slaveId"])).unwrap_or_default();
+/// A log that is written while it is read.
+struct Followed {
+    node: Client,
+    id: String,
+    file: String,
+    offset: u64,
+    /// Which file it was at last: a full one is renamed, and another one gets its place.
+    identity: Option<String>,
+    /// How often in a row that one was not found.
+    missed: u32,
+}
+
+/// A part of a file.
+struct Part {
+    text: String,
+    next: u64,
+    identity: String,
+}
+
+impl Followed {
+    /// Writes what there is now; whether there may be more at once.
+    async fn more(&mut self, out: &mut impl Write) -> Result<bool, ClientError> {
+        let Some((number, part)) = self.find().await? else {
+            self.missed += 1;
+            if self.missed > MISSED {
+                writeln!(
+                    std::io::stderr(),
+                    "revere: it is written faster than read, and a part of it is gone"
+                )?;
+                (self.offset, self.identity) = (0, None);
+            }
+            return Ok(false);
+        };
+        self.missed = 0;
+        write(out, &part.text)?;
+        let any = part.next != self.offset;
+        self.offset = part.next;
+        if !any && number > 0 {
+            // It is full and read: the next newer one goes on.
+            let newer = self.part(number - 1, 0).await?;
+            if newer.identity != part.identity {
+                (self.offset, self.identity) = (0, Some(newer.identity));
+            }
+            return Ok(true);
+        }
+        self.identity = Some(part.identity);
+        Ok(any)
+    }
+
+    /// The file that was read last, and the number in its name now.
+    async fn find(&self) -> Result<Option<(u32, Part)>, ClientError> {
+        for number in 0..=MOST_OLDER {
+            match self.part(number, self.offset).await {
+                Ok(part) if self.identity.as_ref().is_none_or(|known| *known == part.identity) => {
+                    return Ok(Some((number, part)));
+                }
+                Ok(_) => {}
+                // They are being renamed, or it is gone.
+                Err(ClientError::Refused { .. }) if self.identity.is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A part of the file with that number in its name.
+    async fn part(&self, number: u32, offset: u64) -> Result<Part, ClientError> {
+        let suffix = if number == 0 {
+            String::new()
+        } else {
+            format!(".{number}")
+        };
+        let path = segment(&format!("/executors/{}/runs/latest/{}{suffix}", self.id, self.file));
+        let part = self
+            .node
+            .get(&format!("/files/read?path={path}&offset={offset}"))
+            .await?;
+        Ok(Part {
+            text: text(&part["data"]),
+            // Counted by the node: text that is none has more bytes here than there.
+            next: part["next"].as_u64().unwrap_or(offset),
+            identity: text(&part["file"]),
+        })
+    }
+}
+
+fn write(out: &mut impl Write, text: &str) -> Result<(), ClientError> {
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// URL of the node that runs a task, of an app or of a pod.
+pub(super) async fn node_of(id: &str, args: &ClientArgs) -> Result<String, ClientError> {
+    let master = Client::new(&args.master)?;
     let nodes = master.get("/revere/v1/nodes").await?;
+    let tasks = master.get("/v2/tasks").await?;
+    let agent = items(&tasks["tasks"]).find(|task| task["id"] == id);
+    let agent = match agent {
+        Some(task) => text(&task["slaveId"]),
+        None => super::pod::agent_of(&master, id).await?,
+    };
     let found: Option<&Value> = items(&nodes["nodes"]).find(|node| node["id"] == agent.as_str());
     match found {
         Some(node) => Ok(format!("http://{}:{}", text(&node["ip"]), node["http_port"])),
-        None => Err(ClientError::NoTask(args.id.clone())),
+        None => Err(ClientError::NoTask(id.to_owned())),
     }
 }

@@ -199,6 +199,16 @@ pub(super) async fn tasks(args: &ClientArgs) -> Result<Vec<Vec<String>>, ClientE
     Ok(rows)
 }
 
+/// Id of the agent that a pod's container is on; empty if there is no such one.
+pub(super) async fn agent_of(master: &Client, task: &str) -> Result<String, ClientError> {
+    let answer = master.get("/v2/pods/::status").await?;
+    let instances = items(&answer).flat_map(|pod| items(&pod["instances"]));
+    let found = instances
+        .filter(|instance| items(&instance["containers"]).any(|container| container["containerId"] == task))
+        .map(|instance| text(&instance["agentId"]));
+    Ok(found.last().unwrap_or_default())
+}
+
 /// `revere pod list`.
 async fn list(args: &ClientArgs) -> Result<(), ClientError> {
     let Some(answer) = ask("/v2/pods/::status", args).await? else {

@@ -32,6 +32,8 @@ pub enum TaskCommand {
     },
     /// Write out what a task has written; its sandbox is kept for a day after its end.
     Log(super::log::LogArgs),
+    /// Run a program inside a running task, as the task's user; its exit code is this command's.
+    Exec(super::exec::ExecArgs),
     /// Tell why a task is on the node where it is, and not on another.
     Why {
         /// Its id, as `task list` shows it.
@@ -53,6 +55,7 @@ pub async fn run(command: TaskCommand) -> Result<(), ClientError> {
             client,
         } => kill(&id, (scale, wipe), &client).await,
         TaskCommand::Log(args) => super::log::run(args).await,
+        TaskCommand::Exec(args) => super::exec::run(args).await,
         TaskCommand::Why { id, client } => why(&id, &client).await,
     }
 }

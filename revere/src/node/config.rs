@@ -135,6 +135,19 @@ pub struct Config {
     pub image_keep_seconds: u64,
     /// Largest file that a task's `fetch` may bring, packed and unpacked each.
     pub fetch_limit_mb: u64,
+    /// Most MiB of fetched files that are kept for other tasks.
+    pub fetch_cache_mb: u64,
+    /// How long the sandbox of an ended task is kept.
+    pub sandbox_keep_seconds: u64,
+    /// How full the state directory's disk may be, in percent, before sandboxes of ended tasks and then images that no task uses
+    /// are removed early, the oldest first.
+    pub disk_percent: u8,
+    /// Most megabytes of a file of a task's output; a full one is renamed.
+    pub log_limit_mb: u64,
+    /// How many such older files are kept of each.
+    pub log_files: u32,
+    /// Whether people may run programs inside running tasks (`revere task exec`).
+    pub task_sessions: bool,
     /// Whether to take tasks from a Revere master; off for a node that only follows a Mesos master.
     pub run_tasks: bool,
     /// `master` (their stream) or `agent` (poll the Mesos agent of this machine; its own tasks only).
@@ -183,6 +196,7 @@ pub enum XdpMode {
 }
 
 impl Default for Config {
+    #[allow(clippy::too_many_lines, reason = "one line for each setting")]
     fn default() -> Self {
         Self {
             master: vec!["http://127.0.0.1:5050".to_owned()],
@@ -239,6 +253,12 @@ impl Default for Config {
             image_limit_mb: 16 * 1024,
             image_keep_seconds: 2 * 24 * 3600,
             fetch_limit_mb: 8 * 1024,
+            fetch_cache_mb: 2 * 1024,
+            sandbox_keep_seconds: 24 * 3600,
+            disk_percent: 90,
+            log_limit_mb: 10,
+            log_files: 9,
+            task_sessions: true,
             run_tasks: true,
             source: SourceKind::Master,
             agent_url: "http://127.0.0.1:5051".to_owned(),

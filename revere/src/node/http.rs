@@ -25,12 +25,14 @@ mod files;
 mod flows;
 mod lb;
 pub(super) mod mesos_dns;
+mod session;
 #[cfg(test)]
 pub(crate) mod shapes;
 mod table;
 mod view;
 
 pub(super) use changes::Hub;
+pub(super) use session::Sessions;
 pub(super) use view::{Names, View};
 
 /// Paths of the node's own API beside those that it shares with dcos-net's.
@@ -103,7 +105,7 @@ const TOLD: &[Route<View>] = &[
     Route {
         path: "/files/read",
         about: "A part of a file in a sandbox (path=, offset=, length= up to 65536); offset=-1 tells where it ends",
-        answer: Answer::Json(r#"{"data": "hello", "offset": 0, "next": 5}"#),
+        answer: Answer::Json(r#"{"data": "hello", "offset": 0, "next": 5, "file": "131-0"}"#),
         handler: MethodRouter::new,
     },
     Route {
@@ -141,6 +143,7 @@ pub(super) struct Api {
     pub(super) lb: Option<Arc<Mutex<LbPlane>>>,
     pub(super) dns: Option<Arc<dns::Server>>,
     pub(super) early: Option<SharedEarly>,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 /// All routes.
@@ -154,6 +157,7 @@ pub(super) fn routes(api: Api, view: View) -> Router {
         .route("/revere/v1/flows", get(flows::flows))
         .route("/revere/v1/top", get(lb::top))
         .merge(files::routes())
+        .merge(session::routes())
         .with_state(api)
         .merge(
             table::router(OWN)

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::TcpListener;
+use axum::serve::ListenerExt as _;
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::config::Settings;
@@ -12,6 +15,11 @@ use super::planes::NamePlane;
 use super::status::Status;
 use super::table::Picture;
 use super::{NodeError, Parts};
+
+/// A connection that is silent for so long is asked whether it is there, so often, and given up then.
+const IDLE: Duration = Duration::from_secs(60);
+const PROBE: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
 
 /// Bound sockets, one for each API that is on.
 #[derive(Debug)]
@@ -72,6 +80,13 @@ pub(super) fn view(
     }
 }
 
+fn keep_alive(tcp: &TcpStream) -> Result<(), rustix::io::Errno> {
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, IDLE)?;
+    sockopt::set_tcp_keepintvl(tcp, PROBE)?;
+    sockopt::set_tcp_keepcnt(tcp, PROBES)
+}
+
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
     TcpListener::bind(address)
         .await
@@ -79,6 +94,12 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Nod
 }
 
 async fn serve(listener: TcpListener, routes: axum::Router) {
+    // A client whose machine is gone says nothing: what it had asked for ends then, too.
+    let listener = listener.tap_io(|tcp| {
+        if let Err(error) = keep_alive(tcp) {
+            tracing::debug!(%error, "a connection is not watched");
+        }
+    });
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!("an API of the node ended: {error}");
     }

@@ -234,6 +234,10 @@ pub(super) fn fetch(spec: &AppSpec, faults: &mut Faults) -> Vec<Fetch> {
                 "must begin with http://, https://, file:/// or / and hold no blank; other schemes are not carried out";
             faults.add(format!("{path}/uri"), error);
         }
+        if let Err(digits) = one.sha256() {
+            let error = format!("`{digits}` is no SHA-256: write #sha256= and its 64 hexadecimal digits, or nothing");
+            faults.add(format!("{path}/uri"), error);
+        }
         match one.file_name() {
             None => faults.add(format!("{path}/uri"), "ends in no file name: give destPath"),
             Some(name) if name.starts_with('/') || path_fault(name).is_some() => {

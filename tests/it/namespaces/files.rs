@@ -58,3 +58,34 @@ fn sandboxes_are_read_from_outside_and_lead_nowhere_else() {
         Ok(())
     });
 }
+
+/// Writes a line, waits for a word, and then writes more than four of its files hold.
+const TALKER: &str = r#"{"id": "/talker", "cpus": 0.1, "mem": 16, "portDefinitions": [],
+    "cmd": "echo first; until [ -e go ]; do sleep 0.1; done; for n in $(seq 1000 2999); do echo line $n; [ $((n % 100)) = 0 ] && sleep 0.1; done; exec sleep 100000",
+    "env": {"CONTAINER_LOGGER_MAX_STDOUT_SIZE": "4KB", "CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS": "rotate 20"}}"#;
+
+#[test]
+fn a_log_is_followed_through_its_files() {
+    on_cluster(|cluster| {
+        deploy(cluster, "talker", TALKER)?;
+        let task = cluster.until("it runs", |cluster| cluster.tasks("/talker").ok()?.pop())?;
+        let revere = cluster.revere();
+        let mut follow = cluster
+            .node(1)
+            .spawn("follow", &[revere, "task", "log", &task.id, "--follow"], &[])?;
+        cluster.until("it is followed", |_| (follow.output() == "first\n").then_some(()))?;
+        cluster.cli(&["task", "exec", &task.id, "--", "touch", "go"])?;
+        let wanted: String = (1000..3000).map(|n| format!("line {n}\n")).collect();
+        let read = cluster.until("all of it is read", |_| {
+            let read = follow.output();
+            read.contains("line 2999\n").then_some(read)
+        });
+        follow.kill()?;
+        let read = read?;
+        ensure!(read == format!("first\n{wanted}"), "lines are missing or twice: {read}");
+        let said = files(cluster, task.node, "browse?", &task.id, "")?;
+        ensure!(said.contains("stdout.4") && !said.contains("stdout.9"), "{said}");
+        cluster.cli(&["app", "remove", "/talker"])?;
+        Ok(())
+    });
+}

@@ -20,14 +20,14 @@ const PAGE: &str = "hello from the image";
 const INSTANCES: usize = 3;
 
 /// A registry with images in it.
-struct Registry {
+pub(super) struct Registry {
     place: Place,
     dir: PathBuf,
     daemon: Daemon,
 }
 
 impl Registry {
-    fn start(cluster: &Cluster) -> Result<Self> {
+    pub(super) fn start(cluster: &Cluster) -> Result<Self> {
         let dir = cluster.lab.outside.dir.join("registry");
         std::fs::create_dir_all(&dir)?;
         let config = json!({"version": 0.1, "log": {"level": "warn"}, "http": {"addr": REGISTRY},
@@ -49,7 +49,7 @@ impl Registry {
     }
 
     /// Ends it, for the next test to start its own.
-    fn end(mut self) -> Result<()> {
+    pub(super) fn end(mut self) -> Result<()> {
         self.daemon.kill()
     }
 
@@ -100,7 +100,7 @@ impl Registry {
     }
 
     /// A busybox that serves a page, or the same for another machine.
-    fn push(&self, tag: &str, architecture: &str) -> Result<Value> {
+    pub(super) fn push(&self, tag: &str, architecture: &str) -> Result<Value> {
         let root = self.dir.join(tag);
         let tar = self.dir.join(format!("{tag}.tar"));
         let (shown, file) = (root.display(), tar.display());
@@ -195,7 +195,7 @@ fn remove(cluster: &Cluster, app: &str) -> Result<()> {
 }
 
 /// Whether the programs of these tests are there; they say so if not.
-fn needed() {
+pub(super) fn needed() {
     for tool in ["docker-registry", "busybox"] {
         assert!(
             shell::find(tool).is_some(),
@@ -295,7 +295,7 @@ fn bad_images_fail_with_their_reason_and_a_sentence() {
     });
 }
 
-fn own_architecture() -> &'static str {
+pub(super) fn own_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         _ => "amd64",

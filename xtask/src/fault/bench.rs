@@ -31,6 +31,8 @@ pub(crate) struct Bench {
     /// It has three masters.
     pub(super) many: bool,
     pub(super) flows: u32,
+    /// Task starts of L1, if told.
+    pub(super) starts: Option<u64>,
     /// The service's address.
     pub(super) vip: IpAddr,
     seed: u64,
@@ -66,6 +68,7 @@ impl Bench {
             short: args.short,
             many,
             flows: args.flows.unwrap_or(if args.short { SHORT_FLOWS } else { FLOWS }),
+            starts: args.starts,
             vip: IpAddr::from([0, 0, 0, 0]),
             seed: 0x9e37_79b9_7f4a_7c15,
         };
@@ -154,12 +157,17 @@ impl Bench {
         Ok(sum)
     }
 
-    /// A random time below `below`; the same ones in each run.
-    pub(super) fn pause(&mut self, below: Duration) {
+    /// A random number below `below`; the same ones in each run.
+    pub(super) fn random(&mut self, below: u64) -> u64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
-        let millis = self.seed % u64::try_from(below.as_millis()).unwrap_or(1).max(1);
+        self.seed % below.max(1)
+    }
+
+    /// A random time below `below`.
+    pub(super) fn pause(&mut self, below: Duration) {
+        let millis = self.random(u64::try_from(below.as_millis()).unwrap_or(1));
         rest(Duration::from_millis(millis));
     }
 

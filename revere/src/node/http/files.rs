@@ -93,9 +93,9 @@ async fn read(State(api): State<Api>, Query(asked): Query<Asked>) -> Answer {
     let part = off(api.agent, move |agent| agent.read_file(&path, offset, length)).await?;
     let data = String::from_utf8_lossy(&part.data);
     let read = u64::try_from(part.data.len()).unwrap_or_default();
-    // Mesos has no `next`: its clients count the text, which is wrong where that is not UTF-8.
+    // Mesos has no `next` and no `file`: its clients count the text, which is wrong where that is not UTF-8.
     let next = part.offset.saturating_add(read);
-    Ok(Json(json!({"data": data, "offset": part.offset, "next": next})).into_response())
+    Ok(Json(json!({"data": data, "offset": part.offset, "next": next, "file": part.identity})).into_response())
 }
 
 async fn download(State(api): State<Api>, Query(asked): Query<Asked>) -> Answer {
