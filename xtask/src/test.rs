@@ -138,6 +138,7 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
         let args = DemoArgs {
             keep: false,
             json: false,
+            masters: demo::Masters::One,
             no_install: true,
         };
         Ok(Tally::of(demo::run(workspace, &args)? == ExitCode::SUCCESS))
