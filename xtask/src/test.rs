@@ -125,7 +125,15 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
     step("faults", &mut || {
         let args = FaultArgs {
             // The others are namespace tests too.
-            which: vec![Fault::R4, Fault::R8, Fault::R12, Fault::R13],
+            which: vec![
+                Fault::R4,
+                Fault::R8,
+                Fault::R12,
+                Fault::R13,
+                Fault::S15,
+                Fault::S16,
+                Fault::S26,
+            ],
             short: true,
             flows: None,
             old: None,
