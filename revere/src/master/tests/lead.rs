@@ -5,7 +5,7 @@ use hyper::header::LOCATION;
 use super::*;
 use crate::etcd::tests::{Fake, Fault};
 
-fn on(fake: &Fake) -> Config {
+pub(super) fn on(fake: &Fake) -> Config {
     let url = format!("etcd://{}/r", fake.address);
     Config {
         store: StoreKind::try_from(url).expect("an address"),
@@ -14,7 +14,7 @@ fn on(fake: &Fake) -> Config {
 }
 
 /// A master that knows who leads.
-async fn started(config: &Config) -> Running {
+pub(super) async fn started(config: &Config) -> Running {
     let master = Running::new(config).await;
     master.until("/v2/leader", |body| body["leader"].is_string()).await;
     master
