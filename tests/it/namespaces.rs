@@ -10,12 +10,14 @@ mod health;
 mod images;
 mod interop;
 mod leak;
+mod manual;
 mod marathon;
 mod masters;
 mod networks;
 mod paths;
 mod pods;
 mod standby;
+mod store;
 mod volumes;
 
 use std::path::PathBuf;
