@@ -1,5 +1,6 @@
 //! The master: drives the scheduler core and answers nodes, people and subscribers.
 
+mod clock;
 mod config;
 mod core;
 mod driver;

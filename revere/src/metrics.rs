@@ -67,8 +67,12 @@ pub struct Metrics {
     pub stream_failures: Counter,
     /// Times that the stream began.
     pub stream_starts: Counter,
+    /// Of these, times that it went on where the last one had ended, without a new snapshot.
+    pub stream_resumed: Counter,
     /// Records read.
     pub stream_records: Counter,
+    /// Bytes read.
+    pub stream_bytes: Counter,
     /// Malformed things of the stream that were left out.
     pub decode_rejects: Family<Kind, Counter>,
     /// Things of the current picture that are left out.
@@ -123,22 +127,7 @@ impl Metrics {
             "Operations that undid a foreign change",
             metrics.repairs.clone(),
         );
-        r.register(
-            "stream_failures",
-            "Task stream connections lost or refused",
-            metrics.stream_failures.clone(),
-        );
-        r.register("stream_starts", "Task streams begun", metrics.stream_starts.clone());
-        r.register(
-            "stream_records",
-            "Records of the task stream",
-            metrics.stream_records.clone(),
-        );
-        r.register(
-            "decode_rejects",
-            "Malformed things left out of the stream",
-            metrics.decode_rejects.clone(),
-        );
+        metrics.register_stream(r);
         r.register(
             "table_rejects",
             "Things left out of the current picture",
@@ -163,6 +152,31 @@ impl Metrics {
         );
         metrics.registry = registry;
         metrics
+    }
+
+    fn register_stream(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            (
+                "stream_failures",
+                "Task stream connections lost or refused",
+                &self.stream_failures,
+            ),
+            ("stream_starts", "Task streams begun", &self.stream_starts),
+            (
+                "stream_resumed",
+                "Task streams that went on where the last one had ended",
+                &self.stream_resumed,
+            ),
+            ("stream_records", "Records of the task stream", &self.stream_records),
+            ("stream_bytes", "Bytes of the task stream", &self.stream_bytes),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "decode_rejects",
+            "Malformed things left out of the stream",
+            self.decode_rejects.clone(),
+        );
     }
 
     fn register_zones(&self, registry: &mut Registry) {

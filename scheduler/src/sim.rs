@@ -1,4 +1,4 @@
-//! A seeded simulation of the core with faulty agents, links and masters in virtual time.
+//! A seeded simulation of the core with faulty agents, links, masters and their store in virtual time.
 //!
 //! `REVERE_SIM_SEED=7 cargo test -p scheduler one_seed` replays one seed.
 
@@ -8,6 +8,7 @@ mod fault;
 mod follower;
 mod framework;
 mod master;
+mod stuck;
 mod world;
 
 use world::{Bug, World};
@@ -48,6 +49,7 @@ fn planted_bugs_are_found() {
     for (bug, words) in [
         (Bug::LostAcknowledgement, "not settled in time"),
         (Bug::DoubleLaunch, "lives twice"),
+        (Bug::EarlyOrder, "was launched but not persisted"),
         (Bug::ForgottenVolumes, "ran away from its volumes"),
         (Bug::CapacityOffByOne, "over-committed"),
         (Bug::ForgottenUpdate, "not settled in time: the framework"),

@@ -10,6 +10,7 @@ mod health;
 mod images;
 mod interop;
 mod leak;
+mod manual;
 mod marathon;
 mod masters;
 mod matrix;
@@ -17,6 +18,7 @@ mod networks;
 mod paths;
 mod pods;
 mod standby;
+mod store;
 mod volumes;
 
 use std::path::PathBuf;

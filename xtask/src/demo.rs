@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the whole path on real packets, and what breaks (nothing) when something is killed.
 
 mod faults;
+mod leader;
 mod load;
 mod show;
 
@@ -27,9 +28,30 @@ pub struct DemoArgs {
     /// Write the facts as JSON to standard output; everything else goes to standard error.
     #[arg(long)]
     pub json: bool,
+    /// One master with its own file, or three on an etcd of three members, whose leader is killed as well.
+    #[arg(long, value_name = "1|3", default_value = "1", value_parser = masters)]
+    pub masters: Masters,
     /// Install nothing; only report what is missing.
     #[arg(long)]
     pub no_install: bool,
+}
+
+/// How many masters the demo's cluster has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Masters {
+    /// With its own file.
+    #[default]
+    One,
+    /// On etcd.
+    Three,
+}
+
+fn masters(text: &str) -> Result<Masters, String> {
+    match text {
+        "1" => Ok(Masters::One),
+        "3" => Ok(Masters::Three),
+        _ => Err("the demo has 1 master or 3".to_owned()),
+    }
 }
 
 /// One figure of SPECIFICATION.md.
@@ -93,8 +115,11 @@ impl Extent {
 /// The demo as a person sees it.
 pub fn run(workspace: &Workspace, args: &DemoArgs) -> Result<ExitCode> {
     let ready = setup::run(workspace, Install::unless(args.no_install))?;
+    if args.masters == Masters::Three {
+        setup::without_services(setup::MASTERS_STORE, Install::unless(args.no_install))?;
+    }
     crate::ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
-    let (facts, cluster) = match tell(workspace, Extent::Short) {
+    let (facts, cluster) = match tell(workspace, args.masters, Extent::Short) {
         Ok((facts, cluster)) => (facts, Some(cluster)),
         Err(error) => {
             eprintln!("{error:#}");
@@ -155,7 +180,7 @@ fn keep(cluster: &Cluster) -> Result<()> {
 pub fn figures(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     let ready = setup::run(workspace, install)?;
     crate::ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
-    let (facts, cluster) = tell(workspace, Extent::Figures)?;
+    let (facts, cluster) = tell(workspace, Masters::One, Extent::Figures)?;
     write_figures(workspace, &facts)?;
     cluster.lab.close()?;
     crate::shell::run(&mut workspace.cargo(&["run", "--locked", "--package=benches", "--bin=packets"]))?;
@@ -167,10 +192,13 @@ pub fn figures(workspace: &Workspace, install: Install) -> Result<ExitCode> {
 }
 
 /// The demo itself.
-pub(crate) fn tell(workspace: &Workspace, extent: Extent) -> Result<(Facts, Cluster)> {
+pub(crate) fn tell(workspace: &Workspace, masters: Masters, extent: Extent) -> Result<(Facts, Cluster)> {
     let revere = dist::build_revere(workspace)?;
     let mut facts = Facts::default();
-    let mut cluster = Cluster::start(&revere)?;
+    let mut cluster = match masters {
+        Masters::One => Cluster::start(&revere)?,
+        Masters::Three => Cluster::start_many(&revere, &[])?,
+    };
     let app = workspace.root.join("examples/named-vip.json");
     cluster
         .cli(&["app", "add", app.to_str().context("a plain path")?])
@@ -187,6 +215,9 @@ pub(crate) fn tell(workspace: &Workspace, extent: Extent) -> Result<(Facts, Clus
     faults::kill_instance(&cluster, &mut facts, control, extent)?;
     faults::scale(&cluster, &mut facts, control, extent)?;
     faults::kill_daemons(&mut cluster, &mut facts, control, extent)?;
+    if masters == Masters::Three {
+        leader::kill_leader(&mut cluster, &mut facts, control)?;
+    }
     Ok((facts, cluster))
 }
 

@@ -1,16 +1,21 @@
 //! `cargo xtask fault R1 R4 ...`: one fault each, under load, after the same load without it.
 
 mod bench;
+mod clock;
+mod cold;
 mod flood;
 mod foreign;
 mod frames;
+mod history;
 mod hole;
 mod kill;
 mod leak;
 mod leave;
 mod masters;
 mod odd;
+mod partition;
 mod pmtu;
+mod replace;
 mod roll;
 mod tasks;
 
@@ -62,14 +67,29 @@ pub enum Fault {
     L1,
     /// `kill -9` of the leading master.
     S1,
+    /// What clients of all masters saw has one order.
+    S2,
     /// The leading master is stopped and goes on.
     S6,
+    /// Masters and members of etcd are cut off from each other.
+    S10,
+    /// Wall clocks jump.
+    S11,
+    /// Everything ends and starts again.
+    S15,
+    /// Everything is taken from a backup.
+    S16,
+    /// Masters are replaced while nodes stream.
+    S26,
 }
 
 impl Fault {
     /// Wants three masters on etcd.
     fn wants_many(self) -> bool {
-        matches!(self, Self::S1 | Self::S6)
+        matches!(
+            self,
+            Self::S1 | Self::S2 | Self::S6 | Self::S10 | Self::S11 | Self::S15 | Self::S16 | Self::S26
+        )
     }
 }
 
@@ -118,6 +138,7 @@ impl Finding {
 pub fn run(workspace: &Workspace, args: &FaultArgs) -> Result<ExitCode> {
     let ready = setup::run(workspace, Install::unless(args.no_install))?;
     setup::without_services(setup::MASTERS_STORE, Install::unless(args.no_install))?;
+    setup::programs(setup::CUTS, Install::unless(args.no_install))?;
     ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
     let (passed, failed) = faults(workspace, args)?;
     println!("fault: {passed} passed, {failed} failed");
@@ -196,6 +217,12 @@ fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {
         Fault::R13 => odd::run(bench),
         Fault::L1 => tasks::run(bench),
         Fault::S1 => masters::killed(bench),
+        Fault::S2 => history::run(bench),
         Fault::S6 => masters::stopped(bench),
+        Fault::S10 => partition::run(bench),
+        Fault::S11 => clock::run(bench),
+        Fault::S15 => cold::start(bench),
+        Fault::S16 => cold::restore(bench),
+        Fault::S26 => replace::run(bench),
     }
 }

@@ -5,12 +5,14 @@
 
 mod archive;
 mod cluster;
+mod cut;
 mod janitor;
 mod many;
 pub mod net;
 mod place;
 pub mod prober;
 pub mod upstream;
+pub mod wall;
 pub mod writes;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, bail};
 
 pub use cluster::{Cluster, PATIENCE, Task};
+pub use cut::Cut;
 pub use janitor::Janitor;
 pub use place::{Daemon, Place, inside, wait_for};
 

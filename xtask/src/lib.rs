@@ -9,6 +9,7 @@ pub mod fault;
 pub mod figures;
 pub mod fuzz;
 pub mod fuzz_bytes;
+pub mod history;
 pub mod lab;
 pub mod setup;
 pub mod shell;

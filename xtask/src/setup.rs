@@ -86,6 +86,9 @@ pub const MASTERS_STORE: &[(&str, &str, &str)] = &[(
     "keeps what several masters share, in the tests and in faults of masters",
 )];
 
+/// Cuts masters off from each other in faults.
+pub const CUTS: &[(&str, &str, &str)] = &[("nft", "nftables", "loses packets between masters in their faults")];
+
 /// Programs that follow Marathon's API, for `cargo xtask test`. They come with services that are not to start.
 pub const API_FOLLOWERS: &[(&str, &str, &str)] =
     &[("prometheus", "prometheus", "finds tasks by Marathon's API in the tests")];

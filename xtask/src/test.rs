@@ -125,7 +125,16 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
     step("faults", &mut || {
         let args = FaultArgs {
             // The others are namespace tests too.
-            which: vec![Fault::R4, Fault::R8, Fault::R12, Fault::R13, Fault::L1],
+            which: vec![
+                Fault::R4,
+                Fault::R8,
+                Fault::R12,
+                Fault::R13,
+                Fault::L1,
+                Fault::S15,
+                Fault::S16,
+                Fault::S26,
+            ],
             short: true,
             flows: None,
             starts: None,
@@ -139,6 +148,7 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
         let args = DemoArgs {
             keep: false,
             json: false,
+            masters: demo::Masters::One,
             no_install: true,
         };
         Ok(Tally::of(demo::run(workspace, &args)? == ExitCode::SUCCESS))

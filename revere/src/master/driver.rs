@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use model::AgentId;
 use scheduler::{CommandError, Effect, Record, Reply, Scheduler, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::core::Core;
 use super::flight::Flight;
 use super::handle::{Answer, Gone, Handle, Input, LinkId, Look};
@@ -47,18 +48,6 @@ struct Batch {
     after: Vec<After>,
 }
 
-/// Wall clock that never runs backwards.
-#[derive(Default)]
-struct Clock(u64);
-
-impl Clock {
-    fn now(&mut self) -> Timestamp {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.0 = self.0.max(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
-        Timestamp(self.0)
-    }
-}
-
 /// See the module.
 pub(super) struct Driver {
     core: Core,
@@ -84,7 +73,7 @@ impl Driver {
         shutdown: CancellationToken,
     ) -> (Self, Handle) {
         let (handle, inputs) = Handle::new();
-        let mut clock = Clock::default();
+        let mut clock = Clock::new();
         let now = clock.now();
         // Differs at each start, as task ids must; the hasher's keys are random, the time makes sure.
         let mut hasher = std::hash::RandomState::new().build_hasher();
@@ -210,7 +199,9 @@ impl Driver {
                 sender,
                 answer,
             } => {
+                self.gather();
                 let registered = self.core.scheduler.handle_registration(now, *registration);
+                self.forget_orders(&registered.agent);
                 let agent = registered.agent.clone();
                 tracing::info!(%agent, subnet = ?registered.subnet, "node registered");
                 // First in the queue: launches of this batch come after it.
@@ -258,6 +249,15 @@ impl Driver {
         self.links.get(agent).is_some_and(|known| known.id == link)
     }
 
+    /// What waits to be sent over an agent's earlier connection is void: the core has been told since what the agent has,
+    /// and orders anew what it misses.
+    fn forget_orders(&mut self, agent: &AgentId) {
+        let flying = self.flight.as_mut().map(|flight| &mut flight.orders);
+        for orders in [&mut self.batch.orders].into_iter().chain(flying) {
+            orders.retain(|(to, _)| to != agent);
+        }
+    }
+
     /// Closes an agent's connection: its task ends when the sender is gone.
     fn drop_link(&mut self, now: Timestamp, agent: &AgentId, why: &str) {
         if self.links.remove(agent).is_some() {
@@ -272,29 +272,7 @@ impl Driver {
     /// a master that falls in between begins its next stream with a whole snapshot. Orders and answers never run ahead.
     fn carry_out(&mut self) {
         loop {
-            while let Some(effect) = self.core.scheduler.poll_effect() {
-                self.core.note(&effect);
-                let batch = &mut self.batch;
-                match effect {
-                    Effect::Persist(record) => drop(batch.records.insert(key(&record), record)),
-                    Effect::Emit(event) => self.core.emit(event),
-                    Effect::Tell(event) => self.core.tell(&event),
-                    Effect::ToFramework { stream, event } => {
-                        batch.after.push(After::Framework(Told::Event(stream, *event)));
-                    }
-                    Effect::Launch { agent, spec } => batch.orders.push((agent, MasterMessage::Launch(spec))),
-                    Effect::LaunchPod { agent, specs } => batch.orders.push((agent, MasterMessage::LaunchPod(specs))),
-                    Effect::Kill { agent, task, policy } => {
-                        batch.orders.push((agent, MasterMessage::Kill { task, policy }));
-                    }
-                    Effect::Secrets { agent, task, values } => {
-                        batch.orders.push((agent, MasterMessage::Secrets { task, values }));
-                    }
-                    Effect::RemoveVolumes { agent, owner } => {
-                        batch.orders.push((agent, MasterMessage::RemoveVolumes(owner)));
-                    }
-                }
-            }
+            self.gather();
             if self.flight.is_some() {
                 return;
             }
@@ -309,6 +287,33 @@ impl Driver {
             }
             // A connection given up just now may have set the core thinking.
             self.finish(orders, after);
+        }
+    }
+
+    /// Tells what may be told at once, and puts the rest into the batch.
+    fn gather(&mut self) {
+        while let Some(effect) = self.core.scheduler.poll_effect() {
+            self.core.note(&effect);
+            let batch = &mut self.batch;
+            match effect {
+                Effect::Persist(record) => drop(batch.records.insert(key(&record), record)),
+                Effect::Emit(event) => self.core.emit(event),
+                Effect::Tell(event) => self.core.tell(&event),
+                Effect::ToFramework { stream, event } => {
+                    batch.after.push(After::Framework(Told::Event(stream, *event)));
+                }
+                Effect::Launch { agent, spec } => batch.orders.push((agent, MasterMessage::Launch(spec))),
+                Effect::LaunchPod { agent, specs } => batch.orders.push((agent, MasterMessage::LaunchPod(specs))),
+                Effect::Kill { agent, task, policy } => {
+                    batch.orders.push((agent, MasterMessage::Kill { task, policy }));
+                }
+                Effect::Secrets { agent, task, values } => {
+                    batch.orders.push((agent, MasterMessage::Secrets { task, values }));
+                }
+                Effect::RemoveVolumes { agent, owner } => {
+                    batch.orders.push((agent, MasterMessage::RemoveVolumes(owner)));
+                }
+            }
         }
     }
 

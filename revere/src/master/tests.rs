@@ -228,6 +228,7 @@ mod operator;
 mod pods;
 mod progress;
 mod secrets;
+mod stuck;
 mod update;
 mod volumes;
 

@@ -189,6 +189,8 @@ impl Follower {
                 Err(_) => return Err(StreamError::Silent(silence)),
                 Ok(Some(frame)) => {
                     if let Ok(data) = frame?.into_data() {
+                        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                        self.status.metrics.stream_bytes.inc_by(length);
                         decoder.push(&data);
                         heard = Instant::now();
                     }
@@ -217,7 +219,10 @@ impl Follower {
                 (Some(TaskEvent::AgentAdded(agent)), None)
             }
             Message::Event(event) => (Some(event), None),
-            Message::Resumed(heartbeat) => (None, Some(heartbeat)),
+            Message::Resumed(heartbeat) => {
+                self.status.metrics.stream_resumed.inc();
+                (None, Some(heartbeat))
+            }
             Message::Position(position) => {
                 self.position = position;
                 (None, None)

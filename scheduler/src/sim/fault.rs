@@ -6,7 +6,7 @@ use model::{AgentId, TaskId, TaskState};
 
 use crate::{
     AfterKill, AppSpec, Cancel, Command, ContainerSpec, Force, GroupChange, GroupSpec, HealthCheckSpec, PersistentSpec,
-    PodCheckSpec, PodContainerSpec, PodSpec, PortSpec, Run, Timestamp, UnreachableSpec, VolumeSpec, Volumes,
+    PodCheckSpec, PodContainerSpec, PodSpec, PortSpec, Run, UnreachableSpec, VolumeSpec, Volumes,
 };
 
 use super::world::{Event, Layered, World};
@@ -31,7 +31,7 @@ impl World {
         self.after(pause, Event::Fault);
         let agents = u64::try_from(self.agents.len()).expect("few");
         let number = usize::try_from(self.random.below(agents)).expect("few");
-        match self.random.below(13) {
+        match self.random.below(15) {
             0 | 1 => self.break_connection(number),
             2 => {
                 self.note("cut");
@@ -45,6 +45,7 @@ impl World {
             8 if self.core.is_some() => self.master_down(),
             9 | 10 => self.task_sickens(number),
             11 => self.vanish(number),
+            12 | 13 => self.store_sticks(),
             _ => {}
         }
     }
@@ -144,6 +145,7 @@ impl World {
     }
 
     fn app_command(&mut self) {
+        let now = self.master_now();
         let task = self.some_task();
         let Some(core) = &mut self.core else { return };
         let app = APPS[usize::try_from(self.random.below(5)).expect("few")];
@@ -191,7 +193,7 @@ impl World {
             self.others_are_mixed(&[app]);
         }
         let core = self.core.as_mut().expect("still there");
-        let reply = core.handle_command(Timestamp(self.now), command);
+        let reply = core.handle_command(now, command);
         assert!(reply.is_ok(), "{app}: {reply:?}");
         match change {
             Some(Some(count)) => {
@@ -211,6 +213,7 @@ impl World {
 
     /// Somebody gives up the volumes of an instance that waits for its agent.
     fn wipe_command(&mut self) {
+        let now = self.master_now();
         let Some(core) = &mut self.core else { return };
         let idle = core
             .residences()
@@ -222,7 +225,7 @@ impl World {
             volumes: Volumes::Wipe,
             force: Force::No,
         };
-        let reply = core.handle_command(Timestamp(self.now), command);
+        let reply = core.handle_command(now, command);
         assert!(reply.is_ok(), "{reply:?}");
         self.note("wipe");
         self.carry_out();
@@ -230,6 +233,7 @@ impl World {
 
     /// What lived on machines that lost their id never comes back by itself: somebody gives it up.
     pub(super) fn give_up_lost_volumes(&mut self) {
+        let now = self.master_now();
         let Some(core) = &mut self.core else { return };
         let known: Vec<AgentId> = self.agents.iter().filter_map(|agent| agent.id.clone()).collect();
         let lost = core
@@ -245,7 +249,7 @@ impl World {
             volumes: Volumes::Wipe,
             force: Force::No,
         };
-        let reply = core.handle_command(Timestamp(self.now), command);
+        let reply = core.handle_command(now, command);
         assert!(reply.is_ok(), "{reply:?}");
         self.carry_out();
     }
@@ -265,6 +269,7 @@ impl World {
 
     /// The group `/b`, in which `d` depends on `c`: replaced, scaled or removed as a whole.
     fn group_command(&mut self) {
+        let now = self.master_now();
         let (c, d) = (self.random.below(MOST + 1), self.random.below(MOST + 1));
         let strategy = (self.random.below(3), self.random.below(3));
         let kind = self.random.below(6);
@@ -305,7 +310,7 @@ impl World {
             force: Force::Yes,
             run: Run::Real,
         };
-        let reply = core.handle_command(Timestamp(self.now), command).expect("valid");
+        let reply = core.handle_command(now, command).expect("valid");
         self.wanted = wanted;
         if renewed {
             self.mixed.retain(|app| !app.starts_with("/b/"));
@@ -320,6 +325,7 @@ impl World {
 
     /// The oldest deployment is taken back or left half done.
     fn cancel_command(&mut self) {
+        let now = self.master_now();
         let how = if self.random.below(2) == 0 {
             Cancel::RollBack
         } else {
@@ -330,7 +336,7 @@ impl World {
             return;
         };
         let id = record.id.clone();
-        let reply = core.handle_command(Timestamp(self.now), Command::CancelDeployment { id, how });
+        let reply = core.handle_command(now, Command::CancelDeployment { id, how });
         assert!(reply.is_ok(), "{reply:?}");
         for (app, before) in &record.before {
             match (how, before) {

@@ -10,7 +10,6 @@ use model::{
 
 use crate::{
     Capability, FrameworkCall, FrameworkEvent, FrameworkSpec, FrameworkUpdate, Offer, Operation, StreamId, TaskOrder,
-    Timestamp,
 };
 
 use super::world::{Bug, Event, World};
@@ -103,9 +102,13 @@ impl World {
     }
 
     fn framework_subscribes(&mut self) {
-        let Some(core) = &mut self.core else { return };
+        let now = self.master_now();
+        // Whoever asks while the store is silent is told to come back.
+        let Some(core) = self.core.as_mut().filter(|_| !self.held.stuck) else {
+            return;
+        };
         let (id, spec) = (self.framework.id.clone(), self.framework.spec());
-        match core.handle_subscribe(Timestamp(self.now), id, spec, Vec::new()) {
+        match core.handle_subscribe(now, id, spec, Vec::new()) {
             Ok(subscription) => {
                 self.framework.id = Some(subscription.framework);
                 self.framework.stream = Some(subscription.stream);
@@ -193,23 +196,26 @@ impl World {
     }
 
     pub(super) fn framework_calls(&mut self, stream: StreamId, call: FrameworkCall) {
-        let (Some(core), Some(id)) = (&mut self.core, &self.framework.id) else {
+        let now = self.master_now();
+        let (Some(core), Some(id), false) = (&mut self.core, &self.framework.id, self.held.stuck) else {
             return;
         };
         // A refusal means that the stream is another one by now.
-        let _ = core.handle_framework(Timestamp(self.now), id, stream, call);
+        let _ = core.handle_framework(now, id, stream, call);
         self.carry_out();
     }
 
     pub(super) fn stream_ends(&mut self, stream: StreamId) {
+        let now = self.master_now();
         if let Some(core) = &mut self.core {
-            core.handle_stream_end(Timestamp(self.now), stream);
+            core.handle_stream_end(now, stream);
             self.carry_out();
         }
     }
 
     /// Events of a stream keep their order; what was on its way when it broke is lost.
     pub(super) fn tell_framework(&mut self, stream: StreamId, event: FrameworkEvent) {
+        let now = self.master_now();
         if let FrameworkEvent::Update(update) = &event
             && self.bug == Some(Bug::ForgottenUpdate)
             && update.status.state.is_terminal()
@@ -218,7 +224,7 @@ impl World {
             let FrameworkEvent::Update(told) = &event else { return };
             let task = told.task.clone();
             let call = FrameworkCall::Acknowledge { task, update };
-            let _ = core.handle_framework(Timestamp(self.now), id, stream, call);
+            let _ = core.handle_framework(now, id, stream, call);
             return;
         }
         let at = (self.now + 1 + self.random.below(200)).max(self.framework.last_event);

@@ -2,7 +2,7 @@
 
 use model::TaskEvent;
 
-use crate::{Config, Effect, Record, Scheduler, Timestamp};
+use crate::{Config, Effect, Record, Scheduler};
 
 use super::world::{Bug, Event, Message, World};
 
@@ -18,6 +18,7 @@ pub(super) fn config() -> Config {
 
 impl World {
     pub(super) fn master_up(&mut self) {
+        self.next_master();
         let seed = self.random.next();
         let mut core = Scheduler::new(config(), seed, self.store.records());
         let mut first = Vec::new();
@@ -46,6 +47,7 @@ impl World {
 
     pub(super) fn master_down(&mut self) {
         self.core = None;
+        self.held_is_lost();
         self.note("master down");
         self.connections.clear();
         self.framework.stream = None;
@@ -53,12 +55,14 @@ impl World {
             self.agents[number].connection = None;
             self.agents[number].registered = false;
         }
-        let delay = if self.faults { self.random.below(60_000) } else { 1_000 };
+        // One of the others takes over, mostly soon.
+        let longest = if self.random.below(2) == 0 { 3_000 } else { 60_000 };
+        let delay = if self.faults { self.random.below(longest) } else { 1_000 };
         self.after(delay, Event::MasterUp);
     }
 
     pub(super) fn master_receives(&mut self, from: usize, connection: u64, message: Message) {
-        let now = Timestamp(self.now);
+        let now = self.master_now();
         let Some(core) = &mut self.core else {
             if let Message::Register(_) = message {
                 self.agents[from].connection = None;
@@ -75,12 +79,13 @@ impl World {
                 .map(|t| (t.spec.task.clone(), t.status.timestamp_ms))
                 .collect();
             let registered = core.handle_registration(now, *registration);
+            self.forget_orders(&registered.agent);
             self.note(registered.agent.as_str());
             self.connections.insert(registered.agent.clone(), (from, connection));
             self.send_down(from, connection, Message::Registered(registered));
             self.carry_out();
             for (task, timestamp) in told {
-                self.send_down(from, connection, Message::Ack(task, timestamp));
+                self.acknowledge(from, connection, Message::Ack(task, timestamp));
             }
             return;
         }
@@ -102,7 +107,7 @@ impl World {
                 let known = core.handle_status(now, &id, task.clone(), status);
                 self.carry_out();
                 if self.core.is_some() && known {
-                    self.send_down(from, connection, Message::Ack(task, timestamp));
+                    self.acknowledge(from, connection, Message::Ack(task, timestamp));
                 }
                 known
             }
@@ -137,48 +142,53 @@ impl World {
                 self.master_down();
                 return;
             }
-            match effect {
-                Effect::Persist(record) => {
-                    if let Record::PutInstance(instance) = &record {
-                        let text = format!("{} {}", instance.id, instance.status.state.as_str());
-                        self.note(&text);
-                    }
-                    self.copied(&record);
-                    self.store.apply(record);
+            self.carry_or_hold(effect);
+        }
+    }
+
+    /// Carries one out.
+    pub(super) fn carry(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(record) => {
+                if let Record::PutInstance(instance) = &record {
+                    let text = format!("{} {}", instance.id, instance.status.state.as_str());
+                    self.note(&text);
                 }
-                Effect::Launch { agent, spec } => {
+                self.copied(&record);
+                self.store.apply(record);
+            }
+            Effect::Launch { agent, spec } => {
+                assert!(
+                    self.store.has_task(&spec.task),
+                    "{} was launched but not persisted",
+                    spec.task
+                );
+                if self.bug == Some(Bug::DoubleLaunch) {
+                    let other = self.connections.keys().find(|other| **other != agent).cloned();
+                    if let Some(other) = other {
+                        self.order(&other, Message::Launch(spec.clone()));
+                    }
+                }
+                self.order(&agent, Message::Launch(spec));
+            }
+            Effect::RemoveVolumes { agent, owner } => self.order(&agent, Message::RemoveVolumes(owner)),
+            Effect::LaunchPod { agent, specs } => {
+                for spec in &specs {
                     assert!(
                         self.store.has_task(&spec.task),
                         "{} was launched but not persisted",
                         spec.task
                     );
-                    if self.bug == Some(Bug::DoubleLaunch) {
-                        let other = self.connections.keys().find(|other| **other != agent).cloned();
-                        if let Some(other) = other {
-                            self.order(&other, Message::Launch(spec.clone()));
-                        }
-                    }
-                    self.order(&agent, Message::Launch(spec));
                 }
-                Effect::RemoveVolumes { agent, owner } => self.order(&agent, Message::RemoveVolumes(owner)),
-                Effect::LaunchPod { agent, specs } => {
-                    for spec in &specs {
-                        assert!(
-                            self.store.has_task(&spec.task),
-                            "{} was launched but not persisted",
-                            spec.task
-                        );
-                    }
-                    self.order(&agent, Message::LaunchPod(specs));
-                }
-                Effect::Kill { agent, task, .. } => self.order(&agent, Message::Kill(task)),
-                Effect::Emit(event) => {
-                    self.table.apply(event);
-                }
-                Effect::ToFramework { stream, event } => self.tell_framework(stream, *event),
-                // Nobody follows, and nobody has secrets.
-                Effect::Tell(_) | Effect::Secrets { .. } => {}
+                self.order(&agent, Message::LaunchPod(specs));
             }
+            Effect::Kill { agent, task, .. } => self.order(&agent, Message::Kill(task)),
+            Effect::Emit(event) => {
+                self.table.apply(event);
+            }
+            Effect::ToFramework { stream, event } => self.tell_framework(stream, *event),
+            // Nobody follows, and nobody has secrets.
+            Effect::Tell(_) | Effect::Secrets { .. } => {}
         }
     }
 

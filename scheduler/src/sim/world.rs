@@ -12,6 +12,7 @@ use crate::{
 use super::agent::SimAgent;
 use super::check::Store;
 use super::framework::SimFramework;
+use super::stuck::Held;
 
 /// Machines in the cluster. Together they hold twice what the apps can want.
 pub(super) const AGENTS: usize = 3;
@@ -57,6 +58,7 @@ pub(super) enum Event {
     AgentUp(usize),
     MasterTimer,
     MasterUp,
+    StoreAnswers,
     Fault,
     Command,
     FrameworkTick,
@@ -72,6 +74,8 @@ pub(super) enum Bug {
     LostAcknowledgement,
     /// The driver sends a launch to two agents.
     DoubleLaunch,
+    /// The driver sends launches before their records are kept.
+    EarlyOrder,
     /// Agents remove volumes whenever a task ends, and say nothing of it.
     ForgottenVolumes,
     /// Agents offer one instance's cpus more than they have.
@@ -93,6 +97,10 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) core: Option<Scheduler>,
     pub(super) store: Store,
+    /// What waits for it.
+    pub(super) held: Held,
+    /// By how much the leading master's clock is fast.
+    pub(super) fast: u64,
     /// What another master has of the store.
     pub(super) copy: Scheduler,
     pub(super) agents: Vec<SimAgent>,
@@ -128,6 +136,8 @@ impl World {
             now: EPOCH,
             core: None,
             store: Store::default(),
+            held: Held::default(),
+            fast: 0,
             copy: Scheduler::following(super::master::config(), Vec::new()),
             agents: (0..AGENTS).map(SimAgent::new).collect(),
             framework: SimFramework::new(seed),
@@ -175,15 +185,16 @@ impl World {
         while self.now < EPOCH + FAULTS_UNTIL {
             self.step();
             steps += 1;
-            if steps.is_multiple_of(16) {
+            if steps.is_multiple_of(16) && !self.held.stuck {
                 self.check_store();
             }
-            if steps.is_multiple_of(128) {
+            if steps.is_multiple_of(128) && !self.held.stuck {
                 self.check_copy();
             }
         }
         self.faults = false;
         self.heal();
+        self.store_answers();
         let limit = self.now + SETTLE_WITHIN;
         let mut next_look = self.now;
         loop {
@@ -247,6 +258,7 @@ impl World {
             Event::AgentUp(agent) => self.agents[agent].up = true,
             Event::MasterTimer => self.master_timer(),
             Event::MasterUp => self.master_up(),
+            Event::StoreAnswers => self.store_answers(),
             Event::Fault => self.fault(),
             Event::Command => self.command(),
             Event::FrameworkTick => self.framework_tick(),
@@ -265,7 +277,7 @@ impl World {
             .core
             .as_ref()
             .and_then(Scheduler::poll_timeout)
-            .map(|at| at.0.max(self.now));
+            .map(|at| at.0.saturating_sub(self.fast).max(self.now));
         if due.is_some_and(|due| self.timer_at.is_none_or(|armed| due < armed)) {
             self.timer_at = due;
             self.at(due.unwrap_or_default(), Event::MasterTimer);
@@ -277,7 +289,7 @@ impl World {
             return;
         }
         self.timer_at = None;
-        let now = Timestamp(self.now);
+        let now = self.master_now();
         if let Some(core) = &mut self.core
             && core.poll_timeout().is_some_and(|due| due <= now)
         {

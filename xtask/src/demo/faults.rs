@@ -10,7 +10,7 @@ use super::{Extent, Facts, Figure, show};
 use crate::lab::{Cluster, NODES, wait_for};
 
 /// Open-loop requests per second of each client: slow enough for two shared cores, fast enough to see 10 ms.
-const RATE: &str = "100";
+pub(super) const RATE: &str = "100";
 /// Seconds of load around one fault.
 const SECONDS: &str = "6";
 
@@ -230,19 +230,19 @@ fn vip_address(cluster: &Cluster) -> Result<String> {
         .context("the VIP's name has no address")
 }
 
-fn finish(loads: Vec<Load>) -> Result<Vec<(At, Report)>> {
+pub(super) fn finish(loads: Vec<Load>) -> Result<Vec<(At, Report)>> {
     loads
         .into_iter()
         .map(|load| Ok((load.at.clone(), load.finish()?)))
         .collect()
 }
 
-fn total(reports: &[(At, Report)]) -> u64 {
+pub(super) fn total(reports: &[(At, Report)]) -> u64 {
     reports.iter().map(|(_, report)| report.total).sum()
 }
 
 /// A line per client that lost something, and the sum.
-fn table(reports: &[(At, Report)]) -> (String, u64) {
+pub(super) fn table(reports: &[(At, Report)]) -> (String, u64) {
     let failed: u64 = reports.iter().map(|(_, report)| report.failed).sum();
     let slowest = reports.iter().map(|(_, report)| report.max_us).max().unwrap_or(0);
     let mut text = format!(
@@ -266,7 +266,7 @@ fn table(reports: &[(At, Report)]) -> (String, u64) {
 }
 
 /// Lets the load run for a second, so that the fault meets it in the middle.
-fn underway() -> Result<()> {
+pub(super) fn underway() -> Result<()> {
     wait_for(Duration::from_secs(1), || None::<()>);
     Ok(())
 }

@@ -15,13 +15,13 @@ use crate::lab::{
 };
 
 /// Longest wait for a new leader's first write.
-const TAKEN_OVER: Duration = Duration::from_secs(60);
+pub(super) const TAKEN_OVER: Duration = Duration::from_secs(60);
 
 /// Writes that are timed without any fault.
 const CONTROL_WRITES: u64 = 50;
 
 /// Id and process of every task: what a restart would change.
-fn tasks(bench: &Bench) -> Result<Vec<(String, Option<u32>)>> {
+pub(super) fn tasks(bench: &Bench) -> Result<Vec<(String, Option<u32>)>> {
     let mut all = Vec::new();
     for app in ["/my-service", "/client"] {
         let tasks = bench.cluster.running(app, usize::from(NODES))?;
@@ -105,7 +105,7 @@ pub(super) fn killed(bench: &mut Bench) -> Result<Finding> {
     Ok(found)
 }
 
-fn count_of(length: usize) -> u64 {
+pub(super) fn count_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 

@@ -23,7 +23,7 @@ pub struct Cluster {
     pub(super) masters: Vec<Option<Daemon>>,
     /// Members of etcd, one on every node; none where one master has its own file.
     pub(super) etcd: Vec<Option<Daemon>>,
-    nodes: Vec<Option<Daemon>>,
+    pub(super) nodes: Vec<Option<Daemon>>,
     /// Settings of every node besides those a lab needs, as `--set` takes them.
     settings: Vec<String>,
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use super::{Cluster, NODES, net, underlay};
+use super::{Cluster, Daemon, NODES, net, underlay};
 
 /// Port of a master.
 const MASTER: u16 = 5050;
@@ -77,17 +77,70 @@ impl Cluster {
     }
 
     fn signal_etcd(&self, number: u8, signal: Signal) -> Result<()> {
+        self.member(number)?.signal(signal)
+    }
+
+    /// Where the masters keep what they share.
+    #[must_use]
+    pub fn store() -> String {
+        let servers: Vec<String> = (1..=NODES).map(|one| format!("{}:2379", underlay(one))).collect();
+        format!("etcd://{}", servers.join(","))
+    }
+
+    /// `kill -9` of all members of etcd, and members that know nothing in their place.
+    pub fn wipe_etcd(&mut self) -> Result<()> {
+        self.kill_etcd()?;
+        for number in 1..=NODES {
+            let place = self.node(number);
+            place.sh(&format!("rm -rf {}/etcd/data", place.dir.display()))?;
+        }
+        (1..=NODES).try_for_each(|number| self.start_etcd(number))
+    }
+
+    fn kill_etcd(&mut self) -> Result<()> {
+        self.etcd
+            .iter_mut()
+            .filter_map(Option::take)
+            .try_for_each(|mut daemon| daemon.kill())
+    }
+
+    /// `kill -9` of etcd, masters and nodes' daemons, all at once; tasks go on.
+    pub fn kill_everything(&mut self) -> Result<()> {
+        let daemons = self.etcd.iter_mut().chain(&mut self.masters).chain(&mut self.nodes);
+        let daemons: Vec<Daemon> = daemons.filter_map(Option::take).collect();
+        // Nobody has time to see another one go.
+        for daemon in &daemons {
+            daemon.signal(Signal::KILL)?;
+        }
+        daemons.into_iter().try_for_each(|mut daemon| daemon.wait().map(drop))
+    }
+
+    /// Starts them, all at once.
+    pub fn start_everything(&mut self) -> Result<()> {
+        for number in 1..=NODES {
+            self.start_etcd(number)?;
+            self.start_master_of_many(number)?;
+            self.start_node(number)?;
+        }
+        Ok(())
+    }
+
+    /// The master of a node, while it runs.
+    pub fn master(&self, number: u8) -> Result<&Daemon> {
+        let daemon = self.masters[usize::from(number) - 1].as_ref();
+        daemon.with_context(|| format!("no master runs on node{number}"))
+    }
+
+    /// The member of etcd of a node, while it runs.
+    pub fn member(&self, number: u8) -> Result<&Daemon> {
         let daemon = self.etcd[usize::from(number) - 1].as_ref();
-        daemon
-            .with_context(|| format!("no etcd runs on node{number}"))?
-            .signal(signal)
+        daemon.with_context(|| format!("no etcd runs on node{number}"))
     }
 
     /// Starts one of the masters.
     pub fn start_master_of_many(&mut self, number: u8) -> Result<()> {
         let place = self.node(number);
-        let servers: Vec<String> = (1..=NODES).map(|one| format!("{}:2379", underlay(one))).collect();
-        let store = format!("etcd://{}", servers.join(","));
+        let store = Self::store();
         let advertise = format!("master.advertise={}:{MASTER}", underlay(number));
         let program = [self.revere(), "master", "--store", &store, "--set", &advertise];
         let daemon = place.spawn("master", &program, &self.environment())?;
@@ -105,10 +158,7 @@ impl Cluster {
 
     /// A signal to one of the masters.
     pub fn signal_master(&self, number: u8, signal: Signal) -> Result<()> {
-        let daemon = self.masters[usize::from(number) - 1].as_ref();
-        daemon
-            .with_context(|| format!("no master runs on node{number}"))?
-            .signal(signal)
+        self.master(number)?.signal(signal)
     }
 
     /// Where the master of a node answers.

@@ -341,6 +341,8 @@ async fn a_stream_goes_on_where_it_was() {
         (vec![String::new()], vec!["x/9".to_owned()], vec!["x/9".to_owned()])
     );
     assert_eq!(told(3), vec![String::new()], "a stream without positions leaves none");
+    assert_eq!(status.metrics.stream_resumed.get(), 1);
+    assert!(status.metrics.stream_bytes.get() > 0);
     assert_eq!(status.facts().master.as_deref(), Some(first.as_str()));
     running.abort();
 }

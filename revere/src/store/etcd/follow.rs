@@ -31,6 +31,8 @@ pub(crate) enum Step {
         /// Which records these are; revisions of others mean nothing here.
         identity: String,
         revision: u64,
+        /// Before they were asked for: they are no older.
+        asked: Moment,
     },
     /// What came after. A part of a commit that comes in several has no revision.
     Some {
@@ -64,6 +66,7 @@ async fn begin(place: &Place, cluster: &str, steps: &mpsc::Sender<Step>) -> Resu
     let Some(identity) = meta::identity(place, cluster).await? else {
         return Ok(());
     };
+    let asked = Moment::now();
     let mut raw = load(place).await?;
     raw.journal.clear();
     let (records, _) = batch::join(&place.records_key(), &raw.kept);
@@ -72,6 +75,7 @@ async fn begin(place: &Place, cluster: &str, steps: &mpsc::Sender<Step>) -> Resu
         suspects: raw.commit.suspects.clone(),
         identity,
         revision: raw.modified,
+        asked,
     };
     let place = place.clone();
     match steps.send(all).await {

@@ -91,13 +91,14 @@ impl Keeper {
                 suspects,
                 identity,
                 revision,
+                asked,
             } => {
                 self.begin(records, &ids(suspects));
                 // Who missed what lay between cannot be told it.
                 if let Some(core) = &mut self.core {
                     core.begin_trail(identity, revision);
                 }
-                self.reached(revision);
+                self.reached(revision, Some(asked));
             }
             Step::Some {
                 records,
@@ -109,7 +110,7 @@ impl Keeper {
                     if let Some(core) = &mut self.core {
                         core.reach(revision);
                     }
-                    self.reached(revision);
+                    self.reached(revision, None);
                 }
             }
             Step::Seen(at, newest) if self.core.is_some() && newest <= self.revision => {
@@ -122,10 +123,13 @@ impl Keeper {
         }
     }
 
-    fn reached(&mut self, revision: u64) {
+    /// A later commit is in it, which was the newest one when it was asked for, if it was.
+    fn reached(&mut self, revision: u64, asked: Option<Moment>) {
         self.revision = revision;
-        let at = self.copy.current().map_or_else(Moment::now, |known| known.at);
-        self.copy.set(Some(Current { revision, at }));
+        let known = self.copy.current().map(|known| known.at);
+        if let Some(at) = asked.max(known) {
+            self.copy.set(Some(Current { revision, at }));
+        }
     }
 
     /// All of it. Subscribers are told what is otherwise than they know, as always.
@@ -270,5 +274,37 @@ fn ended_status() -> TaskStatus {
         message: Some("it has ended; the leading master knows how".to_owned()),
         checks: Default::default(),
         timestamp_ms: now().0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_as_old_as_the_question_for_it() {
+        let copy = Arc::new(Copy::new());
+        let (_, inputs) = crate::master::handle::Handle::new();
+        let (_, steps) = mpsc::channel(1);
+        let mut keeper = Keeper::new(Arc::clone(&copy), scheduler::Config::default(), inputs, steps);
+        let all = |revision, age| Step::All {
+            records: Vec::new(),
+            suspects: BTreeSet::new(),
+            identity: "x".to_owned(),
+            revision,
+            asked: Moment::now().before(Duration::from_secs(age)),
+        };
+        let age = || copy.current().expect("there").age().as_secs();
+        keeper.take(all(7, 100));
+        assert!(age() >= 100, "{}", age());
+        // It was seen to be the newest since.
+        keeper.take(Step::Seen(Moment::now().before(Duration::from_secs(50)), 7));
+        assert!((50..100).contains(&age()), "{}", age());
+        keeper.take(Step::Seen(Moment::now(), 8));
+        assert!(age() >= 50, "a later one was there: {}", age());
+        keeper.take(all(9, 70));
+        assert!((50..70).contains(&age()), "{}", age());
     }
 }

@@ -35,15 +35,19 @@ fn is_kept(method: &Method, uri: &Uri) -> bool {
         return false;
     }
     let path = uri.path().trim_end_matches('/');
-    let failures = uri
-        .query()
-        .unwrap_or_default()
-        .to_ascii_lowercase()
-        .contains("lasttaskfailure");
+    let failures = uri.query().unwrap_or_default().to_ascii_lowercase().contains("failure");
     match path {
         "/v2/apps" | "/v2/groups" => !failures,
         "/v2/pods" | "/v2/tasks" | "/v2/deployments" | "/revere/v1/vips" => true,
-        _ => path.starts_with("/v2/apps/") && path.ends_with("/versions"),
+        _ if path.starts_with("/v2/groups/") => !failures,
+        _ => path
+            .strip_prefix("/v2/apps/")
+            .is_some_and(|path| match path.rsplit_once('/') {
+                Some((_, "tasks" | "versions")) => true,
+                Some((of, _)) => matches!(of.rsplit_once('/'), Some((_, "versions"))),
+                // One app is told with its last failure.
+                None => false,
+            }),
     }
 }
 
@@ -117,6 +121,37 @@ impl Asked {
         match self {
             Self::Answered(response) => response.into_response(),
             Self::Leaders(request) => otherwise(request).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_records_tell_whole_is_kept() {
+        for (path, wanted) in [
+            ("/v2/apps", true),
+            ("/v2/apps/?embed=apps.tasks", true),
+            ("/v2/apps?embed=apps.lastTaskFailure", false),
+            ("/v2/apps?embed=apps.failures", false),
+            ("/v2/groups", true),
+            ("/v2/groups/a/b", true),
+            ("/v2/groups/a/versions", true),
+            ("/v2/groups/a?embed=group.apps.failures", false),
+            ("/v2/apps/a", false),
+            ("/v2/apps/a/b", false),
+            ("/v2/apps/versions", false),
+            ("/v2/apps/a/tasks", true),
+            ("/v2/apps/a/b/versions", true),
+            ("/v2/apps/a/versions/2020-01-01T00:00:00.000Z", true),
+            ("/v2/queue", false),
+            ("/v2/events", false),
+        ] {
+            let uri = path.parse().expect("a path");
+            assert_eq!(is_kept(&Method::GET, &uri), wanted, "{path}");
+            assert!(!is_kept(&Method::PUT, &uri), "{path}");
         }
     }
 }
