@@ -1,6 +1,7 @@
 //! The layout of every map: integers and arrays only, no holes, sizes asserted.
 
 mod backend;
+mod cookie;
 mod flow;
 mod fragment;
 mod name;
@@ -11,6 +12,7 @@ mod socket;
 mod vip;
 
 pub use backend::{BackendEntry, BackendStats, MAX_BACKENDS, Tag, backend_flags};
+pub use cookie::{COOKIE_SECONDS, CookieCount, ListenPlace};
 pub use flow::{FlowKey4, FlowKey6, FlowState, FlowValue, flow_flags};
 pub use fragment::{FragmentKey4, FragmentKey6, FragmentValue, fragment_ways};
 pub use name::{
@@ -62,6 +64,7 @@ layout! {
     NatKey4: 16, 4;
     Guard: 4, 4;
     ListenerEntry: 12, 4;
+    ListenPlace: 8, 4;
     PeerEntry: 4, 4;
     NodeConfig: 52, 4;
     SocketEntry: 32, 4;

@@ -3,9 +3,9 @@
 
 use crate::{
     BackendEntry, BackendStats, DatagramKey, Decision, Endpoint, Endpoint4, FlowEvent, FlowKey4, FlowKey6, FlowValue,
-    FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenerEntry, NameAnswer, NameConfig, NameKey, NatKey4,
-    NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry, VipOptions,
-    VipStats,
+    FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenPlace, ListenerEntry, NameAnswer, NameConfig, NameKey,
+    NatKey4, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry,
+    VipOptions, VipStats,
 };
 
 macro_rules! pod {
@@ -33,6 +33,7 @@ pod!(
     FragmentValue,
     Guard,
     Ip,
+    ListenPlace,
     ListenerEntry,
     NatKey4,
     NameAnswer,

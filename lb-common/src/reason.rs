@@ -127,10 +127,12 @@ reasons! {
     TunnelDeliveredRedirected = 42, "tunnel_delivered_redirected", Xdp, Transmit;
     /// A tunnel packet of a flow that is not here, sent to the node of its previous backend.
     SecondChance = 43, "second_chance", Xdp, Transmit;
-    /// As `SynCookie`, `TooBigReplied`, `ResetReplied`, by redirect.
+    /// As `TooBigReplied` and `ResetReplied`, by redirect.
     ReplyRedirected = 44, "reply_redirected", Xdp, Transmit;
     /// As `NatSent` and `NatRestored`, by redirect.
     NatRedirected = 45, "nat_redirected", Xdp, Transmit;
+    /// As `SynCookie`, by redirect.
+    CookieRedirected = 46, "syn_cookie_redirected", Xdp, Transmit;
 
     /// A fragment whose first part was not seen.
     Fragment = 64, "fragment", Xdp, Drop;
@@ -158,7 +160,7 @@ reasons! {
     RateLimited = 75, "rate_limited", Xdp, Drop;
     /// The VIP has as many open flows as it may.
     FlowLimit = 76, "flow_limit", Xdp, Drop;
-    /// An acknowledgement with a cookie that is not ours.
+    /// While cookies are sent: of no known flow, for a backend that knows no such connection, and no cookie of its own.
     BadCookie = 77, "bad_cookie", Xdp, Drop;
     /// The same client port already reaches the same backend through another VIP.
     TupleConflict = 78, "tuple_conflict", Xdp, Drop;

@@ -6,6 +6,7 @@ use lb_common::{
     Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Reason, Tag, VipEntry,
 };
 
+use crate::cookie::{revere_asks4, revere_asks6, revere_first4, revere_first6};
 use crate::fragment::{revere_remember4, revere_remember6};
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
@@ -40,6 +41,8 @@ pub(crate) trait Family: Sized {
     fn in_range(node: &NodeConfig, addr: Self::Addr) -> bool;
     /// See `nat`.
     fn is_translated(node: &NodeConfig, server: Self::Addr, kind: Kind) -> bool;
+    /// Whether it is where answers to translated packets come.
+    fn is_own(node: &NodeConfig, server: Self::Addr) -> bool;
     fn key(client: Self::Addr, port: Be16, vip: u16) -> Self::Key;
     fn flow(key: &Self::Key) -> Option<&'static mut FlowValue>;
     fn half(key: &Self::Key) -> Option<&'static mut FlowValue>;
@@ -69,6 +72,10 @@ pub(crate) trait Family: Sized {
     fn too_big(ctx: *mut xdp_md, how: u32) -> u32;
     /// Whether the client's port reaches a backend through another VIP than the key's.
     fn conflict(key: &Self::Key, index: u32) -> bool;
+    /// See `cookie`.
+    fn asks_first(entry: &VipEntry, key: &Self::Key, kind: u32, how: u32) -> bool;
+    /// See `cookie`.
+    fn asks(key: &Self::Key, kind: u32, index: u32, how: u32) -> bool;
     /// Whether a flow holds a backend.
     fn taken(key: &Self::Key, index: u32) -> bool;
     /// The VIP through which a client reaches a shared backend of this node, 0 if through none.
@@ -114,6 +121,11 @@ impl Family for V4 {
     #[inline(always)]
     fn is_translated(node: &NodeConfig, server: Be32, kind: Kind) -> bool {
         nat::concerns(node, server, kind.dest, kind.is_tcp())
+    }
+
+    #[inline(always)]
+    fn is_own(node: &NodeConfig, server: Be32) -> bool {
+        server == node.own.0[3] && nat::is_on(node)
     }
 
     #[inline(always)]
@@ -220,6 +232,16 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn asks_first(entry: &VipEntry, key: &FlowKey4, kind: u32, how: u32) -> bool {
+        revere_first4(entry, key, kind, how) != 0
+    }
+
+    #[inline(always)]
+    fn asks(key: &FlowKey4, kind: u32, index: u32, how: u32) -> bool {
+        revere_asks4(key, kind, index, how) != 0
+    }
+
+    #[inline(always)]
     fn taken(key: &FlowKey4, index: u32) -> bool {
         revere_taken4(key.client.raw(), key.port.raw().into(), key.vip.into(), index) != 0
     }
@@ -310,6 +332,11 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_translated(_node: &NodeConfig, _server: Ip, _kind: Kind) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_own(_node: &NodeConfig, _server: Ip) -> bool {
         false
     }
 
@@ -414,6 +441,16 @@ impl Family for V6 {
     #[inline(always)]
     fn conflict(key: &FlowKey6, index: u32) -> bool {
         revere_conflict6(key, index) != 0
+    }
+
+    #[inline(always)]
+    fn asks_first(entry: &VipEntry, key: &FlowKey6, kind: u32, how: u32) -> bool {
+        revere_first6(entry, key, kind, how) != 0
+    }
+
+    #[inline(always)]
+    fn asks(key: &FlowKey6, kind: u32, index: u32, how: u32) -> bool {
+        revere_asks6(key, kind, index, how) != 0
     }
 
     #[inline(always)]

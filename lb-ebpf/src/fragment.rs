@@ -210,6 +210,7 @@ fn later<F: Parts>(ctx: &XdpContext) -> Reason {
     let Some((first, owner)) = first::<F>(ctx, ETH_LEN, ip) else {
         return match node() {
             Some(node) if F::in_range(node, F::dst(ip)) => Reason::Fragment,
+            Some(node) if F::is_own(node, F::dst(ip)) => F::BARE,
             _ => Reason::NotVip,
         };
     };
@@ -218,7 +219,7 @@ fn later<F: Parts>(ctx: &XdpContext) -> Reason {
         let past_stack = readdress::<F>(ip, owner.backend);
         onward::<Live>(ctx, owner.backend, past_stack)
     } else if owner.is(backend_flags::BARE) {
-        Reason::NoRoute
+        F::BARE
     } else {
         elsewhere::<F>(ctx, &first, &owner, len)
     };

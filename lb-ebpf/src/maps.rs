@@ -6,11 +6,13 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use lb_common::{
-    BackendEntry, BackendStats, COUNTER_ROOMS, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4, FlowKey6,
-    FlowValue, FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenerEntry, MAX_BACKENDS, MAX_PEERS, MAX_VIPS,
-    NatKey4, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry, TOO_BIG_BUCKETS, Tag, VipEntry,
-    VipOptions, VipStats, backend_flags,
+    BackendEntry, BackendStats, COUNTER_ROOMS, CookieCount, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4,
+    FlowKey6, FlowValue, FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenPlace, ListenerEntry,
+    MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NatKey4, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
+    TOO_BIG_BUCKETS, Tag, VipEntry, VipOptions, VipStats, backend_flags,
 };
+
+use crate::cookie::Ask;
 
 /// Rooms unless user space asks for another number.
 const FLOW_ROOMS: u32 = 262_144;
@@ -26,6 +28,7 @@ const VIP_ROOMS: u32 = 4_096;
 const SOURCE_ROOMS: u32 = 16_384;
 const NAT_ROOMS: u32 = 16_384;
 const LISTENER_ROOMS: u32 = 16_384;
+const COOKIE_COUNT_ROOMS: u32 = CookieCount::ALL.len() as u32;
 const EVENT_BYTES: u32 = 1 << 20;
 const TRACE_BYTES: u32 = 1 << 16;
 
@@ -98,6 +101,24 @@ pub(crate) static LISTENERS: HashMap<u64, ListenerEntry> = HashMap::with_max_ent
 /// Programs that the uplink program hands a packet over to; see `hand`.
 #[map]
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// Where backends of this node listen, by index.
+#[map]
+pub(crate) static LISTEN_PLACES: HashMap<u32, ListenPlace> =
+    HashMap::with_max_entries(LISTENER_ROOMS, BPF_F_NO_PREALLOC);
+/// SYNs that go to listeners unasked, by `VipEntry::id`.
+#[map]
+pub(crate) static SYN_RATES: PerCpuArray<RateBucket> = PerCpuArray::with_max_entries(VIP_ROOMS, 0);
+/// When the last cookie of a VIP was sent, in seconds of the monotonic clock; by `VipEntry::id`.
+#[map]
+pub(crate) static COOKIE_TIMES: Array<u32> = Array::with_max_entries(VIP_ROOMS, 0);
+/// What the uplink program asks the program for cookies.
+#[map]
+pub(crate) static COOKIE_ASK: PerCpuArray<Ask> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static COOKIE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COOKIE_COUNT_ROOMS, 0);
+/// The program for cookies, and the uplink program, which it gives back to; see `cookie`.
+#[map]
+pub(crate) static COOKIE_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 /// Connected sockets, from `connect` to `close`. No entry may be thrown out: `OPEN_SOCKETS` counts each.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(SOCKET_ROOMS, BPF_F_NO_PREALLOC);

@@ -25,6 +25,7 @@ mod error;
 mod flow;
 mod heir;
 mod leave;
+mod parts;
 
 /// What the uplink program ends a packet with that it hands over.
 pub(crate) const HAND_OVER: Reason = Reason::NatSent;
@@ -95,6 +96,16 @@ fn translate(ctx: &XdpContext) -> Reason {
     if !is_on(node) {
         return Reason::NoRoute;
     }
+    // SAFETY: checked by the parser.
+    let ip = unsafe { &mut *header.ip };
+    if ip.is_later() {
+        let other = if ip.dst == node.own.0[3] {
+            Reason::NotVip
+        } else {
+            Reason::Fragment
+        };
+        return parts::later(ctx, node, ip).unwrap_or(other);
+    }
     if header.protocol == ICMP4 {
         // SAFETY: checked by the parser.
         let own = unsafe { (*header.ip).dst } == node.own.0[3];
@@ -104,10 +115,6 @@ fn translate(ctx: &XdpContext) -> Reason {
         return Reason::NotVip;
     };
     let own = packet.server() == node.own.0[3];
-    if packet.ip().is_fragment() {
-        // Later parts have no ports to be known by.
-        return if own { Reason::NotVip } else { Reason::Fragment };
-    }
     let tuple = NatKey4::new(
         (packet.client(), packet.source),
         (packet.server(), packet.kind.dest),
@@ -118,6 +125,8 @@ fn translate(ctx: &XdpContext) -> Reason {
     }
     let owner = match flow::owner(&tuple, packet.kind) {
         Some(owner) => Ok(owner),
+        // Its later parts would find nobody.
+        None if own && packet.ip().has_more() => Err(Reason::NotVip),
         None if own => late(&packet, &tuple),
         None => bare(&tuple),
     };
@@ -204,6 +213,9 @@ fn answer(ctx: &XdpContext, node: &NodeConfig, packet: &Packet<V4>, back: &NatKe
         return Reason::NoRoute;
     }
     flow::answered(&tuple, packet.kind);
+    if packet.ip().has_more() {
+        parts::note_answer(packet.ip(), &tuple);
+    }
     let found = leave::route(ctx, tuple.dest, tuple.source, packet.len, tuple.protocol);
     packet.translate((tuple.dest, tuple.dest_port), (tuple.source, tuple.source_port));
     match found {

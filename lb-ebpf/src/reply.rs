@@ -12,7 +12,7 @@ use crate::vip::leave;
 pub(crate) mod reset;
 pub(crate) mod too_big;
 
-const TTL: u8 = 64;
+pub(crate) const TTL: u8 = 64;
 const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
 
 /// Cuts the frame to so many bytes.
@@ -32,7 +32,7 @@ fn room(ctx: &XdpContext, len: usize) -> bool {
 
 /// The link header of an answer.
 #[inline(always)]
-fn turned(eth: &Eth) -> Eth {
+pub(crate) fn turned(eth: &Eth) -> Eth {
     Eth {
         dst: eth.src,
         src: eth.dst,
@@ -42,14 +42,14 @@ fn turned(eth: &Eth) -> Eth {
 
 /// The sum of an address.
 #[inline(always)]
-fn words(addr: Ip) -> Checksum {
+pub(crate) fn words(addr: Ip) -> Checksum {
     let [a, b, c, d] = addr.0.map(Be32::raw);
     Checksum::new().add32(a).add32(b).add32(c).add32(d)
 }
 
 /// The header of an answer.
 #[inline(always)]
-fn ipv4(asked: &Ipv4, protocol: u8, len: usize, tos: u8) -> Ipv4 {
+pub(crate) fn ipv4(asked: &Ipv4, protocol: u8, len: usize, tos: u8) -> Ipv4 {
     let mut ip = Ipv4 {
         version_len: 0x45,
         tos,

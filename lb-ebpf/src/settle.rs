@@ -5,6 +5,7 @@
 use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry, backend_flags, flow_flags, vip_flags};
 
 use crate::choose::{self, Choice, NOBODY};
+use crate::cookie;
 use crate::family::{Family, V4, V6};
 use crate::maps::{Owner, reason};
 use crate::mode::{Explain, Live, Mode};
@@ -106,6 +107,7 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
     let Some(wanted) = Owner::at(wanted) else {
         return pack(NOBODY, Reason::TunnelNotLocal.index());
     };
+    let left = cookie::is_left::<M>();
     if kind.is_syn() || !kind.is_tcp() {
         if wanted.is(backend_flags::GONE) {
             return pack(NOBODY, Reason::BackendGone.index());
@@ -113,10 +115,21 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
         if wanted.is(backend_flags::SHARED) && F::conflict(key, wanted.index) {
             return pack(NOBODY, Reason::TupleConflict.index());
         }
+        if !left && cookie::asks::<M, F>(key, kind, &wanted, cookie::TUNNELLED) {
+            return pack(NOBODY, cookie::ASK.index());
+        }
         let before = choose::remember::<M, F>(key, kind, &wanted, flow_flags::TUNNELLED);
         return pack(before.unwrap_or(wanted).index, NOBODY);
     }
-    let (owner, flags) = match Owner::at(alternate).filter(|_| !last) {
+    let alternate = Owner::at(alternate).filter(|_| !last);
+    let how = match alternate {
+        Some(_) => cookie::TUNNELLED | cookie::ELSEWHERE,
+        None => cookie::TUNNELLED,
+    };
+    if !left && cookie::asks::<M, F>(key, kind, &wanted, how) {
+        return pack(NOBODY, cookie::ASK.index());
+    }
+    let (owner, flags) = match alternate {
         Some(alternate) => (alternate, flow_flags::TUNNELLED | flow_flags::PREVIOUS),
         None => (wanted, flow_flags::TUNNELLED),
     };
@@ -156,9 +169,15 @@ fn pack(low: u32, high: u32) -> u64 {
 /// The backend of a packet.
 #[inline(always)]
 pub(crate) fn owner<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind) -> Result<Choice, Reason> {
-    if let Some(owner) = track::under_way::<M, F>(key, kind) {
-        return Ok(Choice::sure(owner));
+    match track::under_way::<M, F>(key, kind) {
+        Some(owner) => Ok(Choice::sure(owner)),
+        None => settled::<M, F>(entry, key, kind),
     }
+}
+
+/// The backend of a packet whose flow is not under way.
+#[inline(always)]
+pub(crate) fn settled<M: Mode, F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind) -> Result<Choice, Reason> {
     unpack(F::settle::<M>(entry, key, kind.packed()))
 }
 

@@ -17,7 +17,7 @@ use crate::mode::{Explain, Live, Mode, note};
 use crate::nat::{HAND_OVER, hand};
 use crate::packet::NoPacket;
 use crate::tunnel::Carried;
-use crate::{parse, tunnel, vip};
+use crate::{cookie, parse, tunnel, vip};
 
 /// Returned instead of a reason's number by the way of IPv6.
 const IS_ICMP: u32 = u32::MAX;
@@ -27,6 +27,10 @@ pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
     let mut reason = sort::<Live>(&ctx);
     if reason == HAND_OVER {
         hand(&ctx);
+        reason = Reason::NoRoute;
+    }
+    if reason == cookie::ASK {
+        cookie::hand(&ctx);
         reason = Reason::NoRoute;
     }
     count(reason);

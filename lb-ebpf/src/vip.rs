@@ -14,21 +14,29 @@ use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::{Kind, Packet, slot_hash};
 use crate::reply::too_big;
 use crate::tunnel::send::{self, Wrap};
-use crate::{settle, stats};
+use crate::{cookie, settle, stats, track};
 
 #[inline(always)]
 pub(crate) fn forward<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEntry) -> Reason {
     let (id, len) = (entry.id, packet.len);
     note::<M>(|decision| decision.vip = id);
     let reason = give::<M, F>(ctx, packet, entry, id);
-    stats::ended::<M>(id, len, reason);
+    // The program that is asked counts it, or this one when it comes back.
+    if reason != cookie::ASK {
+        stats::ended::<M>(id, len, reason);
+    }
     reason
 }
 
 #[inline(always)]
 fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEntry, id: u32) -> Reason {
     let key = F::key(packet.client(), packet.source, id as u16);
-    let Choice { owner, alternate } = match settle::owner::<M, F>(entry, &key, packet.kind) {
+    let settled = match track::under_way::<M, F>(&key, packet.kind) {
+        Some(owner) => Ok(Choice::sure(owner)),
+        None if cookie::asks_first::<M, F>(entry, &key, packet.kind) => Err(cookie::ASK),
+        None => settle::settled::<M, F>(entry, &key, packet.kind),
+    };
+    let Choice { owner, alternate } = match settled {
         Ok(choice) => choice,
         Err(end) => return refuse::<M, F>(ctx, packet.kind, entry, end),
     };

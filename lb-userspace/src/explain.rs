@@ -81,6 +81,13 @@ impl Explanation {
         if decision.ifindex != 0 {
             lines.push(format!("leaves by the interface with index {}", decision.ifindex));
         }
+        if self.reason == Some(Reason::SynCookie) {
+            lines.push(
+                "more SYNs come for this VIP than go to its listeners unasked: the backend's listener is asked for a cookie, \
+                 and gets the SYN if it has room for it"
+                    .to_owned(),
+            );
+        }
         lines.push(match self.reason {
             Some(reason) => format!("end: {} ({})", reason.as_str(), verdict(reason)),
             None => format!("end: number {}, which this release does not know", decision.reason),

@@ -30,6 +30,8 @@ pub(crate) struct Guards {
     over: BTreeMap<u16, u64>,
     /// Sockets told to the hook.
     told: BTreeSet<u64>,
+    /// Backends whose listeners may be asked for cookies, by index; `None` until they were looked at.
+    pub(crate) places: Option<BTreeSet<u32>>,
     /// Whether `here` changed since the sockets were looked at last.
     stale: bool,
     /// Whether what an earlier daemon left was looked at.
@@ -149,6 +151,7 @@ impl Lb {
         }
         let sockets = listening().map_err(ListenersError::List)?;
         let here = self.book.guards.here.clone();
+        self.tell_places(&here, &sockets).map_err(failed("LISTEN_PLACES"))?;
         let mut told = BTreeSet::new();
         for (key, place) in &here {
             let cookies = at(&sockets, key);

@@ -10,8 +10,8 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    BackendEntry, BackendStats, Endpoint, Endpoint4, FlowValue, Guard, Ip, ListenerEntry, NatKey4, NodeConfig,
-    PeerEntry, RateBucket, Reason, SocketEntry, Tag, VipEntry, VipOptions, VipStats,
+    BackendEntry, BackendStats, Endpoint, Endpoint4, FlowValue, Guard, Ip, ListenPlace, ListenerEntry, NatKey4,
+    NodeConfig, PeerEntry, RateBucket, Reason, SocketEntry, Tag, VipEntry, VipOptions, VipStats,
 };
 use model::{Cidr, Generation, VipAddress};
 
@@ -37,6 +37,8 @@ pub struct Lb {
     pub(crate) sockets: Worker,
     pub(crate) book: Book,
     pub(crate) generation: Generation,
+    /// See [`Lb::cookies_hindered`].
+    pub(crate) cookies_hindered: Option<String>,
     /// There once somebody asked for an explanation.
     pub(crate) explaining: Option<Ebpf>,
 }
@@ -127,6 +129,8 @@ pub(crate) struct Maps {
     pub(crate) node: Array<MapData, NodeConfig>,
     pub(crate) guards: Array<MapData, Guard>,
     pub(crate) listeners: HashMap<MapData, u64, ListenerEntry>,
+    pub(crate) listen_places: HashMap<MapData, u32, ListenPlace>,
+    pub(crate) cookie_counts: PerCpuArray<MapData, u64>,
     pub(crate) nat4: HashMap<MapData, NatKey4, FlowValue>,
     pub(crate) slots: SlotMemory,
 }

@@ -11,6 +11,7 @@ use aya::maps::MapError;
 use aya::programs::ProgramError;
 use model::{Generation, Ipv4Net};
 
+use crate::cookies::SynCookies;
 use crate::lb::Book;
 use crate::pins::Pins;
 use crate::sock_destroy::Worker;
@@ -100,6 +101,8 @@ pub struct Config {
     pub nat_ports: Option<RangeInclusive<u16>>,
     /// Nodes that run no daemon: packets for their backends go there with translated source.
     pub bare_nodes: Vec<Ipv4Net>,
+    /// When listeners of this node are asked for SYN cookies.
+    pub syn_cookies: SynCookies,
 }
 
 impl Config {
@@ -128,6 +131,7 @@ impl Config {
             slow_start: 0,
             nat_ports: None,
             bare_nodes: Vec::new(),
+            syn_cookies: SynCookies::default(),
         }
     }
 }
@@ -315,9 +319,15 @@ impl Lb {
             drain,
             maps,
             pins: Pins::default(),
+            cookies_hindered: None,
             explaining: None,
         };
         lb.write_node_config()?;
+        if let Some(why) = &lb.cookies_hindered {
+            opened
+                .warnings
+                .push(format!("no SYN is answered with a cookie before the stack: {why}"));
+        }
         Ok(lb)
     }
 

@@ -41,6 +41,8 @@ pub struct Plane {
 pub struct Metrics {
     /// Packets and calls by reason.
     pub packets: Family<Packet, Counter>,
+    /// What became of SYNs for which a cookie was asked, and of cookies that came back.
+    pub syn_cookies: Family<Kind, Counter>,
     /// Answers of the name server by kind.
     pub dns_answers: Family<Kind, Counter>,
     /// What happened to questions for other servers.
@@ -216,6 +218,11 @@ fn register_packets(r: &mut Registry, metrics: &Metrics) {
         "packets",
         "Packets and socket calls by hook and reason",
         metrics.packets.clone(),
+    );
+    r.register(
+        "syn_cookies",
+        "SYNs for which a listener was asked for a cookie, and what came back",
+        metrics.syn_cookies.clone(),
     );
     r.register("flows", "Flows in the flow tables", metrics.flows.clone());
     r.register(

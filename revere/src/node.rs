@@ -25,7 +25,7 @@ mod table;
 mod taken;
 mod translation;
 
-pub use config::{Config, XdpMode};
+pub use config::{Config, CookieMode, XdpMode};
 pub use feed::Feed;
 pub use forwarding::DnsForward;
 #[cfg(test)]
@@ -526,6 +526,11 @@ fn open_lb(settings: &Settings, uplink: String, status: &Arc<Status>) -> Result<
     config.local_interfaces.clone_from(&node.local_interfaces);
     config.nat_ports = settings.translation.ports();
     config.bare_nodes.clone_from(&settings.translation.bare);
+    config.syn_cookies = match node.syn_cookies {
+        CookieMode::Auto => lb_userspace::SynCookies::Above(node.syn_cookie_rate),
+        CookieMode::Always => lb_userspace::SynCookies::Always,
+        CookieMode::Off => lb_userspace::SynCookies::Off,
+    };
     config.mode = match node.xdp {
         XdpMode::Auto => lb_userspace::XdpMode::Auto,
         XdpMode::Native => lb_userspace::XdpMode::Native,

@@ -4,6 +4,7 @@
 //! parser, no arithmetic, no order of steps. It looks at whole packets in plain memory, as a reader of the documents would.
 
 mod choose;
+mod cookies;
 mod egress;
 mod flows;
 mod ingress;
@@ -15,6 +16,7 @@ mod tables;
 mod tunnel;
 mod write;
 
+pub use cookies::Cookies;
 pub use flows::{Flows, Key, PartKey, Store};
 pub use lb_common::Reason;
 pub use tables::{Route, Tables};
@@ -26,6 +28,8 @@ pub struct Model {
     pub tables: Tables,
     /// What earlier packets have left.
     pub flows: Flows,
+    /// Cookies that were sent.
+    pub cookies: Cookies,
 }
 
 /// What becomes of a packet.

@@ -8,6 +8,9 @@ pub mod fragment_ways {
     pub const REQUEST: u8 = 0;
     /// From a backend to a client.
     pub const ANSWER: u8 = 1;
+    /// From a backend to a port of this node that stands in for a client: the value's first two words are the client's and the
+    /// VIP's address, as they stand in packets.
+    pub const TRANSLATED: u8 = 2;
 }
 
 /// Key of `FRAGMENTS4`: what the parts of one packet have in common.

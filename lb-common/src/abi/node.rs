@@ -22,7 +22,7 @@ pub mod node_flags {
     pub const REDIRECT: u32 = 2;
     /// Somebody follows the flow log: write events.
     pub const FLOW_LOG: u32 = 4;
-    /// The kernel can make and check raw SYN cookies (`bpf_tcp_raw_gen_syncookie_ipv4`, 6.0) and they are wanted.
+    /// While too many SYNs come for a VIP, its listeners are asked for cookies (`bpf_tcp_gen_syncookie`).
     pub const SYN_COOKIES: u32 = 8;
 }
 
@@ -48,7 +48,7 @@ pub struct NodeConfig {
     pub nat_first: Be16,
     /// See `nat_first`.
     pub nat_last: Be16,
-    /// New flows per second and CPU above which SYNs are answered with cookies; 0 = never.
+    /// With [`node_flags::SYN_COOKIES`]: SYNs for a VIP per second and CPU that go to its listeners unasked; 0 = none.
     pub syn_threshold: u32,
     /// Seconds in which a new backend comes to its full share; 0 = at once.
     pub slow_start: u32,

@@ -17,7 +17,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 static OBJECT: &[u8] = &[];
 
 /// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
-const PINNED: [&str; 35] = [
+const PINNED: [&str; 41] = [
     "LAYOUT",
     "NODE",
     "VIPS4",
@@ -45,6 +45,12 @@ const PINNED: [&str; 35] = [
     "NAT4_BACK",
     "GUARDS",
     "LISTENERS",
+    "LISTEN_PLACES",
+    "SYN_RATES",
+    "COOKIE_TIMES",
+    "COOKIE_ASK",
+    "COOKIE_COUNTS",
+    "COOKIE_PROGRAMS",
     "PROGRAMS",
     "SOCKETS",
     "DATAGRAMS",
@@ -56,7 +62,7 @@ const PINNED: [&str; 35] = [
 ];
 
 /// Rooms by map, where the configuration has a say. A name the object does not have changes nothing.
-fn rooms(config: &Config) -> [(&'static str, u32); 19] {
+fn rooms(config: &Config) -> [(&'static str, u32); 22] {
     let backends = config.backends;
     [
         ("VIPS4", config.vips),
@@ -79,8 +85,14 @@ fn rooms(config: &Config) -> [(&'static str, u32); 19] {
         // Paid for in advance, unlike connected sockets.
         ("DATAGRAMS", config.sockets / 2),
         ("SOCKET_RATES", config.vips),
+        ("SYN_RATES", config.vips),
+        ("COOKIE_TIMES", config.vips),
+        ("LISTEN_PLACES", backends),
     ]
 }
+
+/// The program for SYN cookies.
+const COOKIES: &str = "revere_cookie";
 
 /// The kernel's default when an uplink does not tell.
 const DEFAULT_MTU: u16 = 1500;
@@ -108,10 +120,14 @@ fn loaded(config: &Config, wanted: impl Fn(&str) -> bool) -> Result<Ebpf, OpenEr
     }
     let mut ebpf = loader.load(OBJECT)?;
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| wanted(name)) {
-        load_program(program).map_err(|source| OpenError::Program {
-            name: name.to_owned(),
-            source,
-        })?;
+        match load_program(program) {
+            // Not needed to forward anything; see `cookies_loaded`.
+            Err(error) if name == COOKIES => tracing::warn!("could not load the BPF program {name}: {error}"),
+            loaded => loaded.map_err(|source| OpenError::Program {
+                name: name.to_owned(),
+                source,
+            })?,
+        }
     }
     Ok(ebpf)
 }
@@ -179,24 +195,44 @@ pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config)
         node: take(ebpf, "NODE")?,
         guards: take(ebpf, "GUARDS")?,
         listeners: take(ebpf, "LISTENERS")?,
+        listen_places: take(ebpf, "LISTEN_PLACES")?,
+        cookie_counts: take(ebpf, "COOKIE_COUNTS")?,
         nat4: take(ebpf, "NAT4")?,
         slots: SlotMemory::map(slots.fd(), found).map_err(OpenError::Slots)?,
     };
     Ok((maps, config))
 }
 
-/// What the uplink program hands packets over to: the pinned array gets the new program in one step.
+/// What the uplink program hands packets over to: the pinned arrays get the new programs in one step each.
 fn hand_over(ebpf: &mut Ebpf) -> Result<(), OpenError> {
-    let mut programs: ProgramArray<MapData> = take(ebpf, "PROGRAMS")?;
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Attach {
-        hook: "the program for translated packets".to_owned(),
+        hook: "the programs that packets are handed over to".to_owned(),
         source,
     };
-    let Some(Program::Xdp(program)) = ebpf.program("revere_nat") else {
-        return Err(failed(ProgramError::NotLoaded.into()));
-    };
-    let fd = program.fd().map_err(|error| failed(error.into()))?;
-    programs.set(0, fd, 0).map_err(|error| failed(error.into()))
+    for (map, place, name) in [
+        ("PROGRAMS", 0, "revere_nat"),
+        ("COOKIE_PROGRAMS", 1, "revere_xdp"),
+        ("COOKIE_PROGRAMS", 0, COOKIES),
+    ] {
+        if name == COOKIES && !cookies_loaded(ebpf) {
+            continue;
+        }
+        let Some(Program::Xdp(program)) = ebpf.program(name) else {
+            return Err(failed(ProgramError::NotLoaded.into()));
+        };
+        let fd = program.fd().map_err(|error| failed(error.into()))?;
+        let fd = fd.try_clone().map_err(|error| failed(error.into()))?;
+        let array = ebpf.map_mut(map).ok_or_else(|| missing(map))?;
+        let array = ProgramArray::try_from(array);
+        let mut array = array.map_err(|source| OpenError::Map { name: map, source })?;
+        array.set(place, &fd, 0).map_err(|error| failed(error.into()))?;
+    }
+    Ok(())
+}
+
+/// Whether the kernel took the program for SYN cookies.
+fn cookies_loaded(ebpf: &Ebpf) -> bool {
+    ebpf.program(COOKIES).is_some_and(|program| program.fd().is_ok())
 }
 
 fn entries(map: &MapData, name: &'static str) -> Result<u32, OpenError> {
@@ -279,6 +315,7 @@ impl Lb {
 
     /// Tells the programs this node's facts; its own address stays as it was until `apply` sets it.
     pub(crate) fn write_node_config(&mut self) -> Result<(), OpenError> {
+        self.cookies_hindered = self.config.syn_cookies.hindered(cookies_loaded(&self.ebpf));
         let failed = |source| OpenError::Map { name: "NODE", source };
         let old = self.maps.node.get(&0, 0).map_err(failed)?;
         let net = self.config.vip_net;
@@ -290,7 +327,7 @@ impl Lb {
         }
         let vip6 = u128::from(self.config.vip6_net);
         let word = |shift: u32| Be32::new(u32::try_from(vip6 >> shift & u128::from(u32::MAX)).unwrap_or_default());
-        let node = NodeConfig {
+        let mut node = NodeConfig {
             own: old.own,
             vip_network: Be32::new(u32::from(net.network())),
             vip_mask: Be32::new(mask),
@@ -301,9 +338,11 @@ impl Lb {
             nat_first: Be16::new(self.config.nat_ports.as_ref().map_or(0, |ports| *ports.start())),
             nat_last: Be16::new(self.config.nat_ports.as_ref().map_or(0, |ports| *ports.end())),
             slow_start: self.config.slow_start,
-            // No cookie is made.
-            ..NodeConfig::default()
+            syn_threshold: 0,
         };
+        if self.cookies_hindered.is_none() {
+            self.config.syn_cookies.tell(&mut node);
+        }
         self.maps.node.set(0, node, 0).map_err(failed)
     }
 }

@@ -117,6 +117,11 @@ pub struct Config {
     pub nat_ports: String,
     /// Addresses or networks of nodes that have tasks but run no `revere node`: packets for these go there in this node's name.
     pub bare_nodes: Vec<String>,
+    /// `auto`: while more than `syn_cookie_rate` SYNs a second come for a VIP (on one CPU), listeners of this node that have no room
+    /// for them answer with cookies from the uplink, before the stack; `always`: whatever the rate; `off`.
+    pub syn_cookies: CookieMode,
+    /// See `syn_cookies`.
+    pub syn_cookie_rate: u32,
     /// Block that node subnets are cut from.
     pub overlay: String,
     /// Whether to make VIPs and overlay work in the kernel; off loads and routes nothing and runs tasks and names only.
@@ -195,6 +200,19 @@ pub enum XdpMode {
     Generic,
 }
 
+/// When listeners are asked for SYN cookies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CookieMode {
+    /// Above a rate.
+    #[default]
+    Auto,
+    /// For each SYN.
+    Always,
+    /// Never.
+    Off,
+}
+
 impl Default for Config {
     #[allow(clippy::too_many_lines, reason = "one line for each setting")]
     fn default() -> Self {
@@ -244,6 +262,8 @@ impl Default for Config {
             vip_range6: String::new(),
             nat_ports: String::new(),
             bare_nodes: Vec::new(),
+            syn_cookies: CookieMode::Auto,
+            syn_cookie_rate: 2_000,
             overlay: "9.0.0.0/8".to_owned(),
             dataplane: true,
             hold_seconds: 600,

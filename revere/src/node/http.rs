@@ -196,6 +196,7 @@ fn health_of(facts: &Facts) -> (bool, Value) {
         "snapshot_from_disk": facts.from_disk,
         "planes": planes,
         "dns_xdp": facts.dns_xdp,
+        "syn_cookies_hindered": facts.cookies_hindered,
         "left_out": facts.left_out,
         "last_error": facts.last_error,
     });
@@ -211,6 +212,10 @@ async fn metrics(State(api): State<Api>) -> Response {
                 reason: reason.as_str(),
             };
             copy(&metrics.packets.get_or_create(&packet), count);
+        }
+        for (what, count) in lb.lock().cookie_counts() {
+            let kind = Kind { kind: what.as_str() };
+            copy(&metrics.syn_cookies.get_or_create(&kind), count);
         }
     }
     if let Some(dns) = &api.dns {

@@ -102,6 +102,8 @@ pub(super) struct Facts {
     pub(super) planes: [PlaneState; 3],
     /// Where names are answered in XDP, if they are.
     pub(super) dns_xdp: Option<EarlyState>,
+    /// Why no SYN cookies are sent from the uplinks though they are wanted.
+    pub(super) cookies_hindered: Option<String>,
     /// What the picture leaves out, a sentence each; the first few.
     pub(super) left_out: Vec<String>,
     /// The last error of the stream or the agent's connection.

@@ -7,11 +7,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lb_userspace::{Reason, apply, desired, observe, plan};
+use lb_userspace::{CookieCount, Reason, SynCookies, apply, desired, observe, plan};
 use model::NodeView;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::packets::frame::UDP;
+use crate::packets::fuzz::kernel::set_cookies;
 use crate::packets::golden::node::Node;
 use crate::packets::hooks::offload_off;
 use crate::packets::lab::{CLIENT, LOCAL, Lab, OWN, REMOTE, VIP, VIP_NET, ip, snapshot};
@@ -68,6 +69,88 @@ fn a_client_learns_the_size_that_fits() {
     begin.send(()).expect("the client waits");
     let route = client.join().expect("the client ends well");
     assert!(route.contains("mtu 1450"), "{route}");
+}
+
+/// Sources that never answer, ports they use, and as many half-open connections as the listener takes.
+const SILENT: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 60);
+const ROOM: usize = 8;
+
+#[test]
+fn a_listener_without_room_is_reached_by_a_cookie_that_the_uplink_sent() {
+    let mut lab = Lab::configured(|config| config.syn_cookies = SynCookies::Always);
+    lab.set(&[(LOCAL, 1)]);
+    std::fs::write("/proc/sys/net/core/somaxconn", ROOM.to_string()).expect("a setting of the namespace");
+    set_cookies(1);
+    // What goes to the silent ones is for a link address that nobody has.
+    ip(&format!(
+        "neigh replace {SILENT} lladdr 02:00:00:00:00:63 dev up0 nud permanent"
+    ));
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, LOCAL.1)).expect("the backend's port is free");
+    lab.lb.tell_listeners(true).expect("the kernel lists sockets");
+    let (flooded, flood) = channel();
+    let (full, fills) = channel::<()>();
+    let (begin, client) = at_the_far_end(move || {
+        ip(&format!("addr add {SILENT}/24 dev wire0"));
+        ip(&format!("route replace {VIP_NET} via {OWN} src {SILENT}"));
+        let silent = || {
+            // One more than there is room for; each gives up by itself.
+            let each = (0..=ROOM).map(|_| {
+                std::thread::spawn(|| {
+                    TcpStream::connect_timeout(&SocketAddr::from(VIP), Duration::from_secs(1)).is_ok()
+                })
+            });
+            let each: Vec<_> = each.collect();
+            each.into_iter()
+                .map(|one| one.join().expect("it ends"))
+                .filter(|ok| *ok)
+                .count()
+        };
+        flooded.send(silent()).expect("the test waits");
+        fills.recv().expect("the test goes on");
+        ip(&format!("route replace {VIP_NET} via {OWN} src {}", CLIENT.0));
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(VIP), DEADLINE).expect("the VIP answers");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+        stream.write_all(b"hello").expect("it is open");
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).expect("the backend answers");
+        answer
+    });
+    begin.send(()).expect("the client waits");
+    // Kernels differ in whether the last of them finds room; the answer that brings a cookie reaches it.
+    let got_in = flood.recv_timeout(DEADLINE).expect("the flood ends");
+    assert!(got_in <= 1, "{got_in} heard an answer");
+    let counts = |lab: &Lab| [CookieCount::Sent, CookieCount::Accepted].map(|what| count(lab, what));
+    let (before, redirected) = (counts(&lab), lab.counters()[&Reason::CookieRedirected]);
+    full.send(()).expect("the client waits");
+    let mut stream = accepted(&listener, CLIENT.0);
+    let mut question = [0; 5];
+    stream.read_exact(&mut question).expect("the client asks");
+    stream.write_all(&question).expect("the client reads");
+    assert_eq!(&client.join().expect("the client ends well"), b"hello");
+    assert_eq!(counts(&lab), before.map(|count| count + 1), "by a cookie");
+    assert_eq!(lab.counters()[&Reason::CookieRedirected], redirected + 1);
+}
+
+/// The connection of this client; others are let go.
+fn accepted(listener: &TcpListener, client: Ipv4Addr) -> TcpStream {
+    listener.set_nonblocking(true).expect("a listener");
+    let until = Instant::now() + DEADLINE;
+    while Instant::now() < until {
+        match listener.accept() {
+            Ok((stream, from)) if from.ip() == client => {
+                stream.set_nonblocking(false).expect("a stream");
+                return stream;
+            }
+            Ok(_) => {}
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    panic!("{client} never came");
+}
+
+fn count(lab: &Lab, what: CookieCount) -> u64 {
+    let counts = lab.lb.cookie_counts().expect("counts can be read");
+    counts.into_iter().find(|(of, _)| *of == what).expect("all are told").1
 }
 
 #[test]

@@ -29,10 +29,13 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// What a packet did in the kernel beside what it should have done.
 fn compare(kernel: &mut Kernel, model: &mut Model, way: Way, frame: &[u8], told: &str) {
+    let before = kernel.cookies_accepted();
     let Some(run) = kernel.run(way, frame) else {
         // No such frame reaches a program: the kernel makes no packet of it.
         return;
     };
+    model.cookies.answer.clone_from(&run.frame);
+    model.cookies.accepted = kernel.cookies_accepted() > before;
     let wanted: Outcome = match way {
         Way::In => model.ingress(frame),
         Way::Out => model.egress(frame),
@@ -76,11 +79,13 @@ fn compare(kernel: &mut Kernel, model: &mut Model, way: Way, frame: &[u8], told:
 /// Runs packets `0..count` of a seed.
 fn fuzz(seed: u64, count: u64) {
     let mut kernel = Kernel::new();
+    let _listeners = kernel::listeners();
     let mut seen = std::collections::BTreeMap::<_, u64>::new();
     for world in 0..count.div_ceil(WORLD) {
         let mut chance = Chance::new(seed ^ world.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut model = world::make(&mut chance, &kernel);
         kernel.load(&model.tables);
+        kernel.set_places(&model.cookies.listens);
         for number in 0..WORLD.min(count - world * WORLD) {
             if number % CHANGE == CHANGE - 1 {
                 let index = world::change(&mut chance, &mut model.tables);
@@ -127,10 +132,12 @@ fn mutated_packets_end_as_the_model_says() {
 #[test]
 fn packets_cut_at_every_length_end_as_the_model_says() {
     let mut kernel = Kernel::new();
+    let _listeners = kernel::listeners();
     let mut chance = Chance::new(7);
     for world in 0..6 {
         let mut model = world::make(&mut chance, &kernel);
         kernel.load(&model.tables);
+        kernel.set_places(&model.cookies.listens);
         for number in 0..8 {
             let (way, whole) = grammar::sound(&mut chance, &model);
             for len in (14..whole.len()).rev() {

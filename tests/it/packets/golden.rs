@@ -1,6 +1,7 @@
 //! One packet for each edge case, with the exact bytes that come out: addresses, ports, checksums, hops, link addresses.
 
 pub(in crate::packets) mod build;
+mod cookies;
 mod edges;
 mod errors;
 mod flows;
@@ -11,4 +12,5 @@ mod parts;
 mod reset;
 mod shared;
 mod too_big;
+mod translated_parts;
 mod tunnel;

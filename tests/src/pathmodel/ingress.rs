@@ -1,7 +1,8 @@
 //! A frame that comes in by the uplink.
 
-use lb_common::{Reason, TUNNEL_VNI, backend_flags, vip_flags};
+use lb_common::{Reason, TUNNEL_VNI, VipEntry, backend_flags, vip_flags};
 
+use super::cookies::Came;
 use super::flows::Key;
 use super::parse::{ACK, ETHERNET, NoPacket, Packet, Part, RST, SYN, UDP, ipv4, ipv6, word};
 use super::tables::Owner;
@@ -62,34 +63,44 @@ impl Model {
         let Ok(id) = u16::try_from(entry.id) else {
             return Reason::UnknownVip;
         };
-        let key = key(&packet, id);
+        self.for_vip(frame, &packet, &entry, id)
+    }
+
+    /// A packet for a VIP.
+    fn for_vip(&mut self, frame: &mut Vec<u8>, packet: &Packet, entry: &VipEntry, id: u16) -> Reason {
+        let key = key(packet, id);
+        if let Some((owner, elsewhere)) = self.would_get(packet, entry)
+            && let Some(reason) = self.asked(frame, packet, &key, &owner, Came::Plain, elsewhere)
+        {
+            return reason;
+        }
         let resets = entry.flags & vip_flags::RESET != 0 && packet.flags & (SYN | RST | ACK) == ACK;
         if resets && self.is_cut_off(&key) {
-            return self.reset(frame, &packet);
+            return self.reset(frame, packet);
         }
-        let (owner, alternate) = match self.known(&packet, &key) {
+        let (owner, alternate) = match self.known(packet, &key) {
             Some(owner) => (owner, owner.tag()),
-            None => match self.choose(&packet, &entry, &key) {
+            None => match self.choose(packet, entry, &key) {
                 Ok(chosen) => chosen,
-                Err(Reason::NoBackend) if resets => return self.reset(frame, &packet),
+                Err(Reason::NoBackend) if resets => return self.reset(frame, packet),
                 Err(reason) => return reason,
             },
         };
-        self.noted(&packet, id, &owner);
+        self.noted(packet, id, &owner);
         if owner.is(backend_flags::LOCAL) {
-            return Self::delivered(frame, &packet, &owner);
+            return Self::delivered(frame, packet, &owner);
         }
         if owner.is(backend_flags::BARE) {
             return Reason::NoRoute;
         }
         let wrapping = Wrapping {
-            hash: Self::hash(&packet, &entry),
+            hash: Self::hash(packet, entry),
             tag: owner.tag(),
             alternate,
             redirect: false,
         };
         match self.wrapped(frame, &packet.network, &owner, &wrapping) {
-            Reason::TooBig => self.too_big(frame, &packet),
+            Reason::TooBig => self.too_big(frame, packet),
             other => other,
         }
     }

@@ -119,6 +119,9 @@ impl Model {
         let last = names[..6] == names[6..];
         let alternate = if last || names[..6] == [0; 6] { None } else { named(0) };
         let key = key(&packet, id);
+        if let Some(reason) = self.asked_inside(frame, &packet, &key, &wanted, alternate.is_some()) {
+            return reason;
+        }
         let owner = match self.arrived(&packet, &key, &wanted, alternate, last) {
             Ok(owner) => owner,
             Err(reason) => return reason,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lb_userspace::{
-    Actual, ApplyError, Desired, FlowTables, FlowsError, Lb, Op, Plan, Reason, Touched, apply, desired, observe, plan,
-    plan_touched,
+    Actual, ApplyError, CookieCount, Desired, FlowTables, FlowsError, Lb, Op, Plan, Reason, Touched, apply, desired,
+    observe, plan, plan_touched,
 };
 use model::{NodeView, Service, SharedMap, Snapshot, TaskId, VipAddress};
 
@@ -40,6 +40,8 @@ pub(in crate::node) struct LbPlane {
 
 impl LbPlane {
     pub(in crate::node) fn new(lb: Lb, status: Arc<Status>) -> Self {
+        let hindered = lb.cookies_hindered().map(str::to_owned);
+        status.change(|facts| facts.cookies_hindered = hindered);
         Self {
             lb,
             snapshot: Arc::new(Snapshot::default()),
@@ -165,6 +167,14 @@ impl LbPlane {
     /// Every counter of the programs.
     pub(in crate::node) fn counters(&self) -> Vec<(Reason, u64)> {
         self.lb.counters().unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Vec::new()
+        })
+    }
+
+    /// What became of questions for SYN cookies.
+    pub(in crate::node) fn cookie_counts(&self) -> Vec<(CookieCount, u64)> {
+        self.lb.cookie_counts().unwrap_or_else(|error| {
             tracing::warn!("{error}");
             Vec::new()
         })

@@ -54,8 +54,8 @@ pub(super) fn frame(chance: &mut Chance, model: &Model) -> (Way, Vec<u8>) {
 /// A packet that somebody may send in earnest.
 pub(super) fn sound(chance: &mut Chance, model: &Model) -> (Way, Vec<u8>) {
     match chance.up_to(10) {
-        0..=5 => (Way::In, request(chance, &model.tables)),
-        6 | 7 => (Way::In, tunnelled(chance, &model.tables)),
+        0..=5 => (Way::In, request(chance, model)),
+        6 | 7 => (Way::In, tunnelled(chance, model)),
         _ => (Way::Out, answer(chance, model)),
     }
 }
@@ -93,7 +93,11 @@ fn any_vip(chance: &mut Chance, tables: &Tables) -> (u8, Endpoint) {
 }
 
 /// From a client to a VIP.
-fn request(chance: &mut Chance, tables: &Tables) -> Vec<u8> {
+fn request(chance: &mut Chance, model: &Model) -> Vec<u8> {
+    let tables = &model.tables;
+    if let Some(frame) = with_cookie(chance, model) {
+        return frame;
+    }
     let (family, vip) = any_vip(chance, tables);
     let from = client(chance, family);
     let to = End(vip.addr, vip.port.get());
@@ -110,6 +114,27 @@ fn request(chance: &mut Chance, tables: &Tables) -> Vec<u8> {
     let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9];
     out.extend(network(chance, family, (from.0, to.0), protocol, &body));
     out
+}
+
+/// Now and then what answers a cookie, or nearly so.
+fn with_cookie(chance: &mut Chance, model: &Model) -> Option<Vec<u8>> {
+    let sent = &model.cookies.sent;
+    if sent.is_empty() || !chance.percent(25) {
+        return None;
+    }
+    let (key, _, sequence, cookie) = *sent.iter().nth(chance.up_to(sent.len()))?;
+    let vip = model.tables.endpoints.get(&u32::from(key.vip))?;
+    let mut body = transport(chance, TCP, key.port.get(), vip.port.get(), false);
+    // Those next to a cookie are cookies too, for other segment sizes.
+    let wrong = u32::from(chance.percent(15)) << 20;
+    body[4..8].copy_from_slice(&sequence.wrapping_add(1).to_be_bytes());
+    body[8..12].copy_from_slice(&cookie.wrapping_add(1 + wrong).to_be_bytes());
+    if chance.percent(85) {
+        body[13] = 16;
+    }
+    let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9];
+    out.extend(network(chance, key.family, (key.client, vip.addr), TCP, &body));
+    Some(out)
 }
 
 /// A checksum whose value is zero once the packet is rewritten for some backend of its kind.
@@ -156,8 +181,9 @@ fn answer(chance: &mut Chance, model: &Model) -> Vec<u8> {
 }
 
 /// From a peer's XDP, mostly.
-fn tunnelled(chance: &mut Chance, tables: &Tables) -> Vec<u8> {
-    let mut inner = request(chance, tables);
+fn tunnelled(chance: &mut Chance, model: &Model) -> Vec<u8> {
+    let tables = &model.tables;
+    let mut inner = request(chance, model);
     let tag = |chance: &mut Chance| {
         let backend = tables.backends[1 + chance.up_to(tables.backends.len() - 1)];
         Tag::new(&backend.addr, backend.port, backend.protocol).to_mac()

@@ -1,16 +1,17 @@
 //! The loaded programs with their maps, written and read past the load balancer's own user half.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
     BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, FragmentKey4, FragmentKey6, FragmentValue,
-    Ip, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry, XDP_DROP_FIRST,
-    XDP_REDIRECT_FIRST, XDP_TX_FIRST, fragment_ways,
+    Ip, ListenPlace, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry,
+    XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST, fragment_ways,
 };
-use lb_userspace::{Lb, PacketRun};
+use lb_userspace::{CookieCount, Lb, PacketRun};
 use tests::pathmodel::{Flows, Key, PartKey, Store, Tables};
 
 use super::grammar::Way;
@@ -39,6 +40,8 @@ pub(in crate::packets) struct Kernel {
     parts4: HashMap<MapData, FragmentKey4, FragmentValue>,
     parts6: HashMap<MapData, FragmentKey6, FragmentValue>,
     rates: PerCpuArray<MapData, RateBucket>,
+    places: HashMap<MapData, u32, ListenPlace>,
+    cookie_times: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     counts: BTreeMap<Reason, u64>,
     /// Runs so far.
@@ -72,6 +75,25 @@ pub(in crate::packets) fn action(way: Way, reason: Reason) -> u32 {
         (Way::In, n) if n < XDP_DROP_FIRST => 4,
         (Way::In, _) => 1,
     }
+}
+
+/// The port of a made-up backend.
+pub(super) const FIRST_PORT: u16 = 31_000;
+/// As many as backends that may listen.
+pub(super) const LISTENERS: u16 = 64;
+
+/// Listeners at all addresses and the ports of the first backends, which answer every SYN with a cookie.
+pub(super) fn listeners() -> Vec<TcpListener> {
+    set_cookies(2);
+    let ports = (FIRST_PORT..).take(usize::from(LISTENERS));
+    ports
+        .map(|port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a port that is free"))
+        .collect()
+}
+
+/// The namespace's `tcp_syncookies`.
+pub(in crate::packets) fn set_cookies(setting: u8) {
+    std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", setting.to_string()).expect("the kernel makes cookies");
 }
 
 impl Kernel {
@@ -111,6 +133,8 @@ impl Kernel {
             parts4: open(&folder, "FRAGMENTS4"),
             parts6: open(&folder, "FRAGMENTS6"),
             rates: open(&folder, "TOO_BIG_RATES"),
+            places: open(&folder, "LISTEN_PLACES"),
+            cookie_times: open(&folder, "COOKIE_TIMES"),
             counters: open(&folder, "COUNTERS"),
             counts: BTreeMap::new(),
             runs: 0,
@@ -163,12 +187,27 @@ impl Kernel {
         self.flows6.iter_mut().for_each(empty);
         empty(&mut self.parts4);
         empty(&mut self.parts6);
+        empty(&mut self.places);
+        for id in tables.endpoints.keys() {
+            self.cookie_times.set(*id, 0, 0).expect(done);
+        }
         // What the node's own stack sent is not counted against the model.
         self.counts = Reason::ALL.iter().map(|reason| (*reason, self.read(*reason))).collect();
     }
 
     pub(in crate::packets) fn set_node(&mut self, tables: &Tables) {
         self.node.set(0, tables.node, 0).expect("a node");
+    }
+
+    /// Where backends listen that may be asked for cookies: index and generation.
+    pub(in crate::packets) fn set_places(&mut self, listens: &BTreeMap<u32, u32>) {
+        for (index, generation) in listens {
+            let place = ListenPlace {
+                generation: *generation,
+                namespace: ListenPlace::OWN,
+            };
+            self.places.insert(index, place, 0).expect("a place");
+        }
     }
 
     /// The first slots become these; flows are kept.
@@ -197,6 +236,16 @@ impl Kernel {
         );
         self.runs += u64::from(run.is_some());
         run
+    }
+
+    /// Cookies that came back and were right.
+    pub(super) fn cookies_accepted(&self) -> u64 {
+        let counts = self.lb.cookie_counts().expect("counts can be read");
+        counts
+            .into_iter()
+            .find(|(of, _)| *of == CookieCount::Accepted)
+            .expect("all are told")
+            .1
     }
 
     fn read(&self, reason: Reason) -> u64 {

@@ -1,15 +1,16 @@
 //! Made-up tables: few VIPs, backends of every kind, small tables, so that each packet meets something.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::{
     BackendEntry, Be16, Be32, Endpoint, Ip, NodeConfig, Reason, TUNNEL_PORT, TableRange, Tag, VipEntry, backend_flags,
     node_flags, vip_flags,
 };
-use tests::pathmodel::{Model, Route, Tables};
+use tests::pathmodel::{Cookies, Model, Route, Tables};
 
 use super::chance::Chance;
-use super::kernel::Kernel;
+use super::kernel::{FIRST_PORT, Kernel, LISTENERS};
 use crate::packets::lab::{OWN, PEER, PEER_MAC, STRANGER};
 
 pub(super) const TCP: u8 = 6;
@@ -33,6 +34,9 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::LocalRedirected,
     Reason::TunnelDeliveredRedirected,
     Reason::SecondChance,
+    Reason::SynCookie,
+    Reason::CookieRedirected,
+    Reason::BadCookie,
     Reason::TooBigReplied,
     Reason::ResetReplied,
     Reason::ReplyRedirected,
@@ -85,6 +89,14 @@ pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
         },
     );
     tables.routes.insert(ip(STRANGER), Route::NoNeighbour);
+    // One client's way is known: answers to what comes through the tunnel go there.
+    crate::packets::lab::ip("neigh replace 192.168.7.51 lladdr 02:00:00:00:00:51 dev up0 nud permanent");
+    let client = Route::Known {
+        ifindex: kernel.uplink,
+        to: [2, 0, 0, 0, 0, 0x51],
+        from: kernel.mac,
+    };
+    tables.routes.insert(ip(Ipv4Addr::new(192, 168, 7, 51)), client);
     let (mut id, mut offset) = (1_u32, 0_u32);
     for (family, protocol, vips) in GROUPS {
         let ids: Vec<u32> = (id..).take(vips).collect();
@@ -106,10 +118,24 @@ pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
         }
         id += u32::try_from(vips).expect("small");
     }
+    let listens = listens(chance, &tables);
     Model {
         tables,
+        cookies: Cookies {
+            listens,
+            ..Cookies::default()
+        },
         ..Model::default()
     }
+}
+
+/// Most backends that could be here listen, and may be asked for cookies.
+fn listens(chance: &mut Chance, tables: &Tables) -> BTreeMap<u32, u32> {
+    let ports = FIRST_PORT..FIRST_PORT + LISTENERS;
+    let all = (0..).zip(&tables.backends);
+    let able = all.filter(|(_, entry)| entry.protocol == TCP && ports.contains(&entry.port.get()));
+    let chosen = able.filter(|_| chance.percent(75));
+    chosen.map(|(index, entry)| (index, entry.generation)).collect()
 }
 
 fn node(chance: &mut Chance) -> NodeConfig {
@@ -120,7 +146,8 @@ fn node(chance: &mut Chance) -> NodeConfig {
         vip6_network: [Be32::new(0xfd01_000c), Be32::new(0)],
         tunnel_port: Be16::new(TUNNEL_PORT),
         underlay_mtu: chance.pick(&[1500, 1500, 1500, 1300]),
-        flags: if chance.percent(50) { node_flags::REDIRECT } else { 0 },
+        flags: if chance.percent(50) { node_flags::REDIRECT } else { 0 }
+            | if chance.percent(50) { node_flags::SYN_COOKIES } else { 0 },
         ..NodeConfig::default()
     }
 }
@@ -168,7 +195,7 @@ fn backend(chance: &mut Chance, tables: &mut Tables, family: u8, protocol: u8, v
         } else {
             chance.pick(&[PEER, PEER, PEER, PEER, STRANGER, NOWHERE])
         }),
-        port: Be16::new(31_000 + u16::from(low)),
+        port: Be16::new(FIRST_PORT + u16::from(low)),
         protocol,
         flags,
         generation: u32::from(chance.byte() % 3),

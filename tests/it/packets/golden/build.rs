@@ -32,7 +32,7 @@ pub(super) struct Frame {
     pub(super) macs: [u8; 12],
     pub(super) summed: bool,
     /// Of TCP: sequence, acknowledged.
-    pub(super) numbers: [u8; 2],
+    pub(super) numbers: [u32; 2],
     pub(super) window: u16,
 }
 
@@ -66,8 +66,7 @@ impl Frame {
         out.extend(self.from.1.to_be_bytes());
         out.extend(self.to.1.to_be_bytes());
         let sum_at = if self.protocol == TCP {
-            let [sequence, acknowledged] = self.numbers;
-            out.extend([0, 0, 0, sequence, 0, 0, 0, acknowledged]);
+            out.extend(self.numbers.map(u32::to_be_bytes).concat());
             out.push(u8::try_from((20 + self.options.len()) / 4).expect("short") << 4);
             out.push(self.flags);
             out.extend(self.window.to_be_bytes());

@@ -18,7 +18,7 @@ fn parties() -> [[Peer; 3]; 2] {
     ]
 }
 
-fn datagram(from: Peer, to: Peer) -> Frame {
+pub(super) fn datagram(from: Peer, to: Peer) -> Frame {
     Frame {
         payload: (0..200).collect(),
         ..Frame::udp(from, to)
@@ -26,7 +26,7 @@ fn datagram(from: Peer, to: Peer) -> Frame {
 }
 
 /// A packet in two parts with this number.
-fn parts(whole: &Frame, id: u8) -> [Vec<u8>; 2] {
+pub(super) fn parts(whole: &Frame, id: u8) -> [Vec<u8>; 2] {
     let built = whole.build();
     let four = whole.from.0.is_ipv4();
     let head = if four { 34 } else { 54 };

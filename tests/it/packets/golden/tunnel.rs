@@ -8,7 +8,7 @@ use crate::packets::lab::{OWN, PEER, PEER_MAC};
 
 const LOCAL: u8 = backend_flags::LOCAL;
 
-fn tag(backend: Peer) -> [u8; 6] {
+pub(super) fn tag(backend: Peer) -> [u8; 6] {
     tag_as(TCP, backend)
 }
 
@@ -17,7 +17,7 @@ fn tag_as(protocol: u8, (addr, port): Peer) -> [u8; 6] {
 }
 
 /// What a peer's program puts in front: 50 bytes and the inner link header.
-fn wrapped(source_port: u16, alternate: [u8; 6], backend: Peer, inner: &[u8]) -> Vec<u8> {
+pub(super) fn wrapped(source_port: u16, alternate: [u8; 6], backend: Peer, inner: &[u8]) -> Vec<u8> {
     wrapped_tag(source_port, alternate, tag(backend), inner)
 }
 
