@@ -260,6 +260,28 @@ async fn a_copy_that_missed_what_is_compacted_tells_only_what_is_otherwise() {
     second.stop().await;
 }
 
+#[tokio::test]
+async fn a_copy_that_stays_behind_lets_its_readers_go() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    copied(&second, "/v2/apps", |body| body["apps"] == json!([])).await;
+    let mut stream = Stream::open(&second).await;
+    stream.until(|record| record["type"] == "SUBSCRIBED").await;
+    fake.mute(true);
+    let app = r#"{"id": "/missed", "cmd": "sleep 1", "instances": 0}"#;
+    assert_eq!(first.call(Method::POST, "/v2/apps", app).await.0, StatusCode::CREATED);
+    let ended = async { while let Some(Ok(_)) = stream.body.frame().await {} };
+    tokio::time::timeout(DEADLINE, ended).await.expect("it is let go");
+    let (_, headers, body) = second.call(Method::GET, "/v2/apps", "").await;
+    assert!(headers.contains_key("x-marathon-leader"), "{headers:?}");
+    assert_eq!(body["apps"][0]["id"], "/missed");
+    fake.mute(false);
+    copied(&second, "/v2/apps", |body| body["apps"][0]["id"] == "/missed").await;
+    first.stop().await;
+    second.stop().await;
+}
+
 /// Where a stream is once that task was told in that state.
 async fn position_after(stream: &mut Stream, task: &str, state: &str) -> String {
     stream
