@@ -71,6 +71,10 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
             "warnings",
         ]))
     });
+    step("fuzz targets", &mut || {
+        // A workspace of their own, so that nothing above has looked at them. Their dependencies are the same.
+        status(&mut workspace.cargo(&["check", "--manifest-path", "fuzz/Cargo.toml", "--bins"]))
+    });
     step("unit tests and simulation", &mut || {
         tests(&mut workspace.cargo(&["test", "--locked", "--no-fail-fast"]))
     });
