@@ -185,7 +185,7 @@ fn path(operation: &Operation, dice: &mut Dice) -> String {
     let pairs: Vec<String> = operation
         .query
         .iter()
-        .filter(|_| dice.0 % 3 != 0)
+        .filter(|_| !dice.0.is_multiple_of(3))
         .map(|name| format!("{name}={}", WORDS[usize::try_from(dice.0 % 22).expect("small")]))
         .collect();
     dice.next();
