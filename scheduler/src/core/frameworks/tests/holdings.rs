@@ -180,6 +180,15 @@ fn what_is_reserved_outlives_its_framework_and_the_master_and_goes_on_demand() {
     again
         .hold(&agent, HoldingChange::Unreserve(vec![claim(400, 100)]))
         .expect_err("it is not gone yet");
+    again.join(database());
+    let offers = again.hear().offers();
+    assert!(
+        offers
+            .iter()
+            .flat_map(|one| &one.reserved)
+            .all(|one| one.volumes.is_empty()),
+        "{offers:?}"
+    );
     // An order that was lost is repeated.
     again.now += 60_000;
     let at = again.at();
@@ -217,6 +226,13 @@ fn an_operator_takes_back_offers_only_for_what_can_be() {
         ),
         (700, 300)
     );
+    let other = Claim {
+        by: by("other"),
+        ..claim(300, 0)
+    };
+    bench
+        .hold(&agent, HoldingChange::Unreserve(vec![other]))
+        .expect_err("of another role");
     // Others are not offered it.
     bench.ask(&framework, FrameworkCall::Teardown);
     bench.join(spec(true));

@@ -209,3 +209,19 @@ fn quotas_that_cannot_be_are_refused_whole() {
     let roles: Vec<_> = last.core.quotas().map(|quota| quota.role.as_str()).collect();
     assert_eq!(roles, ["prod"]);
 }
+
+#[test]
+fn who_waits_for_a_guarantee_comes_before_who_has_less() {
+    let mut bench = Bench::new();
+    bench.machines(1);
+    bench.quota(Force::Yes, vec![guarantee("prod", 1_500)]).expect("forced");
+    let prod = bench.join(of("prod"));
+    let offer = bench.hear().offers().remove(0);
+    bench.accept(&prod, &offer, vec![order(&offer, "t", 900)]);
+    bench.join(of("dev"));
+    assert_eq!(milli(&bench.hear()), Vec::<u64>::new(), "all of it is kept");
+    let second = bench.register_at(2, None, Vec::new()).agent;
+    let offers = bench.hear().offers();
+    let there = offers.iter().find(|offer| offer.agent.id == second);
+    assert_eq!(there.map(|offer| offer.role.as_str()), Some("prod"), "{offers:?}");
+}
