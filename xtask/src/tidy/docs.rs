@@ -29,7 +29,8 @@ pub fn named_tests(files: &[SourceFile]) -> Vec<Violation> {
             of_tests = true;
             continue;
         }
-        if !of_tests || last.chars().all(|c| c == '-') {
+        let rule = line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '));
+        if !of_tests || rule {
             continue;
         }
         let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
