@@ -92,7 +92,7 @@ impl Core {
         let agents = self.scheduler.agents().map(|view| {
             while known.next_if(|one| one.record.id < view.record.id).is_some() {}
             let deactivated = view.order.deactivated;
-            let holdings = self.scheduler.holdings(&view.record.id);
+            let holdings = view.holdings;
             let same = |one: &&Arc<AgentFacts>| {
                 one.record == *view.record
                     && one.offered == view.offered

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
 
-use crate::{AgentOrder, AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
+use crate::{AgentOrder, AgentRecord, App, AppId, Holding, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
 
 use super::Scheduler;
 use super::node::Link;
@@ -34,6 +34,8 @@ pub struct AgentView<'a> {
     pub used: Resources,
     /// What is reserved for instances with volumes, whether they have a task or not.
     pub reserved: Resources,
+    /// What it keeps for roles.
+    pub holdings: &'a [Holding],
     /// What is held in offers.
     pub offered: Resources,
     /// What operators said of it.
@@ -77,6 +79,7 @@ impl super::Node {
             connected: self.link == Link::Connected,
             used: self.used,
             reserved: self.reserved(),
+            holdings: self.holdings(),
             offered: self.offered,
             order: &self.order,
             empty: self.is_empty(),
