@@ -1,5 +1,7 @@
 //! The daemon's half: the table of tasks, its commands, and the one future that drives them all.
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use model::{
     CheckResults, FrameworkId, Ipv4Net, KillPolicy, LaunchSpec, Reason, SecretValues, TaskId, TaskNetwork, TaskState,
-    TaskStatus, volume_attempt, volume_owner,
+    TaskStatus,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -570,23 +572,9 @@ impl Shared {
         self.tell(entry).await;
     }
 
-    /// Waits until no task of that owner with a lower number than this is left: two never share a volume.
-    pub(crate) async fn volumes_free(&self, owner: &str, before: u32) {
-        loop {
-            let ended = self.ended.notified();
-            let used = lock(&self.table).tasks.values().any(|entry| {
-                let task = &entry.spec.task;
-                volume_owner(task) == owner && volume_attempt(task) < before && !lock(&entry.state).over
-            });
-            if !used {
-                return;
-            }
-            ended.await;
-        }
-    }
-
     async fn remove_volumes(&self, owner: String) {
         self.volumes_free(&owner, u32::MAX).await;
+        self.kept_free(&owner, None).await;
         let (dir, whose) = (self.layout.volumes.clone(), owner.clone());
         let removed = tokio::task::spawn_blocking(move || crate::volumes::remove(&dir, &whose)).await;
         match removed {

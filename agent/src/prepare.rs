@@ -30,6 +30,9 @@ pub(crate) async fn prepare(shared: &Shared, entry: &Entry) -> Result<Option<Rea
             // Of an earlier task the end may be known while its last mount is not gone yet.
             shared.volumes_free(owner, attempt).await;
         }
+        for volume in &spec.container.kept {
+            shared.kept_free(&volume.owner, Some(&spec.task)).await;
+        }
         shared.network_ready(&spec.network).await;
         let image = match &spec.container.image {
             Some(image) => {

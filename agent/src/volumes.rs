@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use model::{LaunchSpec, volume_attempt, volume_owner};
+use model::{KeptVolume, LaunchSpec, volume_attempt, volume_owner};
 
 use crate::container::SANDBOX;
 use crate::plan::BindPlan;
@@ -16,12 +16,12 @@ const LEAVING: &str = ".leaving-";
 
 /// The volumes of a task, made where they are missing, as it sees them in its sandbox.
 pub(crate) fn ensure(volumes: &Path, spec: &LaunchSpec) -> Result<Vec<BindPlan>, String> {
+    let mut binds = kept(volumes, spec)?;
     if spec.container.persistent.is_empty() {
-        return Ok(Vec::new());
+        return Ok(binds);
     }
     let owner = volume_owner(&spec.task);
     let home = home(volumes, owner).map_err(|error| error.to_string())?;
-    let mut binds = Vec::new();
     for volume in &spec.container.persistent {
         if !is_dir_name(&volume.container_path) {
             return Err(format!("`{}` cannot name a volume's directory", volume.container_path));
@@ -40,6 +40,38 @@ pub(crate) fn ensure(volumes: &Path, spec: &LaunchSpec) -> Result<Vec<BindPlan>,
         });
     }
     Ok(binds)
+}
+
+/// What each of a role's volumes holds is a directory of this name in its own.
+const DATA: &str = "data";
+
+/// The volumes of roles that a task uses.
+fn kept(volumes: &Path, spec: &LaunchSpec) -> Result<Vec<BindPlan>, String> {
+    let bind = |volume: &KeptVolume| {
+        let home = home(volumes, &volume.owner).map_err(|error| error.to_string())?;
+        let source = home.join(DATA);
+        fs::create_dir_all(&source)
+            .and_then(|()| fs::set_permissions(&home, fs::Permissions::from_mode(0o700)))
+            .map_err(|error| format!("cannot create the volume {}: {error}", source.display()))?;
+        let path = volume.container_path.as_str();
+        let target = match path.strip_prefix('/') {
+            // In the node's own root directory there is no place for it.
+            Some(_) if spec.container.image.is_some() => path.to_owned(),
+            Some(_) => {
+                return Err(format!(
+                    "the volume's container_path {path} is absolute: without an image write a name, such as data"
+                ));
+            }
+            None if is_dir_name(path) => format!("{SANDBOX}/{path}"),
+            None => return Err(format!("`{path}` cannot name a volume's directory")),
+        };
+        Ok(BindPlan {
+            source,
+            target,
+            read_only: false,
+        })
+    };
+    spec.container.kept.iter().map(bind).collect()
 }
 
 fn home(volumes: &Path, owner: &str) -> io::Result<PathBuf> {

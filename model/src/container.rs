@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::{PersistentVolume, Secrets};
+use crate::{KeptVolume, PersistentVolume, Secrets};
 
 /// Whose rules a container follows (Marathon's `container.type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +222,8 @@ pub struct Container {
     pub volumes: Vec<Volume>,
     /// What stays on the node when the task ends, mounted before the others.
     pub persistent: Vec<PersistentVolume>,
+    /// Volumes of a role that it uses, mounted with those.
+    pub kept: Vec<KeptVolume>,
     /// Secrets as variables and files.
     pub secrets: Secrets,
     /// The system call filter.

@@ -48,4 +48,4 @@ pub use snapshot::{Backend, Node, NodeView, Service, Snapshot, VipAddress, VipNa
 pub use table::{RejectReason, Rejected, ServiceTable, reach};
 pub use task::{PortMapping, PortScope, Task, TaskPort, TaskState, TaskStatus};
 pub use vip::{VipKey, VipLabelError, VipTarget, is_vip_label, is_vip_port_label, parse_vip, split_vip_port};
-pub use volume::{PersistentVolume, volume_attempt, volume_owner};
+pub use volume::{KeptVolume, PersistentVolume, volume_attempt, volume_owner};

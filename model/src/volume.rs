@@ -11,6 +11,15 @@ pub struct PersistentVolume {
     pub size_mb: u64,
 }
 
+/// A volume that is not its instance's: a role's, which one task after the other may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptVolume {
+    /// Names its directory on the node; never used again for another.
+    pub owner: String,
+    /// Where the task sees it; without a leading slash in its sandbox.
+    pub container_path: String,
+}
+
 /// Whose volumes a task uses: those of its instance, which each further task of that instance finds again. Task ids are
 /// `<instance>._app.<n>`; any other id is its own owner.
 pub fn volume_owner(task: &TaskId) -> &str {

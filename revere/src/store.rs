@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, TableDefinition};
 use scheduler::Record;
 
-use crate::wire::{self, OrderOf, WeightOf, WireError};
+use crate::wire::{self, HoldingsOf, OrderOf, WeightOf, WireError};
 
 /// Key `kind/id`, value as made by [`wire::encode`].
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -229,6 +229,10 @@ pub(crate) fn key(record: &Record) -> String {
         Record::DeleteGroupVersion(id, version) => format!("groupversion/{}{id}", version.0),
         Record::PutAgentOrder(agent, _) | Record::DeleteAgentOrder(agent) => format!("agentorder/{agent}"),
         Record::PutWeight(role, _) => format!("weight/{role}"),
+        Record::PutHoldings(agent, _) | Record::DeleteHoldings(agent) => format!("holdings/{agent}"),
+        Record::PutMaintenance(_) => "maintenance/".to_owned(),
+        Record::PutQuota(quota) => format!("quota/{}", quota.role),
+        Record::DeleteQuota(role) => format!("quota/{role}"),
         Record::PutFramework(framework) => format!("joined/{}", framework.id),
         Record::DeleteFramework(id) => format!("joined/{id}"),
         Record::PutFrameworkTask(task) => format!("frameworktask/{}/{}", task.framework(), task.task),
@@ -251,6 +255,9 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutGroupVersion(kept) => wire::encode(kept.as_ref()).map(Some),
         Record::PutAgentOrder(agent, order) => wire::encode(&OrderOf(agent.clone(), order.clone())).map(Some),
         Record::PutWeight(role, weight) => wire::encode(&WeightOf(role.clone(), *weight)).map(Some),
+        Record::PutHoldings(agent, all) => wire::encode(&HoldingsOf(agent.clone(), all.clone())).map(Some),
+        Record::PutMaintenance(maintenance) => wire::encode(maintenance.as_ref()).map(Some),
+        Record::PutQuota(quota) => wire::encode(quota.as_ref()).map(Some),
         Record::PutFramework(framework) => wire::encode(framework.as_ref()).map(Some),
         Record::PutFrameworkTask(task) => wire::encode(task.as_ref()).map(Some),
         Record::DeleteApp(_)
@@ -264,6 +271,8 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         | Record::DeleteGroup(_)
         | Record::DeleteGroupVersion(..)
         | Record::DeleteAgentOrder(_)
+        | Record::DeleteHoldings(_)
+        | Record::DeleteQuota(_)
         | Record::DeleteFramework(_)
         | Record::DeleteFrameworkTask(..) => Ok(None),
     }
@@ -284,6 +293,9 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("groupversion") => wire::decode_kept(bytes).map(|kept| Record::PutGroupVersion(Box::new(kept))),
         Some("agentorder") => wire::decode_kept(bytes).map(|OrderOf(agent, order)| Record::PutAgentOrder(agent, order)),
         Some("weight") => wire::decode_kept(bytes).map(|WeightOf(role, weight)| Record::PutWeight(role, weight)),
+        Some("holdings") => wire::decode_kept(bytes).map(|HoldingsOf(agent, all)| Record::PutHoldings(agent, all)),
+        Some("maintenance") => wire::decode_kept(bytes).map(|one| Record::PutMaintenance(Box::new(one))),
+        Some("quota") => wire::decode_kept(bytes).map(|one| Record::PutQuota(Box::new(one))),
         Some("joined") => wire::decode_kept(bytes).map(|one| Record::PutFramework(Box::new(one))),
         Some("frameworktask") => wire::decode_kept(bytes).map(|one| Record::PutFrameworkTask(Box::new(one))),
         _ => Err(WireError::Field {

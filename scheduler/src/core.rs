@@ -6,7 +6,7 @@ use model::{AgentId, FrameworkInfo, Network, SecretValues, TaskEvent};
 
 use crate::{
     App, AppId, ClusterEvent, DeploymentRecord, Effect, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord,
-    Record, Residence, Timestamp,
+    Maintenance, Record, Residence, Timestamp,
 };
 
 mod backoff;
@@ -24,6 +24,7 @@ mod groups;
 mod launch;
 mod life;
 mod loss;
+mod maintenance;
 mod member;
 mod message;
 mod networks;
@@ -38,6 +39,7 @@ mod rolling;
 mod secrets;
 mod service_port;
 mod settle;
+pub(crate) mod shares;
 mod timers;
 mod update;
 mod view;
@@ -49,7 +51,7 @@ mod tests;
 pub use config::Config;
 pub use crash_loop::CrashLoop;
 pub use deadline::DeploymentEnd;
-pub use frameworks::Subscription;
+pub use frameworks::{RoleView, Subscription};
 pub use placement::{Decision, Refusal};
 pub use secrets::Put;
 pub use service_port::ServicePorts;
@@ -114,10 +116,13 @@ pub struct Scheduler {
     residences: BTreeMap<InstanceId, Residence>,
     residences_by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
     secrets: SecretValues,
+    maintenance: Maintenance,
     /// Networks beside the default one.
     networks: BTreeMap<String, Network>,
     service_ports: ServicePorts,
     delays: BTreeMap<AppId, Delay>,
+    /// What instances of apps weigh in their VIPs, as it was told last.
+    shares: BTreeMap<AppId, u16>,
     waiting: BTreeMap<AppId, Waiting>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
@@ -180,11 +185,15 @@ impl Scheduler {
                         .extend(self.instances.get(&id).map(|instance| instance.app.clone()));
                 }
                 Timer::Expunge(id) => self.expunge(&id),
-                Timer::RemoveVolumes(id) => self.remove_wiped(&id),
-                Timer::Delay(app) => {
+                Timer::RemoveVolumes(id) => {
+                    self.remove_wiped(&id);
+                    self.remove_role_volume(&id);
+                }
+                Timer::Delay(app) | Timer::Share(app) => {
                     self.dirty.insert(app);
                 }
                 Timer::Deadline(id) => self.deadline_over(&id),
+                Timer::Maintenance => self.maintenance_turns(),
                 Timer::Framework(timer) => self.framework_timer(timer),
             }
         }
@@ -210,6 +219,7 @@ impl Scheduler {
                 self.time_deployment(&id);
             }
             self.await_frameworks();
+            self.maintenance_turns();
             self.dirty.extend(self.apps.keys().cloned());
             self.dirty.extend(self.deploying.keys().cloned());
         }

@@ -4,8 +4,8 @@ use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, Network, SecretValues,
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, FrameworkEvent, FrameworkRecord,
-    FrameworkTaskRecord, GroupId, GroupRecord, GroupVersion, InstanceId, InstanceRecord, Residence, Secret, StreamId,
-    Timestamp,
+    FrameworkTaskRecord, GroupId, GroupRecord, GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota,
+    Residence, Secret, StreamId, Timestamp,
 };
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
@@ -60,6 +60,16 @@ pub enum Record {
     DeleteAgentOrder(AgentId),
     /// What a role weighs.
     PutWeight(String, f64),
+    /// What an agent keeps for roles, all of it.
+    PutHoldings(AgentId, Vec<Holding>),
+    /// An agent keeps nothing for roles any more.
+    DeleteHoldings(AgentId),
+    /// What operators said of maintenance, all of it.
+    PutMaintenance(Box<Maintenance>),
+    /// What a role may have and what is kept for it.
+    PutQuota(Box<Quota>),
+    /// The role has no quota any more.
+    DeleteQuota(String),
     /// A framework joined, came back or ended.
     PutFramework(Box<FrameworkRecord>),
     /// A framework that ended is forgotten.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, Resources, TaskId, TaskStatus};
 
-use crate::{AgentRecord, Timestamp};
+use crate::{AgentRecord, Claim, Holding, HoldingChange, Timestamp, Unavailability};
 
 /// What a framework can deal with, by Mesos' names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +136,8 @@ pub struct FrameworkTaskRecord {
     pub agent: AgentId,
     /// Role whose resources it uses.
     pub role: String,
+    /// What of its resources comes from reservations of that role.
+    pub from: Vec<Holding>,
     /// What was sent to the agent; the task id in it is the launch's name.
     pub spec: LaunchSpec,
     /// Newest status.
@@ -154,6 +156,11 @@ impl FrameworkTaskRecord {
     /// Its framework.
     pub fn framework(&self) -> &FrameworkId {
         &self.spec.framework
+    }
+
+    /// What of its resources comes from no reservation.
+    pub fn unreserved(&self) -> Resources {
+        self.spec.resources.minus(&crate::reservation::total(&self.from))
     }
 
     /// Whether it has ended and only its acknowledgement is waited for.
@@ -197,8 +204,19 @@ pub struct Offer {
     pub resources: Resources,
     /// Port ranges, both ends included.
     pub ports: Vec<(u16, u16)>,
+    /// What is kept for its role, beside that.
+    pub reserved: Vec<Holding>,
     /// The agent.
     pub agent: Arc<AgentRecord>,
+    /// When its machine is expected to be away.
+    pub unavailability: Option<Unavailability>,
+}
+
+impl Offer {
+    /// All that it holds.
+    pub(crate) fn total(&self) -> Resources {
+        self.resources.plus(&crate::reservation::total(&self.reserved))
+    }
 }
 
 /// One task that a framework launches.
@@ -212,6 +230,8 @@ pub struct TaskOrder {
     pub has_discovery: bool,
     /// Where it says it goes.
     pub agent: AgentId,
+    /// What of its resources comes from reservations.
+    pub from: Vec<Claim>,
     /// What is sent to the agent, its ids still those of the order; or why it cannot be carried out.
     pub spec: Result<Box<LaunchSpec>, String>,
 }
@@ -221,6 +241,15 @@ pub struct TaskOrder {
 pub enum Operation {
     /// `LAUNCH`.
     Launch(Vec<TaskOrder>),
+    /// `LAUNCH_GROUP`: all of them or none; they share a network and end together.
+    LaunchGroup(Vec<TaskOrder>),
+    /// `RESERVE`, `UNRESERVE`, `CREATE`, `DESTROY`.
+    Change {
+        /// Its id, if its framework wants to know what became of it.
+        id: Option<String>,
+        /// What.
+        change: HoldingChange,
+    },
     /// One that is not carried out.
     Refused {
         /// Its id, if its framework wants to know what became of it.
@@ -327,6 +356,8 @@ pub enum FrameworkEvent {
     Update(Box<FrameworkUpdate>),
     /// An agent is lost.
     AgentFailed(AgentId),
+    /// An operation was carried out.
+    OperationDone(String),
     /// An operation was not carried out.
     OperationFailed {
         /// Its id.

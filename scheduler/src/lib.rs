@@ -14,8 +14,11 @@ mod framework;
 mod group;
 mod health;
 mod instance;
+mod maintenance;
 mod network;
 mod pod;
+mod quota;
+mod reservation;
 mod residence;
 mod secret;
 #[cfg(test)]
@@ -24,8 +27,8 @@ mod spec;
 mod time;
 
 pub use self::core::{
-    AgentView, Config, CrashLoop, Decision, DeploymentEnd, Force, Put, QueueView, Refusal, Refusals, Scheduler,
-    ServicePorts, Subscription, TaskFailure,
+    AgentView, Config, CrashLoop, Decision, DeploymentEnd, Force, Put, QueueView, Refusal, Refusals, RoleView,
+    Scheduler, ServicePorts, Subscription, TaskFailure,
 };
 pub use agent::{AgentCall, AgentOrder, AgentRecord, Domain, Drain, Registered, Registration, ReportedTask};
 pub use app::{
@@ -47,10 +50,13 @@ pub use health::{
     ReadinessCheckSpec, UnreachableSpec, UnreachableStrategy,
 };
 pub use instance::{InstanceId, InstanceRecord, Member};
+pub use maintenance::{Machine, Maintenance, MaintenanceCall, Unavailability, Window};
 pub use network::{NetworkError, NetworkSpec, NetworkView, TakenNet};
 pub use pod::{
     Pod, PodCheck, PodCheckSpec, PodCheckTarget, PodContainer, PodContainerSpec, PodMountSpec, PodSpec, PodVolumeSpec,
 };
+pub use quota::{Amounts, Quota};
+pub use reservation::{Claim, Holding, HoldingChange, NewVolume, Reservation, RoleVolume};
 pub use residence::{Residence, Residency};
 pub use secret::{Secret, SecretError};
 pub use time::Timestamp;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::{Command, Resources};
 
-use crate::core::deadline;
+use crate::core::{deadline, shares};
 use crate::{App, AppId, AppSpec, Backoff, Fault, ServicePorts, Timestamp, UpgradeStrategy};
 
 pub(crate) mod constraint;
@@ -126,6 +126,9 @@ impl App {
 fn refuse(spec: &AppSpec, faults: &mut Faults) {
     if let Some(Err(error)) = deadline::of_labels(&spec.labels) {
         faults.add(format!("/labels/{}", deadline::DEADLINE_LABEL), error);
+    }
+    if let Some(Err((label, error))) = shares::Shares::of_labels(&spec.labels) {
+        faults.add(format!("/labels/{label}"), error);
     }
     for field in &spec.unsupported {
         let name = field.trim_start_matches('/');

@@ -136,6 +136,11 @@ impl Finding {
 
 /// Runs them one after the other on one cluster each.
 pub fn run(workspace: &Workspace, args: &FaultArgs) -> Result<ExitCode> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "fault makes network namespaces, loads BPF programs and ends daemons in them: run it as root, with the target folder that root built"
+        );
+    }
     let ready = setup::run(workspace, Install::unless(args.no_install))?;
     setup::without_services(setup::MASTERS_STORE, Install::unless(args.no_install))?;
     setup::programs(setup::CUTS, Install::unless(args.no_install))?;

@@ -71,6 +71,13 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
             "warnings",
         ]))
     });
+    step("fuzz targets", &mut || {
+        // A workspace of their own, so that nothing above has looked at them. Their dependencies are the same.
+        let mut command = workspace.cargo(&["check", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);
+        // What they have beside the others' is fetched with them.
+        command.arg("--target-dir").arg(&workspace.target);
+        status(command.env("CARGO_NET_OFFLINE", "false"))
+    });
     step("unit tests and simulation", &mut || {
         tests(&mut workspace.cargo(&["test", "--locked", "--no-fail-fast"]))
     });

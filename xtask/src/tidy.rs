@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the house rules that a machine can check. Each violation says where and what to do.
 
 pub mod code;
+pub mod docs;
 pub mod graph;
 pub mod places;
 pub mod source;
@@ -75,6 +76,7 @@ pub fn check(workspace: &Workspace, files: &[SourceFile]) -> (Vec<Violation>, so
         }
     }
     found.extend(source::stale_unsafe(files));
+    found.extend(docs::named_tests(files));
     let (sizes, too_large) = source::sizes(files);
     found.extend(too_large);
     let members: Vec<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();

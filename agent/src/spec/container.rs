@@ -1,8 +1,8 @@
 //! The form of a container and of what is fetched on disk.
 
 use model::{
-    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, ParameterError,
-    PersistentVolume, Privilege, Pull, Seccomp, Secrets, Volume, VolumeMode,
+    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, KeptVolume, Parameter,
+    ParameterError, PersistentVolume, Privilege, Pull, Seccomp, Secrets, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ pub(super) struct ContainerFile {
     volumes: Vec<VolumeFile>,
     /// Path and MiB.
     persistent: Vec<(String, u64)>,
+    /// Owner and path of volumes of roles.
+    kept: Vec<(String, String)>,
     /// Names of secrets; their values are in the task's plan alone.
     secret_sources: BTreeMap<String, String>,
     secret_env: BTreeMap<String, String>,
@@ -75,6 +77,9 @@ impl From<&Container> for ContainerFile {
             secret_sources: container.secrets.sources.clone(),
             secret_env: container.secrets.env.clone(),
             secret_files: container.secrets.files.clone(),
+            kept: (container.kept.iter())
+                .map(|volume| (volume.owner.clone(), volume.container_path.clone()))
+                .collect(),
             persistent: (container.persistent.iter())
                 .map(|volume| (volume.container_path.clone(), volume.size_mb))
                 .collect(),
@@ -115,6 +120,9 @@ impl TryFrom<ContainerFile> for Container {
                 env: file.secret_env,
                 files: file.secret_files,
             },
+            kept: (file.kept.into_iter())
+                .map(|(owner, container_path)| KeptVolume { owner, container_path })
+                .collect(),
             persistent: (file.persistent.into_iter())
                 .map(|(container_path, size_mb)| PersistentVolume {
                     container_path,
@@ -194,6 +202,10 @@ pub(super) fn sample() -> Container {
             container_path: "/data".to_owned(),
             host_path: "data".to_owned(),
             mode: VolumeMode::ReadOnly,
+        }],
+        kept: vec![KeptVolume {
+            owner: "volume-1".to_owned(),
+            container_path: "kept".to_owned(),
         }],
         persistent: vec![PersistentVolume {
             container_path: "pgdata".to_owned(),

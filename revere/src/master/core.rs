@@ -311,6 +311,12 @@ impl Core {
         encode::lists(vec![("frameworks", frameworks), ("completed_frameworks", completed)])
     }
 
+    /// `get_roles`.
+    pub(super) fn get_roles(&self) -> Value {
+        let roles = self.scheduler.roles();
+        encode::lists(vec![("roles", roles.iter().map(encode::role).collect())])
+    }
+
     /// `get_agents`.
     pub(super) fn get_agents(&self) -> Value {
         let ports = self.ports_used();
@@ -321,12 +327,19 @@ impl Core {
             .map(|view| {
                 let id = &view.record.id;
                 let there: Vec<_> = self.scheduler.residences().filter(|one| one.agent == *id).collect();
-                let reserved = encode::reserved(self.scheduler.framework(), there.iter().copied());
+                let mut reserved = encode::reserved(self.scheduler.framework(), there.iter().copied());
+                for held in self.scheduler.holdings(id) {
+                    reserved.0.extend(encode::held(held));
+                    reserved.1 = reserved.1.plus(&held.total());
+                }
                 // Reservations without a task are used by nobody.
                 let idle = there
                     .into_iter()
                     .filter(|one| self.scheduler.instance(&one.id).is_none());
-                let (_, unused) = encode::reserved(self.scheduler.framework(), idle);
+                let (_, mut unused) = encode::reserved(self.scheduler.framework(), idle);
+                for held in self.scheduler.unused_holdings(id) {
+                    unused = unused.plus(&held.total());
+                }
                 let shown = encode::agent(
                     view.record,
                     &view.used.minus(&unused),

@@ -21,8 +21,9 @@ mod frameworks;
 
 use frameworks::{Told, refuse};
 
-/// Inputs taken before their records are made durable together: one disk flush for all of them.
-const BATCH: usize = 128;
+/// Inputs taken before their records are made durable together: one disk flush for all of them. All that can wait, since
+/// thousands of heartbeats would fill smaller batches and leave a flush to few statuses.
+const BATCH: usize = super::handle::INPUT_QUEUE;
 /// Without a timer in the core, look again after this.
 const IDLE: Duration = Duration::from_secs(60);
 

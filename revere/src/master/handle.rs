@@ -2,8 +2,8 @@
 
 use model::{AgentId, FrameworkId, TaskId, TaskStatus};
 use scheduler::{
-    AgentCall, Command, CommandError, FrameworkCall, FrameworkEvent, FrameworkRefusal, FrameworkSpec, InstanceId,
-    Registration, Reply, StreamId, Subscription,
+    AgentCall, Command, CommandError, Force, FrameworkCall, FrameworkEvent, FrameworkRefusal, FrameworkSpec,
+    HoldingChange, InstanceId, MaintenanceCall, Quota, Registration, Reply, StreamId, Subscription,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -93,6 +93,9 @@ pub(super) enum OperatorCall {
     Agent(AgentId, AgentCall),
     /// Roles and their weights.
     Weights(Vec<(String, f64)>),
+    Quotas(Force, Vec<Quota>),
+    Maintenance(MaintenanceCall),
+    Holdings(AgentId, HoldingChange),
 }
 
 /// Why there is no answer.

@@ -1,16 +1,20 @@
 //! The master's HTTP API: Marathon's paths, Mesos's operator API, and our own under `/revere/v1`.
 
 mod answer;
+mod holdings;
 mod leader;
 mod legacy;
+mod maintenance;
 mod marathon;
 pub(super) mod mesos;
 mod metrics;
 mod networks;
+pub(super) mod openapi;
 mod operator;
 mod own;
 mod progress;
 mod query;
+mod quota;
 mod scheduler;
 mod secrets;
 
@@ -90,6 +94,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(metrics::metrics))
         .merge(marathon::routes())
         .merge(legacy::routes())
+        .merge(maintenance::routes())
+        .merge(holdings::routes())
+        .merge(quota::routes())
         .route("/api/v1", any(mesos::call))
         .route("/api/v1/{*rest}", any(mesos::call))
         .route("/api/v1/scheduler", any(scheduler::call))
@@ -104,6 +111,7 @@ pub(super) fn router(app: App) -> Router {
             "/revere/v1/networks/{name}",
             get(networks::show).delete(networks::remove),
         )
+        .route(openapi::PATH, get(openapi::serve))
         .route("/revere/v1/backup", get(own::backup))
         .route("/revere/v1/masters", get(leader::masters))
         .route(leader::REDIRECTS[0], get(leader::redirect))

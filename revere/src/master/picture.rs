@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{FrameworkId, FrameworkInfo, Resources, SharedMap, Snapshot, Task, TaskId};
-use scheduler::{AgentRecord, FrameworkRecord, Timestamp};
+use scheduler::{AgentRecord, FrameworkRecord, Holding, RoleView, Timestamp};
 
 use super::core::Core;
 use crate::mesos::encode::Sizes;
@@ -15,6 +15,8 @@ pub(crate) struct AgentFacts {
     pub(crate) record: AgentRecord,
     pub(crate) offered: Resources,
     pub(crate) deactivated: bool,
+    /// What it keeps for roles.
+    pub(crate) holdings: Vec<Holding>,
 }
 
 /// A framework, the master's own included.
@@ -40,6 +42,7 @@ pub(crate) struct Picture {
     pub(crate) completed: Vec<FrameworkRecord>,
     /// Ended tasks of frameworks that have not.
     pub(crate) completed_tasks: Vec<Task>,
+    pub(crate) roles: Vec<RoleView>,
     pub(crate) started: Timestamp,
     /// `host:port` of the master, and its port.
     pub(crate) address: String,
@@ -89,14 +92,19 @@ impl Core {
         let agents = self.scheduler.agents().map(|view| {
             while known.next_if(|one| one.record.id < view.record.id).is_some() {}
             let deactivated = view.order.deactivated;
+            let holdings = view.holdings;
             let same = |one: &&Arc<AgentFacts>| {
-                one.record == *view.record && one.offered == view.offered && one.deactivated == deactivated
+                one.record == *view.record
+                    && one.offered == view.offered
+                    && one.deactivated == deactivated
+                    && one.holdings == holdings
             };
             known.next_if(same).cloned().unwrap_or_else(|| {
                 Arc::new(AgentFacts {
                     record: view.record.clone(),
                     offered: view.offered,
                     deactivated,
+                    holdings: holdings.to_vec(),
                 })
             })
         });
@@ -109,6 +117,7 @@ impl Core {
             frameworks: std::iter::once(own).chain(joined).collect(),
             completed: self.scheduler.completed_frameworks().cloned().collect(),
             completed_tasks: self.scheduler.completed_framework_tasks().cloned().collect(),
+            roles: self.scheduler.roles(),
             started: self.started,
             address,
             cluster: own_id

@@ -219,14 +219,19 @@ async fn deploy(master: &Running, agent: &mut Agent) -> Vec<LaunchSpec> {
     specs
 }
 
+mod bad_input;
 mod events;
 mod frameworks;
+mod fuzz;
 mod groups;
 mod health;
+mod holdings;
 mod lead;
+mod maintenance;
 mod operator;
 mod pods;
 mod progress;
+mod quota;
 mod secrets;
 mod stuck;
 mod update;

@@ -17,10 +17,16 @@ use super::encode;
 use super::protobuf::{self, WireError};
 
 mod call;
+mod maintenance;
 mod order;
+mod quota;
+mod reserved;
 mod task;
 
 pub use call::{SchedulerCall, is_role, scheduler_call};
+pub use maintenance::{machines, windows};
+pub use quota::{quota_configs, quota_request};
+pub use reserved::holding_change;
 
 use task::{decode_status, decode_task};
 

@@ -1,12 +1,16 @@
 //! The master's state and changes in the operator API's exact JSON.
 
 mod framework;
+mod maintenance;
 mod reserved;
+mod role;
 #[cfg(test)]
 mod tests;
 
 pub use framework::{completed, framework_event, framework_info, framework_updated, joined, master_info};
-pub use reserved::reserved;
+pub use maintenance::{maintenance_status, schedule, unavailability};
+pub use reserved::{held, reserved};
+pub use role::{get_quota, legacy_role, quota_info, role};
 
 use model::{FrameworkInfo, Network, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
 use scheduler::{AgentRecord, AgentView};

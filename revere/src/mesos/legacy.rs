@@ -56,7 +56,21 @@ fn slave<O: Ord>(registered: Timestamp, agent: &AgentFacts, tally: &Tally<O>) ->
     let record = &agent.record;
     let all = resources(&record.resources, &record.ports);
     let none = resources(&Resources::default(), &[]);
-    let (reserved, free) = if record.domain.role == "*" {
+    let (reserved, free) = if !agent.holdings.is_empty() {
+        let mut by_role: BTreeMap<&str, Resources> = BTreeMap::new();
+        for held in &agent.holdings {
+            let sum = by_role.entry(&held.by.role).or_default();
+            *sum = sum.plus(&held.total());
+        }
+        let sum = by_role.values().fold(Resources::default(), |sum, part| sum.plus(part));
+        let shown = by_role
+            .iter()
+            .map(|(role, part)| ((*role).to_owned(), resources(part, &[])));
+        (
+            Value::Object(shown.collect()),
+            resources(&record.resources.minus(&sum), &record.ports),
+        )
+    } else if record.domain.role == "*" {
         (json!({}), all.clone())
     } else {
         (json!({record.domain.role.as_str(): all.clone()}), none.clone())
@@ -283,31 +297,7 @@ pub(crate) fn tasks(picture: &Picture, page: &Page<'_>) -> Value {
     json!({"tasks": shown.map(|one| task(picture, one)).collect::<Vec<_>>()})
 }
 
-/// `/roles`: those that somebody has.
+/// `/roles`: those that somebody has, or that something was said of.
 pub(crate) fn roles(picture: &Picture) -> Value {
-    let mut roles: BTreeMap<String, (Vec<&str>, Resources)> = BTreeMap::new();
-    let by_framework = picture.by(|task| task.framework.clone());
-    for facts in &picture.frameworks {
-        let any = vec!["*".to_owned()];
-        let own = facts.record.as_ref().map_or(any, |record| record.spec.roles.clone());
-        let tasks = by_framework.get(&facts.info.id).map(Vec::as_slice).unwrap_or_default();
-        let sum = tasks
-            .iter()
-            .fold(Resources::default(), |sum, task| sum.plus(&picture.resources(task)));
-        for (index, role) in own.into_iter().enumerate() {
-            let entry = roles.entry(role).or_default();
-            entry.0.push(facts.info.id.as_str());
-            if index == 0 {
-                entry.1 = entry.1.plus(&sum);
-            }
-        }
-    }
-    let list: Vec<Value> = roles
-        .into_iter()
-        .map(|(name, (frameworks, sum))| {
-            let used = resources(&sum, &[]);
-            json!({"name": name, "weight": 1.0, "frameworks": frameworks, "resources": used, "allocated": used})
-        })
-        .collect();
-    json!({"roles": list})
+    json!({"roles": picture.roles.iter().map(encode::legacy_role).collect::<Vec<_>>()})
 }

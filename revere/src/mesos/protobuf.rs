@@ -59,6 +59,12 @@ pub fn to_json(message: &Message, bytes: &[u8], rejects: &mut Vec<Reject>) -> Re
         };
         match field.many {
             Many::One => drop(out.insert(field.name.to_owned(), value)),
+            Many::Map => {
+                let map = out.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
+                if let (Some(map), Some(key)) = (map.as_object_mut(), value.get("key").and_then(Value::as_str)) {
+                    map.insert(key.to_owned(), value.get("value").cloned().unwrap_or(Value::Null));
+                }
+            }
             Many::List => {
                 let list = out.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
                 if let Some(list) = list.as_array_mut() {
@@ -161,7 +167,12 @@ fn write_message(message: &Message, value: &Value, out: &mut Vec<u8>) {
         match (value.get(field.name), field.many) {
             (None | Some(Value::Null), _) => {}
             (Some(Value::Array(list)), Many::List) => list.iter().for_each(|one| write(field, one, out)),
-            (Some(_), Many::List) => {}
+            (Some(Value::Object(map)), Many::Map) => {
+                for (key, one) in map {
+                    write(field, &serde_json::json!({"key": key, "value": one}), out);
+                }
+            }
+            (Some(_), Many::List | Many::Map) => {}
             (Some(one), Many::One) => write(field, one, out),
         }
     }

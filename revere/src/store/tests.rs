@@ -108,7 +108,7 @@ fn a_record_of_another_version_names_both() {
         .expect_err("refused")
         .to_string();
     assert!(
-        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 5"),
+        error.contains("`agent/x`") && error.contains("version 9") && error.contains("version 6"),
         "{error}"
     );
 }

@@ -4,6 +4,7 @@ mod change;
 mod container;
 mod framework;
 mod health;
+mod holding;
 mod message;
 mod model;
 mod pod;
@@ -11,6 +12,7 @@ mod record;
 mod residence;
 
 pub(crate) use framework::{OrderOf, WeightOf};
+pub(crate) use holding::HoldingsOf;
 
 use super::{Wire, WireError};
 

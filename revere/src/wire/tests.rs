@@ -156,6 +156,10 @@ fn container(bits: u64) -> Container {
         return Container::default();
     }
     Container {
+        kept: vec![model::KeptVolume {
+            owner: "volume-1".to_owned(),
+            container_path: "kept".to_owned(),
+        }],
         kind: if bit(1) {
             ContainerKind::Docker
         } else {

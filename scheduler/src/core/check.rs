@@ -90,9 +90,11 @@ impl Scheduler {
             let mut used = Resources::default();
             let mut ports = BTreeSet::new();
             let specs = node.instances.iter().map(|id| &self.instances[id].spec);
-            let specs = specs.chain(self.specs_of_frameworks(node));
-            let charges = specs.map(|spec| (&spec.resources, &spec.host_ports));
-            let strays = node.strays.values().map(|stray| (&stray.resources, &stray.host_ports));
+            let charges = specs.map(|spec| (spec.resources, &spec.host_ports));
+            let tasks = self.tasks_of_frameworks(node);
+            let charges = charges.chain(tasks.map(|task| (task.unreserved(), &task.spec.host_ports)));
+            let strays = node.strays.values().map(|stray| (stray.resources, &stray.host_ports));
+            used = used.plus(&crate::reservation::total(node.holdings()));
             let here = self.residences.values().filter(|one| one.agent == node.record.id);
             for residence in here {
                 used = used.plus(&residence.disk());
@@ -101,7 +103,7 @@ impl Scheduler {
                 }
             }
             for (resources, host_ports) in charges.chain(strays) {
-                used = used.plus(resources);
+                used = used.plus(&resources);
                 for port in host_ports {
                     assert!(
                         ports.insert(*port),

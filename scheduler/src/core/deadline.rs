@@ -37,7 +37,11 @@ impl Ends {
 
 /// The deadline that labels set, or what is wrong with it.
 pub(crate) fn of_labels(labels: &BTreeMap<String, String>) -> Option<Result<Duration, String>> {
-    let text = labels.get(DEADLINE_LABEL)?;
+    labels.get(DEADLINE_LABEL).map(|text| duration(text))
+}
+
+/// A time as a label writes it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.trim().strip_suffix(['s', 'm', 'h']) {
         Some(number) if text.trim().ends_with('m') => (number, 60),
         Some(number) if text.trim().ends_with('h') => (number, 3_600),
@@ -45,12 +49,12 @@ pub(crate) fn of_labels(labels: &BTreeMap<String, String>) -> Option<Result<Dura
         None => (text.trim(), 1),
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    Some(match seconds.filter(|seconds| *seconds > 0) {
+    match seconds.filter(|seconds| *seconds > 0) {
         Some(seconds) => Ok(Duration::from_secs(seconds)),
         None => Err(format!(
             "`{text}` is no time: write seconds, or a number with s, m or h, such as 15m"
         )),
-    })
+    }
 }
 
 impl Scheduler {

@@ -55,7 +55,16 @@ impl Scheduler {
             }
             Record::PutInstance(instance) => self.follow_instance(&instance.id.clone(), Some(*instance), &mut touched),
             Record::DeleteInstance(id) => self.follow_instance(&id, None, &mut touched),
-            Record::PutResidence(residence) => self.follow_residence(&residence.id.clone(), Some(*residence)),
+            Record::PutResidence(residence) => {
+                let id = residence.id.clone();
+                let ids: &[InstanceId] = if residence.wiped {
+                    std::slice::from_ref(&id)
+                } else {
+                    &[]
+                };
+                self.follow_unwanted(ids, &mut touched);
+                self.follow_residence(&id, Some(*residence));
+            }
             Record::DeleteResidence(id) => self.follow_residence(&id, None),
             other => self.follow_definition(other, &mut touched),
         }
@@ -87,7 +96,7 @@ impl Scheduler {
         let instances = node.instances.iter().filter_map(|id| self.instances.get(id));
         let told = |one: &InstanceRecord| {
             let status = |status: &TaskStatus| self.told(one, status);
-            super::member::tasks_of(one, &status)
+            super::member::tasks_of(one, &status, &|ports| self.told_ports(one, ports))
         };
         let tasks = instances.flat_map(told).chain(self.framework_tasks_of(&node.tasks));
         Some((node.info(), tasks.collect()))
@@ -161,8 +170,16 @@ impl Scheduler {
     fn follow_definition(&mut self, record: Record, touched: &mut BTreeSet<AgentId>) {
         match record {
             Record::Framework(id) => self.framework.id = id,
-            Record::PutApp(app) => drop(self.apps.insert(app.id.clone(), *app)),
-            Record::DeleteApp(id) => drop(self.apps.remove(&id)),
+            Record::PutApp(app) => {
+                let id = app.id.clone();
+                self.apps.insert(id.clone(), *app);
+                self.follow_share(&id, touched);
+            }
+            Record::DeleteApp(id) => {
+                self.apps.remove(&id);
+                let ids: Vec<InstanceId> = self.instances_of(&id).map(|one| one.id.clone()).collect();
+                self.follow_unwanted(&ids, touched);
+            }
             Record::PutVersion(app) => {
                 let kept = self.versions.entry(app.id.clone()).or_default();
                 kept.insert(app.version, *app);
@@ -200,6 +217,32 @@ impl Scheduler {
                 }
             }
             other => self.follow_framework(other, touched),
+        }
+    }
+
+    /// Instances whose app or volumes are to go end, whether or not the record that says so has come: whoever restores from
+    /// the records so far says the same.
+    fn follow_unwanted(&mut self, ids: &[InstanceId], touched: &mut BTreeSet<AgentId>) {
+        let mut apps = BTreeSet::new();
+        for id in ids {
+            if let Some(instance) = self.instances.get_mut(id) {
+                instance.unwanted = true;
+                touched.insert(instance.agent.clone());
+                apps.insert(instance.app.clone());
+            }
+        }
+        for app in &apps {
+            self.hide_before(app);
+        }
+    }
+
+    /// Whoever has an instance of an app tells it again, where the app's share is another.
+    fn follow_share(&mut self, app: &AppId, touched: &mut BTreeSet<AgentId>) {
+        let before = self.shares.clone();
+        self.take_up_shares();
+        if self.shares.get(app) != before.get(app) {
+            let agents: Vec<AgentId> = self.instances_of(app).map(|one| one.agent.clone()).collect();
+            touched.extend(agents);
         }
     }
 

@@ -7,7 +7,8 @@ use model::{AgentId, FrameworkId, Resources, Task, TaskId};
 
 use crate::framework::FrameworkTaskRecord;
 use crate::{
-    Effect, FrameworkCall, FrameworkEvent, FrameworkRecord, FrameworkRefusal, Offer, OfferId, StreamId, Timestamp,
+    Effect, FrameworkCall, FrameworkEvent, FrameworkRecord, FrameworkRefusal, Offer, OfferId, Quota, StreamId,
+    Timestamp,
 };
 
 use super::Scheduler;
@@ -15,9 +16,12 @@ use super::timers::Timer;
 
 mod accept;
 mod follow;
+mod group;
+mod holdings;
 mod life;
 mod lost;
 mod offers;
+mod quota;
 mod reconcile;
 mod share;
 mod subscribe;
@@ -26,6 +30,7 @@ mod view;
 
 pub(super) use lost::Return;
 pub use subscribe::Subscription;
+pub use view::RoleView;
 
 #[cfg(test)]
 mod check;
@@ -135,6 +140,8 @@ pub(super) struct Frameworks {
     marathon: Resources,
     /// Weights of roles that are not 1.
     weights: BTreeMap<String, f64>,
+    /// By role.
+    quotas: BTreeMap<String, Quota>,
 }
 
 impl Frameworks {

@@ -299,7 +299,8 @@ impl Scheduler {
         let Some(node) = self.nodes.get(agent).filter(|node| node.link == Link::Unreachable) else {
             return;
         };
-        let needed = !node.instances.is_empty() || self.keeps_volumes(agent);
+        let needed = !node.instances.is_empty() || self.keeps_volumes(agent) || self.keeps_role_volumes(agent);
+        let keeps = !node.holdings().is_empty();
         self.framework_tasks_forgotten(agent);
         let next = self.next_agent_id();
         let node = self.nodes.remove(agent);
@@ -308,6 +309,9 @@ impl Scheduler {
             self.forget_wiped_on(agent);
             self.persist(Record::DeleteAgent(agent.clone()));
             self.persist(Record::DeleteAgentOrder(agent.clone()));
+            if keeps {
+                self.persist(Record::DeleteHoldings(agent.clone()));
+            }
         } else {
             self.nodes.extend(node.map(|node| (agent.clone(), node)));
             let again = self.now.after(self.config.forget_agent);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{AgentId, CheckResults, Task, TaskEvent, TaskId, TaskState, TaskStatus};
+use model::{AgentId, CheckResults, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus};
 
 use crate::{ClusterEvent, Effect, InstanceId, InstanceRecord, Member, Timestamp};
 
@@ -146,8 +146,12 @@ fn healthy(members: &[Member]) -> Option<bool> {
         .then_some(true)
 }
 
-/// The tasks of an instance, as the stream tells them. What `told` says instead of a status counts for all of them.
-pub(super) fn tasks_of(instance: &InstanceRecord, told: &dyn Fn(&TaskStatus) -> TaskStatus) -> Vec<Task> {
+/// The tasks of an instance, as the stream tells them. What `told` and `ports` say instead counts for all of them.
+pub(super) fn tasks_of(
+    instance: &InstanceRecord,
+    told: &dyn Fn(&TaskStatus) -> TaskStatus,
+    ports: &dyn Fn(&[TaskPort]) -> Vec<TaskPort>,
+) -> Vec<Task> {
     let task = |spec: &model::LaunchSpec, status: &TaskStatus| Task {
         id: spec.task.clone(),
         name: spec.name.clone(),
@@ -156,7 +160,7 @@ pub(super) fn tasks_of(instance: &InstanceRecord, told: &dyn Fn(&TaskStatus) -> 
         status: told(status),
         has_health_check: !spec.checks.health.is_empty(),
         has_discovery: true,
-        ports: spec.ports.clone(),
+        ports: ports(&spec.ports),
         mappings: spec.mappings.clone(),
         host_ports: spec.host_ports.clone(),
         labels: spec.labels.clone(),
@@ -190,14 +194,20 @@ impl Scheduler {
 
     /// Tells the stream the present status of each task of an instance, hidden where it is.
     pub(super) fn tell_again(&mut self, instance: &InstanceRecord) {
-        for task in tasks_of(instance, &|status| self.told(instance, status)) {
+        for task in self.told_tasks(instance) {
             self.tell(task.id, task.status);
         }
     }
 
+    /// The tasks of an instance with the present status of each, hidden where it is, and their share of VIPs.
+    pub(super) fn told_tasks(&self, instance: &InstanceRecord) -> Vec<Task> {
+        let told = |status: &TaskStatus| self.told(instance, status);
+        tasks_of(instance, &told, &|ports| self.told_ports(instance, ports))
+    }
+
     /// Tells the stream that the tasks of an instance are there.
     pub(super) fn tell_added(&mut self, instance: &InstanceRecord) {
-        for task in tasks_of(instance, &TaskStatus::clone) {
+        for task in tasks_of(instance, &TaskStatus::clone, &|ports| self.told_ports(instance, ports)) {
             self.emit(TaskEvent::TaskAdded(task));
         }
     }

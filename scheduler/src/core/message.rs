@@ -55,6 +55,7 @@ impl Scheduler {
         node.lost_at = None;
         node.taken = taken;
         self.refresh_networks(&agent);
+        self.refresh_maintenance(&agent);
         self.timers.cancel(&Timer::ForgetAgent(agent.clone()));
         self.heard_from(&agent);
         if let Some(info) = self.nodes.get(&agent).map(Node::info) {
@@ -62,6 +63,7 @@ impl Scheduler {
         }
         let unknown = self.reconcile(&agent, tasks);
         self.remove_wiped_on(&agent);
+        self.remove_role_volumes(&agent);
         self.empty(&agent);
         self.frameworks.freed(&agent);
         self.capacity_changed();
@@ -267,7 +269,7 @@ impl Scheduler {
 
     fn add_stray(&mut self, agent: &AgentId, report: &ReportedTask) {
         if let Some(node) = self.nodes.get_mut(agent) {
-            node.add_stray(&report.spec);
+            node.add_unknown(&report.spec);
         }
         // `Registered.unknown` is the first request; this is the next.
         let timer = Timer::RepeatStray(agent.clone(), report.spec.task.clone());

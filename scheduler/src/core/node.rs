@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use model::{AgentInfo, KillPolicy, LaunchSpec, Resources, TaskId, volume_owner};
 
-use crate::{AgentOrder, AgentRecord, InstanceId, Residence, TakenNet, Timestamp};
+use crate::framework::FrameworkTaskRecord;
+use crate::quota::least;
+use crate::reservation::total;
+use crate::{AgentOrder, AgentRecord, Holding, InstanceId, Residence, TakenNet, Timestamp, Unavailability};
 
 use super::frameworks::TaskKey;
 
@@ -40,6 +43,8 @@ pub(crate) struct Stray {
     pub(crate) resources: Resources,
     pub(crate) host_ports: Vec<u16>,
     pub(crate) policy: KillPolicy,
+    /// What it uses of reservations, beside `resources`.
+    pub(crate) from: Vec<Holding>,
 }
 
 /// What is kept free on an agent for an instance that lives there.
@@ -58,6 +63,11 @@ pub(crate) struct Node {
     pub(crate) link: Link,
     /// What operators said of it.
     pub(crate) order: AgentOrder,
+    /// When its machine is expected to be away, and whether that is now.
+    pub(crate) unavailability: Option<Unavailability>,
+    pub(crate) away: bool,
+    /// Its machine is out of service.
+    pub(crate) down: bool,
     /// When it was given up last.
     pub(crate) lost_at: Option<Timestamp>,
     /// What it needs addresses for itself, as it said when it registered.
@@ -67,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) instances: BTreeSet<InstanceId>,
     pub(crate) strays: BTreeMap<TaskId, Stray>,
     reserved: BTreeMap<InstanceId, Reserved>,
+    /// What it keeps for roles; all of it counts as used.
+    holdings: Vec<Holding>,
     /// Tasks of frameworks.
     pub(crate) tasks: BTreeSet<TaskKey>,
     pub(crate) used: Resources,
@@ -88,12 +100,16 @@ impl Node {
             record,
             link,
             order: AgentOrder::default(),
+            unavailability: None,
+            away: false,
+            down: false,
             lost_at: None,
             taken: Vec::new(),
             lacks: BTreeSet::new(),
             instances: BTreeSet::new(),
             strays: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            holdings: Vec::new(),
             tasks: BTreeSet::new(),
             used: Resources::default(),
             used_ports: BTreeSet::new(),
@@ -132,21 +148,31 @@ impl Node {
         }
     }
 
-    pub(crate) fn add_task(&mut self, key: TaskKey, spec: &LaunchSpec) {
+    pub(crate) fn add_task(&mut self, key: TaskKey, record: &FrameworkTaskRecord) {
         if self.tasks.insert(key) {
-            self.charge(&spec.resources, &spec.host_ports);
+            self.charge(&record.unreserved(), &record.spec.host_ports);
         }
     }
 
-    pub(crate) fn drop_task(&mut self, key: &TaskKey, spec: &LaunchSpec) {
+    pub(crate) fn drop_task(&mut self, key: &TaskKey, record: &FrameworkTaskRecord) {
         if self.tasks.remove(key) {
-            self.release(&spec.resources, &spec.host_ports);
+            self.release(&record.unreserved(), &record.spec.host_ports);
         }
+    }
+
+    pub(crate) fn holdings(&self) -> &[Holding] {
+        &self.holdings
+    }
+
+    pub(crate) fn set_holdings(&mut self, holdings: Vec<Holding>) {
+        let before = total(&self.holdings);
+        self.used = self.used.minus(&before).plus(&total(&holdings));
+        self.holdings = holdings;
     }
 
     /// Whether it may be given another task now.
     pub(crate) fn takes_more(&self) -> bool {
-        self.link == Link::Connected && !self.order.deactivated
+        self.link == Link::Connected && !self.order.deactivated && !self.down
     }
 
     /// Whether nothing runs on it.
@@ -183,18 +209,30 @@ impl Node {
         self.offered_ports.retain(|range| !ports.contains(range));
     }
 
-    pub(crate) fn add_stray(&mut self, spec: &LaunchSpec) {
+    /// A task of a framework that has ended.
+    pub(crate) fn add_stray_of(&mut self, record: &FrameworkTaskRecord) {
+        self.add_stray(&record.spec, record.unreserved(), record.from.clone());
+    }
+
+    /// A task that nobody here knows. What it used of a reservation is charged there already.
+    pub(crate) fn add_unknown(&mut self, spec: &LaunchSpec) {
+        let resources = least(&spec.resources, &self.record.resources.minus(&self.used));
+        self.add_stray(spec, resources, Vec::new());
+    }
+
+    fn add_stray(&mut self, spec: &LaunchSpec, resources: Resources, from: Vec<Holding>) {
         let stray = Stray {
-            resources: spec.resources,
+            from,
+            resources,
             host_ports: spec.host_ports.clone(),
             policy: spec.kill,
         };
         if !self.strays.contains_key(&spec.task) {
-            self.charge(&spec.resources, &spec.host_ports);
+            self.charge(&resources, &spec.host_ports);
         }
         let owner = InstanceId(volume_owner(&spec.task).to_owned());
         self.recharging(&owner, |node| {
-            node.strays.insert(spec.task.clone(), stray);
+            node.strays.entry(spec.task.clone()).or_insert(stray);
         });
     }
 

@@ -79,11 +79,14 @@ impl Scheduler {
         }
     }
 
-    /// Ends all that runs on an agent that is being emptied; Marathon's instances get others elsewhere.
+    /// Ends all that runs on an agent that is being emptied or out of service; Marathon's instances get others elsewhere.
     pub(super) fn empty(&mut self, agent: &AgentId) {
         let Some(node) = self.nodes.get(agent) else { return };
-        let Some(drain) = node.order.drain.clone() else { return };
-        let most = drain.max_grace.unwrap_or(Duration::MAX);
+        let most = match &node.order.drain {
+            Some(drain) => drain.max_grace.unwrap_or(Duration::MAX),
+            None if node.down => Duration::MAX,
+            None => return,
+        };
         let instances: Vec<InstanceId> = node.instances.iter().cloned().collect();
         for id in instances {
             if let Some(instance) = self.instances.get_mut(&id) {
@@ -127,6 +130,7 @@ impl Scheduler {
         for id in instances {
             self.instance_over(&id, self.own_status(TaskState::GoneByOperator, WHY));
         }
+        self.forget_holdings(agent);
         self.suspects.remove(agent);
         self.leaving.remove(agent);
         self.timers.cancel(&Timer::AgentSilent(agent.clone()));

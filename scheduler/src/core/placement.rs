@@ -28,12 +28,14 @@ const NAMED: usize = 16;
 /// Which rule refused an agent, in the order in which they are tried (Marathon's funnel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// Its resources are of a role that the app does not take.
+    /// Its resources are of a role that the app does not take, or kept for one.
     Role,
     /// A constraint does not hold there.
     Constraint,
     /// The app's volumes are there, but the agent is away, or an earlier task may still use them.
     Reservation,
+    /// Its machine is expected to be away now.
+    Maintenance,
     /// Not enough cpus left.
     Cpus,
     /// Not enough memory left.
@@ -46,10 +48,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// In funnel order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Role,
         Self::Constraint,
         Self::Reservation,
+        Self::Maintenance,
         Self::Cpus,
         Self::Memory,
         Self::Disk,
@@ -62,6 +65,7 @@ impl Refusal {
             Self::Role => "UnfulfilledRole",
             Self::Constraint => "UnfulfilledConstraint",
             Self::Reservation => "NoCorrespondingReservationFound",
+            Self::Maintenance => "AgentMaintenance",
             Self::Cpus => "InsufficientCpus",
             Self::Memory => "InsufficientMemory",
             Self::Disk => "InsufficientDisk",
@@ -219,6 +223,9 @@ impl<'a> Placer<'a> {
             && node.lacks.contains(name)
         {
             return Some(Refusal::Constraint);
+        }
+        if node.away {
+            return Some(Refusal::Maintenance);
         }
         let left = node.free();
         let need = &self.app.resources;

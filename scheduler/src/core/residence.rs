@@ -95,6 +95,10 @@ impl Scheduler {
                 ..app.clone()
             };
             let placed = self.placed(app);
+            if self.room().is_some_and(|room| !room.has_for_marathon(&whole.resources)) {
+                refusals.add(self.kept_refusals());
+                break;
+            }
             let place = loop {
                 match Placer::new(&whole, &self.nodes, &placed).next(&self.nodes, &mut self.random) {
                     Err(_) if self.make_room(&whole, &placed) => {}
@@ -120,6 +124,9 @@ impl Scheduler {
         let node = self.nodes.get(&residence.agent);
         let ready = |node: &&Node| node.takes_more() && !node.has_stray_of(&residence.id);
         let node = node.filter(ready).ok_or(Refusal::Reservation)?;
+        if node.away {
+            return Err(Refusal::Maintenance);
+        }
         let own = node.charge_of(&residence.id).minus(&residence.disk());
         let left = node.free().plus(&own);
         let need = &app.resources;
@@ -257,6 +264,8 @@ impl Scheduler {
         {
             self.forget_residence(owner);
             self.capacity_changed();
+        } else if known {
+            self.role_volume_gone(agent, owner);
         }
         self.settle();
         known

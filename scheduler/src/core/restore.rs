@@ -6,7 +6,7 @@ use model::{AgentId, FrameworkId, FrameworkInfo, Network, SecretValues, TaskId};
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
-    GroupVersion, InstanceId, InstanceRecord, Record, Residence, Timestamp,
+    GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota, Record, Residence, Timestamp,
 };
 
 use super::message::Subnets;
@@ -33,6 +33,9 @@ struct Folded {
     joined: BTreeMap<FrameworkId, FrameworkRecord>,
     orders: BTreeMap<AgentId, AgentOrder>,
     weights: BTreeMap<String, f64>,
+    quotas: BTreeMap<String, Quota>,
+    maintenance: Maintenance,
+    holdings: BTreeMap<AgentId, Vec<Holding>>,
     tasks: BTreeMap<(FrameworkId, TaskId), FrameworkTaskRecord>,
 }
 
@@ -133,6 +136,19 @@ impl Folded {
             Record::PutWeight(role, weight) => {
                 self.weights.insert(role, weight);
             }
+            Record::PutMaintenance(maintenance) => self.maintenance = *maintenance,
+            Record::PutHoldings(agent, holdings) => {
+                self.holdings.insert(agent, holdings);
+            }
+            Record::DeleteHoldings(agent) => {
+                self.holdings.remove(&agent);
+            }
+            Record::PutQuota(quota) => {
+                self.quotas.insert(quota.role.clone(), *quota);
+            }
+            Record::DeleteQuota(role) => {
+                self.quotas.remove(&role);
+            }
             Record::PutFramework(framework) => {
                 self.joined.insert(framework.id.clone(), *framework);
             }
@@ -182,9 +198,11 @@ impl Scheduler {
             residences: BTreeMap::new(),
             residences_by_app: BTreeMap::new(),
             secrets: std::mem::take(&mut folded.secrets),
+            maintenance: Maintenance::default(),
             networks: std::mem::take(&mut folded.networks),
             service_ports: ServicePorts::new(config.service_ports),
             delays: BTreeMap::new(),
+            shares: BTreeMap::new(),
             waiting: BTreeMap::new(),
             groups: std::mem::take(&mut folded.groups),
             group_versions: std::mem::take(&mut folded.group_versions),
@@ -209,6 +227,7 @@ impl Scheduler {
             core.persist(Record::Framework(id));
         }
         core.put_back(folded);
+        core.take_up_shares();
         core
     }
 
@@ -229,6 +248,9 @@ impl Scheduler {
                 node.order = order;
             }
         }
+        for (agent, holdings) in folded.holdings {
+            self.restore_holdings(agent, holdings);
+        }
         self.take_up_definitions();
         for residence in folded.residences.into_values() {
             self.restore_residence(residence);
@@ -241,6 +263,8 @@ impl Scheduler {
             folded.tasks.into_values(),
             folded.weights.into_iter(),
         );
+        self.take_quotas(folded.quotas);
+        self.take_maintenance(folded.maintenance);
         for (id, record) in folded.deployments {
             self.last_version = self.last_version.max(record.version);
             for app in record.apps() {

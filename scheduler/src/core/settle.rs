@@ -23,6 +23,7 @@ impl Scheduler {
                 self.advance(&deployment);
             }
             self.tell_hidden(&id);
+            self.tell_share(&id);
         }
         self.finish_drains();
         self.allocate();
@@ -84,15 +85,27 @@ impl Scheduler {
         } else if may {
             let mut placed = self.placed(app);
             let mut placer = Placer::new(app, &self.nodes, &placed);
+            let mut room = self.room();
             while missing > 0 {
+                if room.as_ref().is_some_and(|room| !room.has_for_marathon(&app.resources)) {
+                    refusals = self.kept_refusals();
+                    break;
+                }
                 match placer.next(&self.nodes, &mut self.random) {
                     Ok(placement) if self.yields(&placement.agent) => {
+                        room = self.room();
                         placed = self.placed(app);
                         placer = Placer::new(app, &self.nodes, &placed);
                         continue;
                     }
-                    Ok(placement) => self.launch(app, placement),
+                    Ok(placement) => {
+                        self.launch(app, placement);
+                        if let Some(room) = &mut room {
+                            room.taken_by_marathon(&app.resources);
+                        }
+                    }
                     Err(_) if self.make_room(app, &placed) => {
+                        room = self.room();
                         placed = self.placed(app);
                         placer = Placer::new(app, &self.nodes, &placed);
                         continue;

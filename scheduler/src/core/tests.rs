@@ -431,3 +431,16 @@ fn scaling_down_keeps_groups_even() {
         assert!(east.abs_diff(west) <= 1, "{east} and {west}");
     }
 }
+
+#[test]
+fn an_app_that_is_named_like_anothers_instances_is_another_app() {
+    let mut bench = Bench::new();
+    bench.register(None, Vec::new());
+    bench.create("/a", 2);
+    bench.create("/a.instance-b", 1);
+    let count = |id: &str| {
+        let app = bench.core.app(id).expect("there").id.clone();
+        bench.core.instances_of(&app).count()
+    };
+    assert_eq!((count("/a"), count("/a.instance-b")), (2, 1));
+}

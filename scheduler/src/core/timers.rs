@@ -28,8 +28,12 @@ pub(crate) enum Timer {
     RemoveVolumes(InstanceId),
     /// The app's launch delay is over.
     Delay(AppId),
+    /// The app's share of its VIPs becomes another.
+    Share(AppId),
     /// A deployment is to be done.
     Deadline(String),
+    /// A window of maintenance begins or ends.
+    Maintenance,
     /// Something of a framework.
     Framework(FrameworkTimer),
 }

@@ -153,12 +153,16 @@ pub(super) fn keep_service_ports(old: &App, spec: &mut AppSpec) {
     }
 }
 
+/// Whether instances of one definition count as those of the other: all but how many, and their share of VIPs.
 pub(super) fn same_but_for_instances(a: &App, b: &App) -> bool {
-    let mut b = b.clone();
+    let (mut a, mut b) = (a.clone(), b.clone());
+    for app in [&mut a, &mut b] {
+        app.labels.retain(|label, _| !super::shares::is_of_shares(label));
+    }
     b.instances = a.instances;
     b.version = a.version;
     b.last_config_change = a.last_config_change;
-    *a == b
+    a == b
 }
 
 #[cfg(test)]

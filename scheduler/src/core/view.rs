@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{AgentId, FrameworkInfo, Resources, StateSnapshot, Task, TaskState};
 
-use crate::{AgentOrder, AgentRecord, App, AppId, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
+use crate::{AgentOrder, AgentRecord, App, AppId, Holding, InstanceFacts, InstanceId, InstanceRecord, Timestamp};
 
 use super::Scheduler;
 use super::node::Link;
@@ -34,6 +34,8 @@ pub struct AgentView<'a> {
     pub used: Resources,
     /// What is reserved for instances with volumes, whether they have a task or not.
     pub reserved: Resources,
+    /// What it keeps for roles.
+    pub holdings: &'a [Holding],
     /// What is held in offers.
     pub offered: Resources,
     /// What operators said of it.
@@ -77,6 +79,7 @@ impl super::Node {
             connected: self.link == Link::Connected,
             used: self.used,
             reserved: self.reserved(),
+            holdings: self.holdings(),
             offered: self.offered,
             order: &self.order,
             empty: self.is_empty(),
@@ -117,11 +120,12 @@ impl Scheduler {
 
     /// Instances of an app, those on their way out included.
     pub fn instances_of(&self, app: &AppId) -> impl Iterator<Item = &InstanceRecord> {
-        self.by_app
-            .get(app)
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.instances.get(id))
+        // The ids of one app's instances begin alike, so that they lie side by side: looking each of them up costs more than
+        // all that is done with it. Another app's may begin so too, if it is named for that.
+        let (prefix, app) = (InstanceId::new_for(app, ""), app.clone());
+        let from = self.instances.range(prefix.clone()..).map(|(_, one)| one);
+        from.take_while(move |one| one.id.0.starts_with(&prefix.0))
+            .filter(move |one| one.app == app)
     }
 
     /// All instances.
@@ -219,8 +223,7 @@ impl Scheduler {
     fn tasks(&self, of: impl Fn(Link) -> bool) -> Vec<Task> {
         let there = |one: &&InstanceRecord| self.nodes.get(&one.agent).is_some_and(|node| of(node.link));
         let instances = self.instances.values().filter(there);
-        let told = |one| super::member::tasks_of(one, &|status| self.told(one, status));
-        let mut tasks: Vec<Task> = instances.flat_map(told).collect();
+        let mut tasks: Vec<Task> = instances.flat_map(|one| self.told_tasks(one)).collect();
         tasks.extend(self.framework_tasks_where(&of));
         tasks
     }

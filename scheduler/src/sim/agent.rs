@@ -262,6 +262,11 @@ impl World {
         if !spec.container.persistent.is_empty() {
             self.agent_mounts(number, &spec);
         }
+        for volume in &spec.container.kept {
+            let owner = &volume.owner;
+            assert!(!self.removed.contains(owner), "{owner} is mounted after it was removed");
+            assert!(!owner.is_empty(), "a volume without a directory");
+        }
         let status = TaskStatus {
             state: TaskState::Staging,
             reason: None,

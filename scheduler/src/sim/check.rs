@@ -8,7 +8,7 @@ use model::{
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
-    GroupVersion, InstanceId, InstanceRecord, Record, Residence, Timestamp,
+    GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota, Record, Residence, Timestamp,
 };
 
 use super::agent::SimTask;
@@ -29,6 +29,9 @@ pub(super) struct Store {
     frameworks: BTreeMap<FrameworkId, FrameworkRecord>,
     orders: BTreeMap<AgentId, AgentOrder>,
     weights: BTreeMap<String, f64>,
+    quotas: BTreeMap<String, Quota>,
+    maintenance: Maintenance,
+    pub(super) holdings: BTreeMap<AgentId, Vec<Holding>>,
     pub(super) tasks: BTreeMap<(FrameworkId, TaskId), FrameworkTaskRecord>,
 }
 
@@ -66,6 +69,11 @@ impl Store {
             Record::PutAgentOrder(id, order) => drop(self.orders.insert(id, order)),
             Record::DeleteAgentOrder(id) => drop(self.orders.remove(&id)),
             Record::PutWeight(role, weight) => drop(self.weights.insert(role, weight)),
+            Record::PutMaintenance(maintenance) => self.maintenance = *maintenance,
+            Record::PutHoldings(agent, all) => drop(self.holdings.insert(agent, all)),
+            Record::DeleteHoldings(agent) => drop(self.holdings.remove(&agent)),
+            Record::PutQuota(quota) => drop(self.quotas.insert(quota.role.clone(), *quota)),
+            Record::DeleteQuota(role) => assert!(self.quotas.remove(&role).is_some(), "a quota ends once"),
             Record::PutFramework(one) => drop(self.frameworks.insert(one.id.clone(), *one)),
             Record::DeleteFramework(id) => drop(self.frameworks.remove(&id)),
             Record::PutFrameworkTask(one) => {
@@ -105,6 +113,11 @@ impl Store {
         records.extend(kept.map(|one| Record::PutGroupVersion(Box::new(one))));
         let orders = self.orders.iter();
         records.extend(orders.map(|(id, order)| Record::PutAgentOrder(id.clone(), order.clone())));
+        records.push(Record::PutMaintenance(Box::new(self.maintenance.clone())));
+        let holdings = self.holdings.iter();
+        records.extend(holdings.map(|(id, all)| Record::PutHoldings(id.clone(), all.clone())));
+        let quotas = self.quotas.values().cloned();
+        records.extend(quotas.map(|one| Record::PutQuota(Box::new(one))));
         let frameworks = self.frameworks.values().cloned();
         records.extend(frameworks.map(|one| Record::PutFramework(Box::new(one))));
         let tasks = self.tasks.values().cloned();

@@ -9,7 +9,8 @@ use model::{
 };
 
 use crate::{
-    Capability, FrameworkCall, FrameworkEvent, FrameworkSpec, FrameworkUpdate, Offer, Operation, StreamId, TaskOrder,
+    Capability, Claim, FrameworkCall, FrameworkEvent, FrameworkSpec, FrameworkUpdate, HoldingChange, NewVolume, Offer,
+    Operation, Reservation, StreamId, TaskOrder,
 };
 
 use super::world::{Bug, Event, World};
@@ -17,10 +18,57 @@ use super::world::{Bug, Event, World};
 /// Tasks that it wants to run at once.
 const MOST_TASKS: usize = 4;
 
+/// What each of its tasks needs.
+const TASK: Resources = Resources {
+    cpus_milli: 100,
+    mem_mb: 10,
+    disk_mb: 0,
+};
+/// What it reserves at a time: a task, and disk for a volume.
+const SMALL: Resources = Resources { disk_mb: 2, ..TASK };
+
+fn claim(resources: Resources) -> Claim {
+    Claim {
+        by: Reservation {
+            role: "db".to_owned(),
+            ..Reservation::default()
+        },
+        resources,
+        volumes: Vec::new(),
+    }
+}
+
+/// All that an offer holds of reservations, given back. The disk of volumes is once their data is gone.
+fn released(offer: &Offer) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for held in &offer.reserved {
+        let change = |change| Operation::Change { id: None, change };
+        let volumes: Vec<_> = held
+            .volumes
+            .iter()
+            .map(|one| (held.by.clone(), one.id.clone()))
+            .collect();
+        if !volumes.is_empty() {
+            operations.push(change(HoldingChange::Destroy(volumes)));
+        }
+        if held.resources != Resources::default() {
+            let all = Claim {
+                by: held.by.clone(),
+                resources: held.resources,
+                volumes: Vec::new(),
+            };
+            operations.push(change(HoldingChange::Unreserve(vec![all])));
+        }
+    }
+    operations
+}
+
 /// See the module.
 pub(super) struct SimFramework {
     aware: bool,
     failover: Duration,
+    /// That of Marathon's apps, or one of its own, for which it reserves.
+    role: &'static str,
     id: Option<FrameworkId>,
     pub(super) stream: Option<StreamId>,
     /// What it was told of each task last, ends included.
@@ -35,6 +83,7 @@ impl SimFramework {
         Self {
             aware: seed.is_multiple_of(2),
             failover: Duration::from_secs(if seed.is_multiple_of(3) { 20 } else { 600 }),
+            role: if seed % 4 < 2 { "*" } else { "db" },
             id: None,
             stream: None,
             believes: BTreeMap::new(),
@@ -50,7 +99,7 @@ impl SimFramework {
             user: "root".to_owned(),
             name: "sim".to_owned(),
             failover_timeout: self.failover,
-            roles: vec!["*".to_owned()],
+            roles: vec![self.role.to_owned()],
             capabilities: aware.into_iter().collect(),
             ..FrameworkSpec::default()
         }
@@ -130,6 +179,14 @@ impl World {
         let refuse = Duration::from_secs(self.random.below(15));
         let room = MOST_TASKS.saturating_sub(self.framework.live().len());
         let count = usize::try_from(self.random.below(3)).expect("few").min(room);
+        if !self.faults && !offer.reserved.is_empty() {
+            // In the end nothing is kept from others.
+            return Self::accept_of(&offer, released(&offer), refuse);
+        }
+        if self.faults && self.framework.role != "*" && self.random.below(2) == 0 {
+            let operations = self.change_from(&offer, count);
+            return Self::accept_of(&offer, operations, refuse);
+        }
         if !self.faults || count == 0 {
             let offers = vec![offer.id];
             return FrameworkCall::Decline { offers, refuse };
@@ -139,6 +196,52 @@ impl World {
             offers: vec![offer.id],
             operations: vec![Operation::Launch(orders)],
             refuse,
+        }
+    }
+
+    fn accept_of(offer: &Offer, operations: Vec<Operation>, refuse: Duration) -> FrameworkCall {
+        FrameworkCall::Accept {
+            offers: vec![offer.id.clone()],
+            operations,
+            refuse,
+        }
+    }
+
+    /// Reserves a little, makes a volume of it, launches on what is reserved, or gives some of it back.
+    fn change_from(&mut self, offer: &Offer, count: usize) -> Vec<Operation> {
+        let change = |change| Operation::Change {
+            id: Some("op".to_owned()),
+            change,
+        };
+        let Some(held) = offer.reserved.first() else {
+            return vec![change(HoldingChange::Reserve(vec![claim(SMALL)]))];
+        };
+        match self.random.below(5) {
+            0 => released(offer),
+            1 if held.resources.disk_mb > 0 => {
+                self.framework.next_task += 1;
+                let volume = NewVolume {
+                    by: held.by.clone(),
+                    id: format!("v{}", self.framework.next_task),
+                    principal: None,
+                    container_path: "data".to_owned(),
+                    size_mb: held.resources.disk_mb,
+                };
+                vec![change(HoldingChange::Create(vec![volume]))]
+            }
+            _ if count > 0 && held.resources.cpus_milli >= TASK.cpus_milli && held.resources.mem_mb >= TASK.mem_mb => {
+                let volume = held.volumes.first();
+                let mut order = self.order_from(offer, 0);
+                order.from = vec![Claim {
+                    volumes: volume.map(|one| (one.id.clone(), one.size_mb)).into_iter().collect(),
+                    ..claim(TASK)
+                }];
+                if let Ok(spec) = &mut order.spec {
+                    spec.resources.disk_mb = volume.map_or(0, |one| one.size_mb);
+                }
+                vec![Operation::Launch(vec![order])]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -157,11 +260,7 @@ impl World {
             container: Container::default(),
             fetch: Vec::new(),
             env: BTreeMap::new(),
-            resources: Resources {
-                cpus_milli: 100,
-                mem_mb: 10,
-                disk_mb: 0,
-            },
+            resources: TASK,
             network: TaskNetwork::Host,
             ports: Vec::new(),
             mappings: Vec::new(),
@@ -179,6 +278,7 @@ impl World {
             name: "sim".to_owned(),
             has_discovery: false,
             agent: offer.agent.id.clone(),
+            from: Vec::new(),
             spec: Ok(Box::new(spec)),
         }
     }
@@ -241,7 +341,9 @@ impl World {
             FrameworkEvent::Offers(offers) => self.framework.offers.extend(offers),
             FrameworkEvent::Rescind(id) => self.framework.offers.retain(|offer| offer.id != id),
             FrameworkEvent::Update(update) => self.framework_hears(stream, *update),
-            FrameworkEvent::AgentFailed(_) | FrameworkEvent::OperationFailed { .. } => {}
+            FrameworkEvent::AgentFailed(_)
+            | FrameworkEvent::OperationDone(_)
+            | FrameworkEvent::OperationFailed { .. } => {}
             FrameworkEvent::Error(_) | FrameworkEvent::Closed => self.framework.stream = None,
         }
     }

@@ -52,6 +52,7 @@ pub(super) fn container(spec: &AppSpec, faults: &mut Faults) -> Container {
         },
         parameters,
         persistent: super::volume::persistent(written, faults),
+        kept: Vec::new(),
         secrets: super::secret::secrets(spec, faults),
         volumes: volumes(written, image.is_some(), faults),
         seccomp: seccomp(written, faults),

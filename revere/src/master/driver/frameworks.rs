@@ -66,6 +66,9 @@ impl Driver {
                 let core = &mut self.core.scheduler;
                 let taken = match call {
                     OperatorCall::Agent(agent, call) => core.handle_agent_call(now, &agent, call),
+                    OperatorCall::Quotas(force, quotas) => core.handle_quotas(now, force, quotas),
+                    OperatorCall::Holdings(agent, change) => core.handle_holdings(now, &agent, change),
+                    OperatorCall::Maintenance(call) => core.handle_maintenance(now, call),
                     OperatorCall::Weights(weights) => weights
                         .into_iter()
                         .try_for_each(|(role, weight)| core.handle_weight(now, &role, weight)),

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, operator};
+use super::{App, holdings, maintenance, operator, quota};
 use crate::master::core::{Core, Gathered, record};
 use crate::master::handle::Gone;
 use crate::mesos::decode::Encoding;
@@ -130,7 +130,8 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
         "GET_TASKS" => get(Core::get_tasks).await,
         "GET_AGENTS" => get(Core::get_agents).await,
         "GET_FRAMEWORKS" => get(Core::get_frameworks).await,
-        "GET_EXECUTORS" | "GET_OPERATIONS" | "GET_ROLES" => get(|_| json!({})).await,
+        "GET_EXECUTORS" | "GET_OPERATIONS" => get(|_| json!({})).await,
+        "GET_ROLES" => get(Core::get_roles).await,
         "GET_METRICS" => get(|core| json!({"metrics": super::metrics::mesos(core)})).await,
         "TEARDOWN" => operator::teardown(&app, &call).await,
         "DRAIN_AGENT" | "DEACTIVATE_AGENT" | "REACTIVATE_AGENT" | "MARK_AGENT_GONE" => {
@@ -138,6 +139,18 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
         }
         "UPDATE_WEIGHTS" => operator::weights(&app, &call).await,
         "GET_WEIGHTS" => get(operator::get_weights).await,
+        "GET_MAINTENANCE_SCHEDULE" => get(maintenance::get_schedule).await,
+        "GET_MAINTENANCE_STATUS" => get(maintenance::get_status).await,
+        "UPDATE_MAINTENANCE_SCHEDULE" | "START_MAINTENANCE" | "STOP_MAINTENANCE" => {
+            maintenance::change(&app, kind, &call).await
+        }
+        "RESERVE_RESOURCES" | "UNRESERVE_RESOURCES" | "CREATE_VOLUMES" | "DESTROY_VOLUMES" => {
+            holdings::call(&app, kind, &call).await
+        }
+        "GET_QUOTA" => get(quota::get_quota).await,
+        "UPDATE_QUOTA" => quota::update(&app, &call).await,
+        "SET_QUOTA" => quota::set_quota(&app, &call).await,
+        "REMOVE_QUOTA" => quota::remove_quota(&app, &call).await,
         other if CALLS.contains(&other) => Err((
             StatusCode::NOT_IMPLEMENTED,
             format!("{other} is not carried out by revere"),
@@ -160,27 +173,14 @@ async fn master(app: &App) -> Result<Value, (StatusCode, String)> {
 }
 
 /// Calls of the API that are known and not carried out.
-const CALLS: [&str; 21] = [
+const CALLS: [&str; 8] = [
     "GET_FLAGS",
     "GET_LOGGING_LEVEL",
     "SET_LOGGING_LEVEL",
     "LIST_FILES",
     "READ_FILE",
-    "RESERVE_RESOURCES",
-    "UNRESERVE_RESOURCES",
-    "CREATE_VOLUMES",
-    "DESTROY_VOLUMES",
-    "GET_MAINTENANCE_STATUS",
-    "GET_MAINTENANCE_SCHEDULE",
-    "UPDATE_MAINTENANCE_SCHEDULE",
-    "START_MAINTENANCE",
-    "STOP_MAINTENANCE",
-    "GET_QUOTA",
-    "SET_QUOTA",
-    "REMOVE_QUOTA",
     "GROW_VOLUME",
     "SHRINK_VOLUME",
-    "UPDATE_QUOTA",
     "UNKNOWN",
 ];
 

@@ -15,11 +15,11 @@ use crate::master::core::Core;
 use crate::master::handle::{Gone, Input, OperatorCall};
 use crate::mesos::decode::is_role;
 
-fn bad(text: impl Into<String>) -> (StatusCode, String) {
+pub(super) fn bad(text: impl Into<String>) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, text.into())
 }
 
-fn expected(what: &str) -> (StatusCode, String) {
+pub(super) fn expected(what: &str) -> (StatusCode, String) {
     bad(format!(
         "Failed to validate master::Call: Expecting '{what}' to be present"
     ))
@@ -40,7 +40,7 @@ pub(super) async fn teardown(app: &App, call: &Value) -> Answer {
     }
 }
 
-async fn ask(app: &App, call: OperatorCall) -> Answer {
+pub(super) async fn ask(app: &App, call: OperatorCall) -> Answer {
     let (answer, taken) = oneshot::channel();
     app.handle.send(Input::Operator { call, answer }).await.map_err(gone)?;
     taken.await.unwrap_or(Err(Gone::Ended)).map_err(gone)?.map_err(bad)?;

@@ -22,6 +22,11 @@ impl Query {
         )
     }
 
+    /// The fields of a form, which is written like a query.
+    pub(super) fn of_form(body: &[u8]) -> Self {
+        Self::parse(&String::from_utf8_lossy(body))
+    }
+
     /// Every value of a name.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0

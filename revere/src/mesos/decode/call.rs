@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use model::{AgentId, FrameworkId, TaskId};
-use scheduler::{Capability, FrameworkCall, FrameworkSpec, OfferId, Operation, UpdateId};
+use scheduler::{Capability, FrameworkCall, FrameworkSpec, OfferId, Operation, TaskOrder, UpdateId};
 use serde_json::Value;
 
 use super::order::{nanoseconds, task_order};
+use super::reserved::holding_change;
 use super::{double, flag, get, id, list, text};
 
 /// Mesos' `Filters.refuse_seconds` where none is given.
@@ -209,17 +210,58 @@ fn operation(operation: &Value) -> Operation {
         return Operation::Launch(list(launch, "task_infos").map(task_order).collect());
     }
     let group = get(operation, "launch_group").and_then(|launch| get(launch, "task_group"));
+    let executor = get(operation, "launch_group").and_then(|launch| get(launch, "executor"));
+    let custom =
+        executor.is_some_and(|executor| text(executor, "type") == Some("CUSTOM") || get(executor, "command").is_some());
+    if kind == "LAUNCH_GROUP" && !custom {
+        let network = executor.and_then(|executor| get(executor, "container"));
+        let tasks = group.map(|group| list(group, "tasks").map(|task| of_group_task(task, network)).collect());
+        return Operation::LaunchGroup(tasks.unwrap_or_default());
+    }
+    let id_of_operation = id(operation, "id").map(str::to_owned);
+    let changes = get(operation, &kind.to_lowercase());
+    let listed = changes.and_then(|change| get(change, "resources").or_else(|| get(change, "volumes")));
+    if let ("RESERVE" | "UNRESERVE" | "CREATE" | "DESTROY", Some(Value::Array(listed))) = (kind, listed) {
+        return match holding_change(kind, listed) {
+            Ok(change) => Operation::Change {
+                id: id_of_operation,
+                change,
+            },
+            Err(why) => Operation::Refused {
+                id: id_of_operation,
+                why,
+                tasks: Vec::new(),
+            },
+        };
+    }
     let of_group = |task: &Value| {
         let agent = id(task, "agent_id").unwrap_or_default();
         Some((TaskId::new(id(task, "task_id")?), AgentId::new(agent)))
     };
     Operation::Refused {
-        id: id(operation, "id").map(str::to_owned),
-        why: format!("{kind} is not carried out by revere; LAUNCH is"),
+        id: id_of_operation,
+        why: format!(
+            "{kind} in this form is not carried out by revere; LAUNCH, LAUNCH_GROUP with the default executor, RESERVE, UNRESERVE, CREATE and DESTROY are"
+        ),
         tasks: group
             .map(|group| list(group, "tasks").filter_map(of_group).collect())
             .unwrap_or_default(),
     }
+}
+
+/// A task of a group: its network is that of the executor around it.
+fn of_group_task(task: &Value, executor: Option<&Value>) -> TaskOrder {
+    let mut task = task.clone();
+    let networks = executor.and_then(|container| get(container, "network_infos"));
+    if let (Some(networks), Some(fields)) = (networks, task.as_object_mut()) {
+        let container = fields
+            .entry("container")
+            .or_insert_with(|| serde_json::json!({"type": "MESOS"}));
+        if let Some(container) = container.as_object_mut() {
+            container.insert("network_infos".to_owned(), networks.clone());
+        }
+    }
+    task_order(&task)
 }
 
 fn kill(kill: &Value) -> Result<FrameworkCall, String> {

@@ -14,7 +14,7 @@ fn made(call: Value) -> FrameworkCall {
     }
 }
 
-fn ordered(task: Value) -> scheduler::TaskOrder {
+fn ordered(task: Value) -> TaskOrder {
     let call = json!({"framework_id": {"value": "f"}, "type": "ACCEPT", "accept": {
         "offer_ids": [{"value": "o"}],
         "operations": [{"type": "LAUNCH", "launch": {"task_infos": [task]}}],
@@ -115,7 +115,8 @@ fn what_cannot_be_carried_out_is_said_and_not_left_out() {
     }
     let call = json!({"framework_id": {"value": "f"}, "type": "ACCEPT", "accept": {"operations": [
         {"type": "RESERVE", "id": {"value": "x"}},
-        {"type": "LAUNCH_GROUP", "launch_group": {"task_group": {"tasks": [task(json!({}))]}}},
+        {"type": "LAUNCH_GROUP", "launch_group": {"executor": {"type": "CUSTOM"}, "task_group": {"tasks": [task(json!({}))]}}},
+        {"type": "LAUNCH_GROUP", "launch_group": {"executor": {"type": "DEFAULT"}, "task_group": {"tasks": [task(json!({}))]}}},
     ]}});
     let FrameworkCall::Accept { operations, .. } = made(call) else {
         panic!("no accept")
@@ -128,6 +129,7 @@ fn what_cannot_be_carried_out_is_said_and_not_left_out() {
         panic!("{operations:?}")
     };
     assert_eq!(tasks[..], [(TaskId::new("t"), AgentId::new("a"))]);
+    assert!(matches!(&operations[2], Operation::LaunchGroup(tasks) if tasks.len() == 1));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use model::{
 use scheduler::TaskOrder;
 use serde_json::{Value, json};
 
+use super::reserved::{claims, scalar};
 use super::task::{SCOPE_LABEL, decode_task};
 use super::{Rejects, double, flag, get, id, list, number, text};
 
@@ -25,6 +26,7 @@ pub(super) fn task_order(info: &Value) -> TaskOrder {
         name: name.to_owned(),
         has_discovery: get(info, "discovery").is_some_and(|discovery| text(discovery, "name").is_some()),
         agent: AgentId::new(id(info, "agent_id").unwrap_or_default()),
+        from: claims(list(info, "resources")).unwrap_or_default(),
         spec: launch_spec(info).map(Box::new),
     }
 }
@@ -97,27 +99,12 @@ fn launch_spec(info: &Value) -> Result<LaunchSpec, String> {
 
 /// Scalars: thousandths of a cpu, whole mebibytes, rounded up.
 fn scalars(info: &Value) -> Result<Resources, String> {
+    claims(list(info, "resources"))?;
     let mut sum = Resources::default();
     for resource in list(info, "resources") {
         let name = text(resource, "name").unwrap_or_default();
-        if list(resource, "reservations").any(|one| text(one, "type") == Some("DYNAMIC"))
-            || get(resource, "disk").is_some_and(|disk| get(disk, "persistence").is_some())
-        {
-            return Err(format!(
-                "the resource `{name}` is reserved or a volume: revere offers neither"
-            ));
-        }
-        let scalar = || {
-            let value = get(resource, "scalar").and_then(|scalar| double(scalar, "value"));
-            let value = value.filter(|value| (0.0..=4e9).contains(value));
-            value.ok_or_else(|| format!("the resource `{name}` is no number from 0"))
-        };
-        match name {
-            "cpus" => sum.cpus_milli += whole((scalar()? * 1_000.0).round()),
-            "mem" => sum.mem_mb += whole(scalar()?.ceil()),
-            "disk" => sum.disk_mb += whole(scalar()?.ceil()),
-            "ports" => {}
-            other => return Err(format!("the resource `{other}` is none that revere offers")),
+        if name != "ports" {
+            sum = sum.plus(&scalar(resource)?);
         }
     }
     if sum.cpus_milli == 0 && sum.mem_mb == 0 {
@@ -126,7 +113,7 @@ fn scalars(info: &Value) -> Result<Resources, String> {
     Ok(sum)
 }
 
-fn whole(value: f64) -> u64 {
+pub(super) fn whole(value: f64) -> u64 {
     format!("{value:.0}").parse().unwrap_or(u64::MAX)
 }
 

@@ -96,6 +96,10 @@ pub fn framework_event(event: &FrameworkEvent, master: &Value) -> Option<Value> 
         FrameworkEvent::Rescind(offer) => json!({"type": "RESCIND", "rescind": {"offer_id": id(offer)}}),
         FrameworkEvent::Update(told) => json!({"type": "UPDATE", "update": {"status": update(told)}}),
         FrameworkEvent::AgentFailed(agent) => json!({"type": "FAILURE", "failure": {"agent_id": id(agent)}}),
+        FrameworkEvent::OperationDone(operation) => json!({
+            "type": "UPDATE_OPERATION_STATUS",
+            "update_operation_status": {"status": {"operation_id": id(operation), "state": "OPERATION_FINISHED"}},
+        }),
         FrameworkEvent::OperationFailed { id: operation, why } => json!({
             "type": "UPDATE_OPERATION_STATUS",
             "update_operation_status": {"status": {
@@ -118,6 +122,13 @@ fn offer(offer: &Offer) -> Value {
             one["role"] = json!(agent.domain.role);
         }
     }
+    let reserved = offer.reserved.iter().flat_map(super::held).map(|mut one| {
+        one["allocation_info"] = json!({"role": offer.role});
+        one
+    });
+    if let Some(list) = list.as_array_mut() {
+        list.extend(reserved);
+    }
     let mut out = json!({
         "id": id(&offer.id),
         "framework_id": id(&offer.framework),
@@ -132,6 +143,9 @@ fn offer(offer: &Offer) -> Value {
         "attributes": agent_attributes(agent),
         "allocation_info": {"role": offer.role},
     });
+    if let Some(planned) = &offer.unavailability {
+        out["unavailability"] = super::unavailability(planned);
+    }
     if let (Some(region), Some(zone)) = (&agent.domain.region, &agent.domain.zone) {
         out["domain"] = json!({"fault_domain": {"region": {"name": region}, "zone": {"name": zone}}});
     }

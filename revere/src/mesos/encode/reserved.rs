@@ -1,10 +1,10 @@
 //! What is reserved on an agent for instances with volumes, as Mesos tells dynamic reservations.
 
 use model::{FrameworkInfo, Resources};
-use scheduler::Residence;
+use scheduler::{Holding, Residence};
 use serde_json::{Value, json};
 
-use super::{id, mega, milli};
+use super::{id, labels, mega, milli};
 
 /// Who reserves; DC/OS's Marathon goes by this name.
 const PRINCIPAL: &str = "dcos_marathon";
@@ -48,4 +48,54 @@ pub fn reserved<'a>(
         sum = sum.plus(&residence.resources).plus(&residence.disk());
     }
     (all, sum)
+}
+
+/// The resources of a role's reservation, its volumes among them. Both forms in one: frameworks read `reservations` or,
+/// those of before Mesos 1.4, `role` and `reservation`.
+pub fn held(holding: &Holding) -> Vec<Value> {
+    let by = &holding.by;
+    let mut said = json!({});
+    if let Some(principal) = &by.principal {
+        said["principal"] = json!(principal);
+    }
+    if let Some(labels) = labels(by.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))) {
+        said["labels"] = labels;
+    }
+    let mut whole = said.clone();
+    whole["type"] = json!("DYNAMIC");
+    whole["role"] = json!(by.role);
+    let scalar = |name: &str, value: Value| {
+        json!({
+            "name": name, "type": "SCALAR", "scalar": {"value": value},
+            "reservations": [whole], "role": by.role, "reservation": said,
+        })
+    };
+    let mut all = Vec::new();
+    let sums = [
+        (
+            "cpus",
+            holding.resources.cpus_milli,
+            milli(holding.resources.cpus_milli),
+        ),
+        ("mem", holding.resources.mem_mb, mega(holding.resources.mem_mb)),
+        ("disk", holding.resources.disk_mb, mega(holding.resources.disk_mb)),
+    ];
+    for (name, amount, value) in sums {
+        if amount > 0 {
+            all.push(scalar(name, value));
+        }
+    }
+    for volume in holding.volumes.iter().filter(|volume| !volume.leaving) {
+        let mut disk = scalar("disk", mega(volume.size_mb));
+        let mut persistence = json!({"id": volume.id});
+        if let Some(principal) = &volume.principal {
+            persistence["principal"] = json!(principal);
+        }
+        disk["disk"] = json!({
+            "persistence": persistence,
+            "volume": {"container_path": volume.container_path, "mode": "RW"},
+        });
+        all.push(disk);
+    }
+    all
 }

@@ -1,5 +1,7 @@
 //! Operator calls as another implementation writes them: numbers and names from Mesos 1.11's `master.proto`.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -50,6 +52,50 @@ struct UpdateWeights {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct Scalar {
+    #[prost(double, required, tag = "1")]
+    value: f64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct QuotaConfig {
+    #[prost(string, required, tag = "1")]
+    role: String,
+    #[prost(btree_map = "string, message", tag = "2")]
+    guarantees: BTreeMap<String, Scalar>,
+    #[prost(btree_map = "string, message", tag = "3")]
+    limits: BTreeMap<String, Scalar>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UpdateQuota {
+    #[prost(bool, optional, tag = "1")]
+    force: Option<bool>,
+    #[prost(message, repeated, tag = "2")]
+    quota_configs: Vec<QuotaConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct QuotaStatus {
+    #[prost(message, repeated, tag = "2")]
+    configs: Vec<QuotaConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetQuota {
+    #[prost(message, required, tag = "1")]
+    status: QuotaStatus,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Response {
+    #[prost(int32, optional, tag = "1")]
+    kind: Option<i32>,
+    #[prost(message, optional, tag = "19")]
+    get_quota: Option<GetQuota>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct Call {
     #[prost(int32, optional, tag = "1")]
     kind: Option<i32>,
@@ -59,6 +105,8 @@ struct Call {
     teardown: Option<OfId>,
     #[prost(message, optional, tag = "17")]
     mark_agent_gone: Option<OfId>,
+    #[prost(message, optional, tag = "20")]
+    update_quota: Option<UpdateQuota>,
     #[prost(message, optional, tag = "21")]
     drain_agent: Option<DrainAgent>,
     #[prost(message, optional, tag = "22")]
@@ -129,6 +177,45 @@ fn calls_of_another_implementation_are_read() {
     for (call, wanted) in cases {
         assert_eq!(read(&call), wanted);
     }
+}
+
+#[test]
+fn quotas_of_another_implementation_are_read_and_written() {
+    let amounts = |value| {
+        BTreeMap::from([
+            ("cpus".to_owned(), Scalar { value }),
+            ("mem".to_owned(), Scalar { value: 64.0 }),
+        ])
+    };
+    let config = QuotaConfig {
+        role: "dev".to_owned(),
+        guarantees: BTreeMap::new(),
+        limits: amounts(0.5),
+    };
+    let shown = json!({"role": "dev", "limits": {"cpus": {"value": 0.5}, "mem": {"value": 64.0}}});
+    let call = Call {
+        kind: Some(36),
+        update_quota: Some(UpdateQuota {
+            force: Some(true),
+            quota_configs: vec![config.clone()],
+        }),
+        ..Call::default()
+    };
+    let wanted = json!({"type": "UPDATE_QUOTA", "update_quota": {"force": true, "quota_configs": [shown]}});
+    assert_eq!(read(&call), wanted);
+    let told = json!({"type": "GET_QUOTA", "get_quota": {"status": {"configs": [shown]}}});
+    let bytes = super::from_json(&super::RESPONSE, &told);
+    let response = Response {
+        kind: Some(18),
+        get_quota: Some(GetQuota {
+            status: QuotaStatus { configs: vec![config] },
+        }),
+    };
+    assert_eq!(Response::decode(bytes.as_slice()), Ok(response));
+    // One whose limits are cut short is not one with fewer limits.
+    let mut cut = call.encode_to_vec();
+    cut.pop();
+    assert!(to_json(&CALL, &cut, &mut Vec::new()).is_err());
 }
 
 #[test]

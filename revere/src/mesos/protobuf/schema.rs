@@ -23,6 +23,8 @@ pub(super) enum Loss {
 pub(super) enum Many {
     One,
     List,
+    /// Pairs of `key` and `value`, an object in JSON.
+    Map,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,15 @@ const fn list(number: u32, name: &'static str, message: &'static Message) -> Fie
     }
 }
 
+const fn map(number: u32, name: &'static str, entry: &'static Message) -> Field {
+    Field {
+        number,
+        name,
+        kind: Nested(entry),
+        many: Many::Map,
+    }
+}
+
 const fn part(name: &'static str, fields: &'static [Field]) -> Message {
     Message {
         name,
@@ -85,8 +96,18 @@ pub static CALL: Message = whole(
     &[
         one(1, "type", Word(CALLS)),
         one(6, "update_weights", Nested(&WEIGHTS)),
+        one(7, "reserve_resources", Nested(&RESERVE)),
+        one(8, "unreserve_resources", Nested(&RESERVE)),
+        one(9, "create_volumes", Nested(&VOLUMES)),
+        one(10, "destroy_volumes", Nested(&VOLUMES)),
+        one(11, "update_maintenance_schedule", Nested(&UPDATE_SCHEDULE)),
+        one(12, "start_maintenance", Nested(&MACHINES)),
+        one(13, "stop_maintenance", Nested(&MACHINES)),
+        one(14, "set_quota", Nested(&SET_QUOTA)),
+        one(15, "remove_quota", Nested(&REMOVE_QUOTA)),
         one(16, "teardown", Nested(&TEARDOWN)),
         one(17, "mark_agent_gone", Nested(&OF_AGENT)),
+        one(20, "update_quota", Nested(&UPDATE_QUOTA)),
         one(21, "drain_agent", Nested(&OF_AGENT)),
         one(22, "deactivate_agent", Nested(&OF_AGENT)),
         one(23, "reactivate_agent", Nested(&OF_AGENT)),
@@ -104,6 +125,86 @@ static OF_AGENT: Message = part(
 static DURATION: Message = part("Duration", &[one(1, "seconds", Number)]);
 static WEIGHTS: Message = part("UpdateWeights", &[list(1, "weight_infos", &WEIGHT)]);
 static WEIGHT: Message = part("WeightInfo", &[one(1, "weight", Double), one(2, "role", Text)]);
+static RESERVE: Message = whole(
+    "ReserveResources",
+    &[one(1, "agent_id", Nested(&ID)), list(2, "resources", &RESOURCE)],
+);
+static VOLUMES: Message = whole(
+    "CreateVolumes",
+    &[one(1, "agent_id", Nested(&ID)), list(2, "volumes", &RESOURCE)],
+);
+/// Both the call that sets a schedule and the answer that tells one.
+static UPDATE_SCHEDULE: Message = whole("UpdateMaintenanceSchedule", &[one(1, "schedule", Nested(&SCHEDULE))]);
+static SCHEDULE: Message = whole("Schedule", &[list(1, "windows", &WINDOW)]);
+static WINDOW: Message = whole(
+    "Window",
+    &[
+        list(1, "machine_ids", &MACHINE),
+        one(2, "unavailability", Nested(&UNAVAILABILITY)),
+    ],
+);
+static MACHINES: Message = whole("machines", &[list(1, "machines", &MACHINE)]);
+static MACHINE: Message = whole("MachineID", &[one(1, "hostname", Text), one(2, "ip", Text)]);
+static UNAVAILABILITY: Message = whole(
+    "Unavailability",
+    &[
+        one(1, "start", Nested(&NANOSECONDS)),
+        one(2, "duration", Nested(&NANOSECONDS)),
+    ],
+);
+static NANOSECONDS: Message = part("TimeInfo", &[one(1, "nanoseconds", Number)]);
+static GET_STATUS: Message = part("GetMaintenanceStatus", &[one(1, "status", Nested(&CLUSTER_STATUS))]);
+static CLUSTER_STATUS: Message = part(
+    "ClusterStatus",
+    &[
+        list(1, "draining_machines", &DRAINING_MACHINE),
+        list(2, "down_machines", &MACHINE),
+    ],
+);
+static DRAINING_MACHINE: Message = part("DrainingMachine", &[one(1, "id", Nested(&MACHINE))]);
+static SET_QUOTA: Message = part("SetQuota", &[one(1, "quota_request", Nested(&QUOTA_REQUEST))]);
+static QUOTA_REQUEST: Message = part(
+    "QuotaRequest",
+    &[
+        one(1, "force", Bool),
+        one(2, "role", Text),
+        list(3, "guarantee", &RESOURCE),
+    ],
+);
+static REMOVE_QUOTA: Message = part("RemoveQuota", &[one(1, "role", Text)]);
+/// One that is cut short must not pass for one of fewer roles.
+static UPDATE_QUOTA: Message = whole(
+    "UpdateQuota",
+    &[one(1, "force", Bool), list(2, "quota_configs", &QUOTA_CONFIG)],
+);
+static QUOTA_CONFIG: Message = whole(
+    "QuotaConfig",
+    &[
+        one(1, "role", Text),
+        map(2, "guarantees", &QUOTA_AMOUNT),
+        map(3, "limits", &QUOTA_AMOUNT),
+    ],
+);
+static QUOTA_AMOUNT: Message = whole(
+    "an amount of a quota",
+    &[one(1, "key", Text), one(2, "value", Nested(&SCALAR))],
+);
+static GET_QUOTA: Message = part("GetQuota", &[one(1, "status", Nested(&QUOTA_STATUS))]);
+static QUOTA_STATUS: Message = part(
+    "QuotaStatus",
+    &[list(1, "infos", &QUOTA_INFO), list(2, "configs", &QUOTA_CONFIG)],
+);
+static QUOTA_INFO: Message = part("QuotaInfo", &[one(1, "role", Text), list(3, "guarantee", &RESOURCE)]);
+static GET_ROLES: Message = part("GetRoles", &[list(1, "roles", &ROLE)]);
+static ROLE: Message = part(
+    "Role",
+    &[
+        one(1, "name", Text),
+        one(2, "weight", Double),
+        list(3, "frameworks", &ID),
+        list(4, "resources", &RESOURCE),
+    ],
+);
 static TEARDOWN: Message = part("Teardown", &[one(1, "framework_id", Nested(&ID))]);
 
 /// A record of the stream.
@@ -134,9 +235,12 @@ pub static RESPONSE: Message = whole(
         one(10, "get_agents", Nested(&GET_AGENTS)),
         one(11, "get_frameworks", Nested(&GET_FRAMEWORKS)),
         one(12, "get_executors", Nested(&EMPTY)),
+        one(17, "get_maintenance_status", Nested(&GET_STATUS)),
+        one(18, "get_maintenance_schedule", Nested(&UPDATE_SCHEDULE)),
+        one(19, "get_quota", Nested(&GET_QUOTA)),
         one(20, "get_operations", Nested(&EMPTY)),
         one(13, "get_tasks", Nested(&GET_TASKS)),
-        one(14, "get_roles", Nested(&EMPTY)),
+        one(14, "get_roles", Nested(&GET_ROLES)),
         one(15, "get_weights", Nested(&WEIGHTS)),
         one(16, "get_master", Nested(&GET_MASTER)),
     ],
@@ -543,5 +647,8 @@ const RESPONSES: Words = &[
     ("GET_ROLES", 13),
     ("GET_WEIGHTS", 14),
     ("GET_MASTER", 15),
+    ("GET_MAINTENANCE_STATUS", 16),
+    ("GET_MAINTENANCE_SCHEDULE", 17),
+    ("GET_QUOTA", 18),
     ("GET_OPERATIONS", 19),
 ];

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
 use model::{
-    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, Parameter, PersistentVolume,
-    Privilege, Pull, Seccomp, Secrets, Volume, VolumeMode,
+    Container, ContainerKind, Extract, Fetch, FetchCache, FetchPermission, Image, Ipc, KeptVolume, Parameter,
+    PersistentVolume, Privilege, Pull, Seccomp, Secrets, Volume, VolumeMode,
 };
 
 use super::super::since::{Since, Version};
@@ -27,6 +27,8 @@ pub struct ContainerMirror {
     /// Path and MiB.
     persistent: Since<4, Vec<(String, u64)>>,
     secrets: Since<4, SecretsMirror>,
+    /// Owner and path.
+    kept: Since<6, Vec<(String, String)>>,
 }
 
 /// Names only.
@@ -91,6 +93,11 @@ impl Wire for Container {
                 env: self.secrets.env.clone(),
                 files: self.secrets.files.clone(),
             }),
+            kept: Since(
+                (self.kept.iter())
+                    .map(|volume| (volume.owner.clone(), volume.container_path.clone()))
+                    .collect(),
+            ),
             persistent: Since(
                 (self.persistent.iter())
                     .map(|volume| (volume.container_path.clone(), volume.size_mb))
@@ -136,6 +143,9 @@ impl Wire for Container {
                 env: mirror.secrets.0.env,
                 files: mirror.secrets.0.files,
             },
+            kept: (mirror.kept.0.into_iter())
+                .map(|(owner, container_path)| KeptVolume { owner, container_path })
+                .collect(),
             persistent: (mirror.persistent.0.into_iter())
                 .map(|(container_path, size_mb)| PersistentVolume {
                     container_path,

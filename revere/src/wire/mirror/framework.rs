@@ -5,12 +5,13 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, TaskId, TaskStatus};
 use scheduler::{
-    AgentOrder, Capability, Drain, FrameworkRecord, FrameworkSpec, FrameworkTaskRecord, PendingUpdate, Timestamp,
-    UpdateId,
+    AgentOrder, Amounts, Capability, Drain, FrameworkRecord, FrameworkSpec, FrameworkTaskRecord, Holding, Machine,
+    Maintenance, PendingUpdate, Quota, Timestamp, Unavailability, UpdateId, Window,
 };
 
-use super::super::since::Version;
+use super::super::since::{Since, Version};
 use super::super::{Wire, WireError};
+use super::{list, unlist};
 
 #[derive(Debug, Encode, Decode)]
 #[bincode(decode_context = "Version")]
@@ -95,6 +96,7 @@ pub struct FrameworkTaskMirror {
     kill: Option<<KillPolicy as Wire>::Mirror>,
     unreachable_since: Option<u64>,
     pending: Vec<(u128, <TaskStatus as Wire>::Mirror)>,
+    from: Since<6, Vec<<Holding as Wire>::Mirror>>,
 }
 
 impl Wire for FrameworkTaskRecord {
@@ -117,6 +119,7 @@ impl Wire for FrameworkTaskRecord {
                 .iter()
                 .map(|one| (one.id.0, one.status.to_mirror()))
                 .collect(),
+            from: Since(list(&self.from)),
         }
     }
 
@@ -133,6 +136,7 @@ impl Wire for FrameworkTaskRecord {
             has_discovery: mirror.has_discovery,
             agent: AgentId::new(mirror.agent),
             role: mirror.role,
+            from: unlist(mirror.from.0)?,
             spec: LaunchSpec::from_mirror(mirror.spec)?,
             status: TaskStatus::from_mirror(mirror.status)?,
             launched_at: Timestamp(mirror.launched_at),
@@ -163,6 +167,63 @@ impl Wire for OrderOf {
             gone,
         };
         Ok(Self(AgentId::new(agent), order))
+    }
+}
+
+type AmountsMirror = (Option<u64>, Option<u64>, Option<u64>);
+
+impl Wire for Quota {
+    /// (role, guarantees, limits), each of cpus, mem and disk.
+    type Mirror = (String, AmountsMirror, AmountsMirror);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        let amounts = |one: &Amounts| (one.cpus_milli, one.mem_mb, one.disk_mb);
+        (self.role.clone(), amounts(&self.guarantees), amounts(&self.limits))
+    }
+
+    fn from_mirror((role, guarantees, limits): Self::Mirror) -> Result<Self, WireError> {
+        let amounts = |(cpus_milli, mem_mb, disk_mb)| Amounts {
+            cpus_milli,
+            mem_mb,
+            disk_mb,
+        };
+        Ok(Self {
+            role,
+            guarantees: amounts(guarantees),
+            limits: amounts(limits),
+        })
+    }
+}
+
+type MachineMirror = (String, String);
+
+fn machine((hostname, ip): MachineMirror) -> Machine {
+    Machine { hostname, ip }
+}
+
+impl Wire for Maintenance {
+    /// (windows: (machines, start, duration), machines that are down)
+    type Mirror = (Vec<(Vec<MachineMirror>, u64, Option<u64>)>, Vec<MachineMirror>);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        let named = |one: &Machine| (one.hostname.clone(), one.ip.clone());
+        let windows = self.windows.iter().map(|window| {
+            let planned = window.unavailability;
+            let machines = window.machines.iter().map(named).collect();
+            (machines, planned.start_ns, planned.duration_ns)
+        });
+        (windows.collect(), self.down.iter().map(named).collect())
+    }
+
+    fn from_mirror((windows, down): Self::Mirror) -> Result<Self, WireError> {
+        let window = |(machines, start_ns, duration_ns): (Vec<MachineMirror>, _, _)| Window {
+            machines: machines.into_iter().map(machine).collect(),
+            unavailability: Unavailability { start_ns, duration_ns },
+        };
+        Ok(Self {
+            windows: windows.into_iter().map(window).collect(),
+            down: down.into_iter().map(machine).collect(),
+        })
     }
 }
 

@@ -8,18 +8,21 @@ use model::{
 };
 
 use crate::framework::FrameworkTaskRecord;
-use crate::{FrameworkEvent, Offer, OfferId, Operation, TaskOrder};
+use crate::reservation::{put, take, total};
+use crate::{FrameworkEvent, Holding, HoldingChange, Offer, OfferId, Operation, RoleVolume, TaskOrder};
 
 use super::super::Scheduler;
 use super::super::node::{Link, in_ranges};
+use super::holdings::Usable;
 
 /// Longest task id. It is part of a directory's name, whose limit is 255 bytes.
 const MAX_TASK_ID: usize = 120;
 
 /// What is left of the offers that an `ACCEPT` named.
-struct Left {
-    offer: Offer,
-    resources: Resources,
+#[derive(Clone)]
+pub(super) struct Left {
+    pub(super) offer: Offer,
+    usable: Usable,
     ports: Vec<(u16, u16)>,
     taken: BTreeSet<u16>,
 }
@@ -29,19 +32,26 @@ impl Left {
         let mut offers = offers.into_iter();
         let offer = offers.next()?;
         let mut left = Self {
-            resources: offer.resources,
+            usable: Usable {
+                free: offer.resources,
+                reserved: offer.reserved.clone(),
+            },
             ports: offer.ports.clone(),
             taken: BTreeSet::new(),
             offer,
         };
         for more in offers {
-            left.resources = left.resources.plus(&more.resources);
+            left.usable.free = left.usable.free.plus(&more.resources);
+            for part in more.reserved {
+                put(&mut left.usable.reserved, part);
+            }
             left.ports.extend(more.ports);
         }
         Some(left)
     }
 
-    fn take(&mut self, order: &TaskOrder) -> Result<(), String> {
+    /// Takes what a task needs; what of it comes from reservations is the answer.
+    pub(super) fn take(&mut self, order: &TaskOrder) -> Result<Vec<Holding>, String> {
         let spec = order.spec.as_ref().map_err(Clone::clone)?;
         if order.agent != self.offer.agent.id {
             return Err(format!(
@@ -49,11 +59,24 @@ impl Left {
                 order.agent, self.offer.agent.id
             ));
         }
-        if !self.resources.holds(&spec.resources) {
+        let mut usable = self.usable.clone();
+        let mut from = Vec::new();
+        for claim in &order.from {
+            let part = usable.claim(claim).ok_or_else(|| {
+                format!(
+                    "Task uses resources or volumes reserved for '{}' that were not offered",
+                    claim.by.role
+                )
+            })?;
+            take(&mut usable.reserved, &part);
+            put(&mut from, part);
+        }
+        let rest = spec.resources.minus(&total(&from));
+        if !usable.free.holds(&rest) {
             return Err(format!(
                 "Task uses more resources {} than available {}",
-                text(&spec.resources),
-                text(&self.resources)
+                text(&rest),
+                text(&usable.free)
             ));
         }
         let free = |port: &u16| in_ranges(&self.ports, *port) && !self.taken.contains(port);
@@ -61,9 +84,15 @@ impl Left {
         if let Some(port) = spec.host_ports.iter().find(|port| !free(port) || !own.insert(**port)) {
             return Err(format!("Task uses port {port}, which is not in what was offered"));
         }
-        self.resources = self.resources.minus(&spec.resources);
+        usable.free = usable.free.minus(&rest);
+        self.usable = usable;
         self.taken.extend(own);
-        Ok(())
+        Ok(from)
+    }
+
+    /// All that nobody took.
+    fn all(&self) -> Resources {
+        self.usable.free.plus(&total(&self.usable.reserved))
     }
 }
 
@@ -118,7 +147,7 @@ impl Scheduler {
                     self.carry_out_operation(id, operation, &mut left);
                 }
                 let (agent, role) = (left.offer.agent.id.clone(), left.offer.role.clone());
-                self.filter(id, &agent, &role, left.resources, refuse);
+                self.filter(id, &agent, &role, left.all(), refuse);
             }
         }
     }
@@ -140,7 +169,8 @@ impl Scheduler {
     /// Its offers were not there.
     fn drop_operation(&mut self, id: &FrameworkId, operation: Operation, why: &str) {
         match operation {
-            Operation::Launch(orders) => {
+            Operation::Change { id: asked, .. } => self.refuse_operation(id, asked, why, Vec::new()),
+            Operation::Launch(orders) | Operation::LaunchGroup(orders) => {
                 for order in orders {
                     let mut status =
                         self.own_status(TaskState::Dropped, &format!("Task launched with invalid offers: {why}"));
@@ -173,6 +203,15 @@ impl Scheduler {
     fn carry_out_operation(&mut self, id: &FrameworkId, operation: Operation, left: &mut Left) {
         match operation {
             Operation::Refused { id: asked, why, tasks } => self.refuse_operation(id, asked, &why, tasks),
+            Operation::LaunchGroup(orders) => self.launch_group(id, &orders, left),
+            Operation::Change { id: asked, change } => match self.change_for_framework(id, &change, left) {
+                Err(why) => self.refuse_operation(id, asked, &why, Vec::new()),
+                Ok(()) => {
+                    if let Some(asked) = asked {
+                        self.tell_framework(id, FrameworkEvent::OperationDone(asked));
+                    }
+                }
+            },
             Operation::Launch(orders) => {
                 for order in orders {
                     if let Err(why) = self.launch_for_framework(id, &order, left) {
@@ -185,20 +224,77 @@ impl Scheduler {
         }
     }
 
-    fn launch_for_framework(&mut self, id: &FrameworkId, order: &TaskOrder, left: &mut Left) -> Result<(), String> {
+    /// A framework reserves for the role of its offer, and in its own name.
+    fn change_for_framework(
+        &mut self,
+        id: &FrameworkId,
+        change: &HoldingChange,
+        left: &mut Left,
+    ) -> Result<(), String> {
+        let role = left.offer.role.clone();
+        let known = self.frameworks.joined.get(id);
+        let own = known.and_then(|framework| framework.record.spec.principal.clone());
+        let named = match change {
+            HoldingChange::Reserve(claims) | HoldingChange::Unreserve(claims) => {
+                claims.iter().map(|claim| &claim.by).collect::<Vec<_>>()
+            }
+            HoldingChange::Create(volumes) => volumes.iter().map(|volume| &volume.by).collect(),
+            HoldingChange::Destroy(volumes) => volumes.iter().map(|(by, _)| by).collect(),
+        };
+        if named.is_empty() {
+            return Err("the operation names no resources".to_owned());
+        }
+        if let Some(other) = named.iter().find(|by| by.role != role) {
+            return Err(format!(
+                "the resources are reserved for '{}', and the offer is for '{role}'",
+                other.role
+            ));
+        }
+        let mut change = change.clone();
+        if let HoldingChange::Reserve(claims) = &mut change {
+            for claim in claims {
+                if claim.by.principal.is_some() && claim.by.principal != own {
+                    return Err("a reservation's principal is to be the framework's own".to_owned());
+                }
+                claim.by.principal.clone_from(&own);
+            }
+        }
+        let agent = left.offer.agent.id.clone();
+        self.change_holdings(&agent, &change, &mut left.usable)
+    }
+
+    /// What stands against a task, whatever is offered.
+    pub(super) fn check_order(&self, id: &FrameworkId, order: &TaskOrder) -> Result<(), String> {
         check_id(&order.task)?;
         if self.frameworks.task(&(id.clone(), order.task.clone())).is_some() {
             return Err(format!("Task has duplicate ID: {}", order.task));
         }
-        left.take(order)?;
-        let mut spec = *order.spec.clone()?;
-        if self
-            .nodes
-            .get(&order.agent)
-            .is_none_or(|node| node.link != Link::Connected)
-        {
+        let node = self.nodes.get(&order.agent);
+        if node.is_some_and(|node| node.link != Link::Connected) {
             return Err("its agent is disconnected".to_owned());
         }
+        Ok(())
+    }
+
+    fn launch_for_framework(&mut self, id: &FrameworkId, order: &TaskOrder, left: &mut Left) -> Result<(), String> {
+        self.check_order(id, order)?;
+        let from = left.take(order)?;
+        let record = self.task_of(id, order, from, left)?;
+        let key = self.begin_task(record);
+        self.repeat_task(&key);
+        Ok(())
+    }
+
+    /// The record of a task that nothing stands against.
+    pub(super) fn task_of(
+        &mut self,
+        id: &FrameworkId,
+        order: &TaskOrder,
+        from: Vec<Holding>,
+        left: &Left,
+    ) -> Result<FrameworkTaskRecord, String> {
+        let mut spec = *order.spec.clone()?;
+        spec.container.kept = from.iter().flat_map(|one| &one.volumes).map(RoleVolume::kept).collect();
         let nonce = u32::try_from(self.random.next() >> 32).unwrap_or(0);
         spec.task = launch_name(id, nonce, &order.task);
         spec.framework = id.clone();
@@ -225,20 +321,20 @@ impl Scheduler {
         }
         let mut status = self.own_status(TaskState::Staging, "");
         status.message = None;
-        self.begin_task(FrameworkTaskRecord {
+        Ok(FrameworkTaskRecord {
             task: order.task.clone(),
             name: order.name.clone(),
             has_discovery: order.has_discovery,
             agent: order.agent.clone(),
             role: left.offer.role.clone(),
+            from,
             spec,
             status,
             launched_at: self.now,
             kill: None,
             unreachable_since: None,
             pending: Default::default(),
-        });
-        Ok(())
+        })
     }
 }
 

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use model::{LaunchSpec, Resources};
+use model::Resources;
+
+use crate::framework::FrameworkTaskRecord;
 
 use super::super::Scheduler;
 use super::super::node::Node;
 
 impl Scheduler {
     /// What frameworks' tasks run on an agent.
-    pub(in crate::core) fn specs_of_frameworks<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a LaunchSpec> {
+    pub(in crate::core) fn tasks_of_frameworks<'a>(
+        &'a self,
+        node: &'a Node,
+    ) -> impl Iterator<Item = &'a FrameworkTaskRecord> {
         node.tasks.iter().map(|key| {
             let record = self.frameworks.task(key).expect("a task on an agent is known");
             assert!(!record.is_over(), "{}: an ended task is charged", record.spec.task);
             assert_eq!(record.agent, node.record.id, "{} is on another agent", record.spec.task);
-            &record.spec
+            record
         })
     }
 
@@ -49,9 +54,32 @@ impl Scheduler {
                 .find(|port| super::super::node::in_ranges(&node.offered_ports, **port));
             assert_eq!(twice, None, "{id}: a port in use is offered");
         }
+        for node in self.nodes.values() {
+            self.check_holdings(node);
+        }
         assert!(held.is_empty(), "offers of agents that are not there: {held:?}");
         for framework in self.frameworks.joined.values() {
             self.check_framework(framework);
+        }
+    }
+
+    /// No part of a reservation, and no volume, is used or offered twice, and none that is to go.
+    fn check_holdings(&self, node: &Node) {
+        let id = &node.record.id;
+        let mut left = node.holdings().to_vec();
+        let offers = self.frameworks.offers.values().filter(|offer| offer.agent.id == *id);
+        let tasks = self.tasks_of_frameworks(node).flat_map(|task| &task.from);
+        let strays = node.strays.values().flat_map(|stray| &stray.from);
+        for part in tasks.chain(strays).chain(offers.flat_map(|offer| &offer.reserved)) {
+            let kept = left.iter_mut().find(|one| one.by == part.by);
+            let kept = kept.unwrap_or_else(|| panic!("{id}: {part:?} is reserved by nobody"));
+            assert!(kept.resources.holds(&part.resources), "{id}: {part:?} is given twice");
+            kept.resources = kept.resources.minus(&part.resources);
+            for volume in &part.volumes {
+                let index = kept.volumes.iter().position(|one| one.id == volume.id && !one.leaving);
+                let index = index.unwrap_or_else(|| panic!("{id}: the volume {} is given twice", volume.id));
+                kept.volumes.remove(index);
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use model::{AgentId, Task};
 
-use crate::Record;
 use crate::framework::FrameworkTaskRecord;
+use crate::{Holding, Record};
 
 use super::super::Scheduler;
 use super::view::shown;
@@ -16,6 +16,11 @@ impl Scheduler {
     pub(in crate::core) fn follow_framework(&mut self, record: Record, touched: &mut BTreeSet<AgentId>) {
         match record {
             Record::PutWeight(role, weight) => drop(self.frameworks.weights.insert(role, weight)),
+            Record::PutMaintenance(maintenance) => self.take_maintenance(*maintenance),
+            Record::PutHoldings(agent, holdings) => self.follow_holdings(agent, holdings, touched),
+            Record::DeleteHoldings(agent) => self.follow_holdings(agent, Vec::new(), touched),
+            Record::PutQuota(quota) => drop(self.frameworks.quotas.insert(quota.role.clone(), *quota)),
+            Record::DeleteQuota(role) => drop(self.frameworks.quotas.remove(&role)),
             Record::PutFramework(record) if record.removed_at.is_some() => {
                 self.frameworks.joined.remove(&record.id);
                 self.frameworks.completed.insert(record.id.clone(), *record);
@@ -37,6 +42,13 @@ impl Scheduler {
         }
     }
 
+    fn follow_holdings(&mut self, agent: AgentId, holdings: Vec<Holding>, touched: &mut BTreeSet<AgentId>) {
+        if let Some(node) = self.nodes.get_mut(&agent) {
+            node.set_holdings(holdings);
+        }
+        touched.insert(agent);
+    }
+
     fn follow_task(&mut self, key: &TaskKey, new: Option<FrameworkTaskRecord>, touched: &mut BTreeSet<AgentId>) {
         let Some(framework) = self.frameworks.joined.get_mut(&key.0) else {
             return;
@@ -45,7 +57,7 @@ impl Scheduler {
             if !old.is_over() {
                 subtract(&mut framework.allocated, &old.role, &old.spec.resources);
                 if let Some(node) = self.nodes.get_mut(&old.agent) {
-                    node.drop_task(key, &old.spec);
+                    node.drop_task(key, &old);
                 }
             } else if new.is_none() {
                 if framework.completed.len() >= COMPLETED_TASKS {
@@ -59,7 +71,7 @@ impl Scheduler {
             if !new.is_over() {
                 add(&mut framework.allocated, &new.role, &new.spec.resources);
                 if let Some(node) = self.nodes.get_mut(&new.agent) {
-                    node.add_task(key.clone(), &new.spec);
+                    node.add_task(key.clone(), &new);
                 }
             }
             touched.insert(new.agent.clone());

@@ -14,11 +14,11 @@ use super::view::shown;
 use super::{COMPLETED_TASKS, FrameworkTimer, TaskKey, subtract};
 
 impl Scheduler {
-    /// Persisted first, then told, then sent.
-    pub(super) fn begin_task(&mut self, record: FrameworkTaskRecord) {
+    /// Persisted first, then told; sent by [`repeat_task`](Self::repeat_task).
+    pub(super) fn begin_task(&mut self, record: FrameworkTaskRecord) -> TaskKey {
         let key = (record.framework().clone(), record.task.clone());
         if let Some(node) = self.nodes.get_mut(&record.agent) {
-            node.add_task(key.clone(), &record.spec);
+            node.add_task(key.clone(), &record);
         }
         let task = shown(&record);
         self.persist(Record::PutFrameworkTask(Box::new(record.clone())));
@@ -27,7 +27,7 @@ impl Scheduler {
             super::add(&mut framework.allocated, &record.role, &record.spec.resources);
             framework.tasks.insert(key.1.clone(), record);
         }
-        self.repeat_task(&key);
+        key
     }
 
     /// The task that an agent calls so.
@@ -49,7 +49,7 @@ impl Scheduler {
         let draining = self
             .nodes
             .get(&record.agent)
-            .is_some_and(|node| node.order.drain.is_some());
+            .is_some_and(|node| node.order.drain.is_some() || node.down);
         complete(record, draining, &mut status);
         let back = record.unreachable_since.take().is_some();
         if back && status.reason.is_none() {
@@ -98,7 +98,7 @@ impl Scheduler {
         let after = record.clone();
         self.cancel_timer(FrameworkTimer::Repeat(key.clone()));
         if let Some(node) = self.nodes.get_mut(&after.agent) {
-            node.drop_task(key, &after.spec);
+            node.drop_task(key, &after);
         }
         if let Some(framework) = self.frameworks.joined.get_mut(&key.0) {
             subtract(&mut framework.allocated, &after.role, &after.spec.resources);
@@ -106,7 +106,11 @@ impl Scheduler {
         self.frameworks.freed(&after.agent);
         self.capacity_changed();
         self.tell_task(key, status.clone());
+        let ends_others = status.state != TaskState::Finished;
         self.queue_update(key, status);
+        if ends_others {
+            self.end_group(&after);
+        }
     }
 
     /// Forgets a task and all that is due for it, whatever its state.
@@ -129,7 +133,7 @@ impl Scheduler {
             framework.completed.pop_front();
         }
         if let Some(node) = self.nodes.get_mut(&record.agent) {
-            node.drop_task(key, &record.spec);
+            node.drop_task(key, &record);
         }
         self.frameworks.freed(&record.agent);
         self.persist(Record::DeleteFrameworkTask(key.0.clone(), key.1.clone()));
@@ -183,8 +187,9 @@ impl Scheduler {
         }
         record.kill = Some(policy);
         let after = record.clone();
-        self.persist(Record::PutFrameworkTask(Box::new(after)));
+        self.persist(Record::PutFrameworkTask(Box::new(after.clone())));
         self.repeat_task(&key);
+        self.end_group(&after);
     }
 
     /// Sends the Launch or Kill that a task still waits for, and again after a while.
@@ -206,6 +211,10 @@ impl Scheduler {
                 task: record.spec.task.clone(),
                 policy,
             },
+            None if record.spec.pod.is_some() && record.status.state == TaskState::Staging => {
+                let Some(effect) = self.group_order(record) else { return };
+                effect
+            }
             None if record.status.state == TaskState::Staging => Effect::Launch {
                 agent,
                 spec: Box::new(record.spec.clone()),

@@ -1,11 +1,11 @@
 //! Agents that are lost, come back or restart, as frameworks' tasks see it; and tasks of an earlier master.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AgentId, FrameworkId, Reason, TaskState};
 
 use crate::framework::FrameworkTaskRecord;
-use crate::{FrameworkEvent, Record};
+use crate::{FrameworkEvent, Quota, Record};
 
 use super::super::Scheduler;
 use super::{FrameworkTimer, Joined, TaskKey, add};
@@ -128,6 +128,11 @@ impl Scheduler {
         }
     }
 
+    /// The quotas of an earlier master.
+    pub(in crate::core) fn take_quotas(&mut self, quotas: BTreeMap<String, Quota>) {
+        self.frameworks.quotas = quotas;
+    }
+
     fn restore_task(&mut self, record: FrameworkTaskRecord) {
         let key = (record.framework().clone(), record.task.clone());
         let Some(framework) = self.frameworks.joined.get_mut(&key.0) else {
@@ -136,7 +141,7 @@ impl Scheduler {
         };
         if !record.is_over() {
             if let Some(node) = self.nodes.get_mut(&record.agent) {
-                node.add_task(key.clone(), &record.spec);
+                node.add_task(key.clone(), &record);
             }
             add(&mut framework.allocated, &record.role, &record.spec.resources);
         }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use model::{AgentId, FrameworkId, Resources};
 
-use crate::{App, FrameworkEvent, Offer, OfferId};
+use crate::reservation::total as total_of;
+use crate::{App, FrameworkEvent, Holding, Offer, OfferId};
 
 use super::super::Scheduler;
 use super::super::node::{Link, Node};
 use super::super::placement::Placer;
+use super::quota::Room;
 use super::share::{ANY_ROLE, Share};
 use super::{Filter, FrameworkTimer, add, subtract};
 
@@ -21,22 +23,41 @@ const LEAST_MEM_MB: u64 = 32;
 /// A refusal holds at least so long (Mesos' allocation interval).
 const LEAST_REFUSAL: Duration = Duration::from_secs(1);
 
+/// Who is offered something next.
+struct Taker {
+    id: FrameworkId,
+    role: String,
+    share: Share,
+    /// What it is offered of what is free.
+    part: Resources,
+    /// And of what is kept for its role.
+    reserved: Vec<Holding>,
+}
+
 impl Scheduler {
     /// Offers what is free on agents where something became free. Marathon's apps have taken what is theirs before.
     pub(in crate::core) fn allocate(&mut self) {
         if self.frameworks.to_offer.is_empty() {
             return;
         }
+        if !self.frameworks.quotas.is_empty() {
+            // What became free here may be given to its role elsewhere, where others had no use for it.
+            self.offer_everywhere();
+        }
         let agents = std::mem::take(&mut self.frameworks.to_offer);
         if self.frameworks.joined.values().all(|one| one.stream.is_none()) {
             return;
         }
         let total = self.capacity_there();
+        let mut room = self.room();
         let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
         for agent in agents {
-            if let Some((id, role, _)) = self.next_taker(&agent, &total) {
-                let offer = self.hold(&agent, &id, &role);
-                made.entry(id).or_default().extend(offer);
+            if let Some(taker) = self.next_taker(&agent, &total, room.as_ref()) {
+                let offer = self.hold(&agent, &taker);
+                if let Some(room) = &mut room {
+                    room.take(&taker.role, &taker.part);
+                }
+                made.entry(taker.id).or_default().extend(offer);
             }
         }
         for (id, offers) in made {
@@ -52,37 +73,57 @@ impl Scheduler {
     }
 
     /// Who is offered what is free on an agent.
-    fn next_taker(&self, agent: &AgentId, total: &Resources) -> Option<(FrameworkId, String, Share)> {
+    fn next_taker(&self, agent: &AgentId, total: &Resources, room: Option<&Room>) -> Option<Taker> {
         let node = self.nodes.get(agent).filter(|node| node.takes_more())?;
         let free = node.free();
-        if free.cpus_milli < LEAST_CPUS_MILLI && free.mem_mb < LEAST_MEM_MB {
+        let too_little = |part: &Resources| part.cpus_milli < LEAST_CPUS_MILLI && part.mem_mb < LEAST_MEM_MB;
+        // What a quota cut off is no use without the rest.
+        let useless = |part: &Resources| part.cpus_milli < LEAST_CPUS_MILLI || part.mem_mb < LEAST_MEM_MB;
+        let kept = self.free_holdings(agent);
+        if too_little(&free) && kept.is_empty() {
             return None;
         }
-        let mut best: Option<(FrameworkId, String, Share)> = None;
+        let mut best: Option<Taker> = None;
         for (id, framework) in &self.frameworks.joined {
             if framework.stream.is_none() {
                 continue;
             }
             for role in &framework.record.spec.roles {
                 let kept_for = &node.record.domain.role;
+                let part = room.map_or(free, |room| room.part(role, &free));
+                let reserved: Vec<Holding> = kept.iter().filter(|one| one.by.role == *role).cloned().collect();
+                let all = part.plus(&total_of(&reserved));
                 let refused = framework.filters.get(&(agent.clone(), role.clone()));
-                let refused = refused.is_some_and(|filter| filter.until > self.now && filter.resources.holds(&free));
-                if refused || framework.suppressed.contains(role) || (kept_for != ANY_ROLE && kept_for != role) {
+                let refused = refused.is_some_and(|filter| filter.until > self.now && filter.resources.holds(&all));
+                if refused
+                    || framework.suppressed.contains(role)
+                    || (kept_for != ANY_ROLE && kept_for != role)
+                    || reserved.is_empty() && (too_little(&part) || part != free && useless(&part))
+                {
                     continue;
                 }
-                let share = self.share(id, role, total);
-                if best.as_ref().is_none_or(|(_, _, least)| share.order(least).is_lt()) {
-                    best = Some((id.clone(), role.clone(), share));
+                let share = self
+                    .share(id, role, total)
+                    .waiting(room.is_some_and(|room| room.waits(role)));
+                if best.as_ref().is_none_or(|best| share.order(&best.share).is_lt()) {
+                    best = Some(Taker {
+                        id: id.clone(),
+                        role: role.clone(),
+                        share,
+                        part,
+                        reserved,
+                    });
                 }
             }
         }
         best
     }
 
-    /// Holds all that is free on an agent for a framework.
-    fn hold(&mut self, agent: &AgentId, id: &FrameworkId, role: &str) -> Option<Offer> {
+    /// Holds what it may have of an agent for a framework.
+    fn hold(&mut self, agent: &AgentId, taker: &Taker) -> Option<Offer> {
+        let (id, role) = (&taker.id, taker.role.as_str());
         let node = self.nodes.get_mut(agent)?;
-        let (resources, ports) = (node.free(), node.free_ranges());
+        let (resources, ports) = (taker.part, node.free_ranges());
         self.frameworks.next_offer = self.frameworks.next_offer.saturating_add(1);
         let offer = Offer {
             id: OfferId::new(format!("{}-O{}", self.frameworks.epoch, self.frameworks.next_offer)),
@@ -90,12 +131,14 @@ impl Scheduler {
             role: role.to_owned(),
             resources,
             ports,
+            reserved: taker.reserved.clone(),
             agent: Arc::new(node.record.clone()),
+            unavailability: node.unavailability,
         };
         node.hold(&offer.resources, &offer.ports);
         if let Some(framework) = self.frameworks.joined.get_mut(id) {
             framework.offers.insert(offer.id.clone());
-            add(&mut framework.offered, role, &offer.resources);
+            add(&mut framework.offered, role, &offer.total());
         }
         self.frameworks.offers.insert(offer.id.clone(), offer.clone());
         if !self.config.offer_timeout.is_zero() {
@@ -110,7 +153,7 @@ impl Scheduler {
         self.cancel_timer(FrameworkTimer::Offer(id.clone()));
         if let Some(framework) = self.frameworks.joined.get_mut(&offer.framework) {
             framework.offers.remove(id);
-            subtract(&mut framework.offered, &offer.role, &offer.resources);
+            subtract(&mut framework.offered, &offer.role, &offer.total());
         }
         if let Some(node) = self.nodes.get_mut(&offer.agent.id) {
             node.let_go(&offer.resources, &offer.ports);
@@ -152,7 +195,7 @@ impl Scheduler {
                 .get(offer)
                 .is_some_and(|offer| offer.framework == *id);
             if own && let Some(offer) = self.end_offer(offer) {
-                self.filter(id, &offer.agent.id, &offer.role, offer.resources, refuse);
+                self.filter(id, &offer.agent.id, &offer.role, offer.total(), refuse);
             }
         }
     }
@@ -211,21 +254,18 @@ impl Scheduler {
         if self.frameworks.joined.is_empty() {
             return false;
         }
-        let total = self.capacity_there();
-        let Some((id, role, _)) = self.next_taker(agent, &total) else {
+        let (total, room) = (self.capacity_there(), self.room());
+        let Some(taker) = self.next_taker(agent, &total, room.as_ref()) else {
             return false;
         };
-        let Some(free) = self.nodes.get(agent).map(Node::free) else {
-            return false;
-        };
-        if !self
-            .share_with(&id, &role, &free, &total)
-            .is_less(&self.own_share(&total))
-        {
+        let waits = room.is_some_and(|room| room.waits(&taker.role));
+        let more = taker.part.plus(&total_of(&taker.reserved));
+        let share = self.share_with(&taker.id, &taker.role, &more, &total);
+        if !share.waiting(waits).is_less(&self.own_share(&total)) {
             return false;
         }
-        if let Some(offer) = self.hold(agent, &id, &role) {
-            self.tell_framework(&id, FrameworkEvent::Offers(vec![offer]));
+        if let Some(offer) = self.hold(agent, &taker) {
+            self.tell_framework(&taker.id, FrameworkEvent::Offers(vec![offer]));
         }
         true
     }
@@ -243,6 +283,7 @@ impl Scheduler {
         for offer in self.frameworks.offers.values() {
             let share = self.share(&offer.framework, &offer.role, &total);
             if !share.is_less(&own)
+                && !self.is_guaranteed(offer)
                 && let Some(node) = nodes.get_mut(&offer.agent.id)
             {
                 node.let_go(&offer.resources, &offer.ports);

@@ -13,6 +13,8 @@ pub(crate) const ANY_ROLE: &str = "*";
 /// What one who takes resources has, compared with others: the least comes first.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Share {
+    /// Whether the role has less than is guaranteed to it.
+    waits: bool,
     role: f64,
     own: f64,
     name: String,
@@ -20,10 +22,17 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// By weighted share of the role, then by share within it, then by name.
+    /// The same of a role that may wait for what is guaranteed to it.
+    pub(super) fn waiting(self, waits: bool) -> Self {
+        Self { waits, ..self }
+    }
+
+    /// Roles that wait for what is guaranteed to them first, then by weighted share of the role, then by share within it, then by name.
     pub(super) fn order(&self, other: &Self) -> Ordering {
-        self.role
-            .total_cmp(&other.role)
+        other
+            .waits
+            .cmp(&self.waits)
+            .then_with(|| self.role.total_cmp(&other.role))
             .then_with(|| self.name.cmp(&other.name))
             .then_with(|| self.own.total_cmp(&other.own))
             .then_with(|| self.id.cmp(&other.id))
@@ -31,6 +40,9 @@ impl Share {
 
     /// Whether this one has less, ids and names left aside.
     pub(super) fn is_less(&self, other: &Self) -> bool {
+        if self.waits != other.waits {
+            return self.waits;
+        }
         match self.role.total_cmp(&other.role) {
             Ordering::Equal => self.name == other.name && self.own < other.own,
             order => order == Ordering::Less,
@@ -87,6 +99,7 @@ impl Scheduler {
     ) -> Share {
         let weight = self.frameworks.weights.get(role).copied().unwrap_or(1.0);
         Share {
+            waits: false,
             role: dominant(&self.held_by_role(role).plus(more), total) / weight,
             own: dominant(&held.plus(more), total),
             name: role.to_owned(),

@@ -216,10 +216,10 @@ impl Scheduler {
             self.tell_task(key, status);
         }
         self.drop_task(key);
-        let agent = record.agent;
+        let agent = record.agent.clone();
         let Some(node) = self.nodes.get_mut(&agent) else { return };
         if !record.status.state.is_terminal() && node.link == Link::Connected {
-            node.add_stray(&record.spec);
+            node.add_stray_of(&record);
             self.kill_stray(&agent, &record.spec.task);
         }
     }

@@ -12,6 +12,9 @@ use crate::{
     Operation, Record, ReportedTask, Subscription, TaskOrder,
 };
 
+mod holdings;
+mod quota;
+
 /// What a framework was told, and what went to agents.
 #[derive(Default)]
 struct Heard {
@@ -146,6 +149,7 @@ fn order(offer: &Offer, task: &str, cpus_milli: u64) -> TaskOrder {
         name: "x".to_owned(),
         has_discovery: false,
         agent: offer.agent.id.clone(),
+        from: Vec::new(),
         spec: Ok(Box::new(spec)),
     }
 }

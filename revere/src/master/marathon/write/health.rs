@@ -115,6 +115,10 @@ pub(super) fn counts<'a>(instances: impl Iterator<Item = &'a InstanceRecord>) ->
 /// `readinessCheckResults` of an app.
 pub(super) fn readiness(scheduler: &Scheduler, app: &App) -> Vec<Value> {
     let mut out = Vec::new();
+    if app.readiness_checks.is_empty() {
+        // Those of a definition that is no longer in force say nothing of this one.
+        return out;
+    }
     for instance in scheduler.instances_of(&app.id) {
         let checks = instance.spec.checks.readiness.iter();
         for (check, result) in checks.zip(&instance.status.checks.readiness) {
