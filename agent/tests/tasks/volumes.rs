@@ -103,11 +103,11 @@ pub(crate) fn secrets_are_variables_and_files_of_their_task_alone() {
     node.open_to_all();
     let mut task = with_secrets(spec(
         "s-1",
-        "echo $PASSWORD; cat etc/pw; echo; echo x > etc/pw || echo refused",
+        "echo $PASSWORD; cat etc/pw; echo; stat -c %a etc/pw; echo x > etc/pw || echo refused",
     ));
     task.user = Some("nobody".to_owned());
     give(&node, &task);
-    assert_eq!(output(&mut node, task), "s3cret\ns3cret\nrefused\n");
+    assert_eq!(output(&mut node, task), "s3cret\ns3cret\n400\nrefused\n");
     let seen = fs::read(node.state().join("sandboxes/s-1/etc/pw")).expect("a place to mount on");
     assert!(seen.is_empty(), "the sandbox itself holds nothing");
     let mode = fs::metadata(node.state().join("tasks"))

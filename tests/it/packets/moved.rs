@@ -28,7 +28,7 @@ fn owners(lab: &Lab, range: TableRange) -> Vec<u32> {
     let slots: Array<MapData, SlotPair> = open(&lab.folder, "SLOTS");
     let of = |slot: u32| {
         let pair = slots.get(&(slot / 2), 0).expect("a slot").0;
-        if slot % 2 == 0 { pair[0] } else { pair[1] }
+        pair[usize::from(slot % 2 == 1)]
     };
     (range.offset()..range.offset() + range.len()).map(of).collect()
 }
