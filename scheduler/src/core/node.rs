@@ -216,8 +216,13 @@ impl Node {
 
     /// A task that nobody here knows. What it used of a reservation is charged there already.
     pub(crate) fn add_unknown(&mut self, spec: &LaunchSpec) {
-        let resources = least(&spec.resources, &self.record.resources.minus(&self.used));
-        self.add_stray(spec, resources, Vec::new());
+        // A residence's room is its task's while that is here, and must be there again when it ends: at least that is charged.
+        let owner = InstanceId(volume_owner(&spec.task).to_owned());
+        let kept = self.reserved.get(&owner).map(|kept| kept.volumes);
+        let room = kept.map_or_else(Resources::default, |volumes| self.charge_of(&owner).minus(&volumes));
+        let left = self.record.resources.minus(&self.used);
+        let more = least(&spec.resources.minus(&room), &left);
+        self.add_stray(spec, room.plus(&more), Vec::new());
     }
 
     fn add_stray(&mut self, spec: &LaunchSpec, resources: Resources, from: Vec<Holding>) {
