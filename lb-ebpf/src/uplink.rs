@@ -19,8 +19,10 @@ use crate::packet::NoPacket;
 use crate::tunnel::Carried;
 use crate::{cookie, parse, tunnel, vip};
 
-/// Returned instead of a reason's number by the way of IPv6.
+/// Returned instead of a reason's number by the way of IPv6: what goes on from its caller, for the stacks of all callers together
+/// are small.
 const IS_ICMP: u32 = u32::MAX;
+const IS_LATER: u32 = u32::MAX - 1;
 
 #[xdp(frags)]
 pub(crate) fn revere_xdp(ctx: XdpContext) -> u32 {
@@ -82,8 +84,15 @@ fn sort<M: Mode>(ctx: &XdpContext) -> Reason {
     } else if kind == IPV6 {
         let ended = M::six(ctx.ctx);
         if ended == IS_ICMP {
-            // From here, for the stacks of all callers together are small.
             return reason(V6::error(ctx.ctx, M::HOW));
+        }
+        if ended == IS_LATER {
+            // Explained are first packets only.
+            return if M::EXPLAIN {
+                Reason::Fragment
+            } else {
+                reason(revere_later6(ctx.ctx))
+            };
         }
         reason(ended)
     } else {
@@ -134,35 +143,31 @@ fn four<M: Mode>(ctx: &XdpContext) -> Reason {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn revere_six(ctx: *mut xdp_md) -> u32 {
-    six::<Live>(&XdpContext::new(ctx)).map_or(IS_ICMP, Reason::index)
+    six::<Live>(&XdpContext::new(ctx)).map_or_else(|elsewhere| elsewhere, Reason::index)
 }
 
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn revere_six_explain(ctx: *mut xdp_md) -> u32 {
-    six::<Explain>(&XdpContext::new(ctx)).map_or(IS_ICMP, Reason::index)
+    six::<Explain>(&XdpContext::new(ctx)).map_or_else(|elsewhere| elsewhere, Reason::index)
 }
 
 #[inline(always)]
-fn six<M: Mode>(ctx: &XdpContext) -> Option<Reason> {
+fn six<M: Mode>(ctx: &XdpContext) -> Result<Reason, u32> {
     let header = match parse::ipv6(ctx, ETH_LEN) {
         Ok(header) => header,
-        Err(reason) => return Some(reason),
+        Err(reason) => return Ok(reason),
     };
     let Some(node) = node() else {
-        return Some(Reason::NotConfigured);
+        return Ok(Reason::NotConfigured);
     };
     if parse::is_later(header.protocol) {
-        return Some(if M::EXPLAIN {
-            Reason::Fragment
-        } else {
-            reason(revere_later6(ctx.ctx))
-        });
+        return Err(IS_LATER);
     }
     if header.protocol == ICMP6 {
-        return None;
+        return Err(IS_ICMP);
     }
-    Some(balance::<M, V6>(ctx, node, &header))
+    Ok(balance::<M, V6>(ctx, node, &header))
 }
 
 #[inline(always)]
