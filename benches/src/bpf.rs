@@ -21,6 +21,8 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_TYPE_XDP: u32 = 6;
 /// `BPF_XDP`: what the loader of the product asks for too; a tail call needs both to be alike.
 const ATTACH_XDP: u32 = 37;
+/// `BPF_F_XDP_HAS_FRAGS`, as the product's programs: here too a tail call needs both to be alike.
+const HAS_FRAGS: u32 = 1 << 5;
 const LOG_LEN: usize = 64 * 1024;
 
 /// Longest attribute used here, in words.
@@ -103,6 +105,7 @@ pub(crate) fn load_xdp(instructions: &[u64]) -> io::Result<OwnedFd> {
     attr[2] = address(licence.as_ptr())?;
     attr[3] = pair(1, len32(&log)?);
     attr[4] = address(log.as_mut_ptr())?;
+    attr[5] = pair(0, HAS_FRAGS);
     attr[8] = pair(0, ATTACH_XDP);
     make(PROG_LOAD, &mut attr).map_err(|error| {
         let said = String::from_utf8_lossy(std::hint::black_box(&log));
