@@ -99,7 +99,7 @@ pub(super) fn keep(lb: &mut Lb, record: &VipRecord, table: TableRange, owners: &
         let slots = (0..).zip(owners).map(|(slot, owner)| {
             let age = record.age(slot);
             let had = |range: TableRange, seconds: u32| {
-                let backend = lb.maps.slots.load(range.offset() + slot)?;
+                let backend = lb.maps.slots.load(range.offset() + slot).filter(|had| had != owner)?;
                 lb.book.indices.owner(backend)?;
                 Some(Had { backend, seconds })
             };
