@@ -81,21 +81,7 @@ fn forward(workspace: &Workspace, args: &ForwardArgs) -> Result<ExitCode> {
     ebpf::build(&workspace.root, ready.toolchain, &ready.linker_dir)?;
     let revere = dist::build_revere(workspace)?;
     let outcome = forward::run(&revere)?;
-    figures::write(workspace, "dns-forward", &outcome.figures)?;
-    for figure in &outcome.figures {
-        println!(
-            "{}: {} {} (n = {}, control {})",
-            figure.id, figure.value, figure.unit, figure.n, figure.control
-        );
-    }
-    for failure in &outcome.failures {
-        println!("!! {failure}");
-    }
-    Ok(if outcome.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    outcome.tell(workspace, "dns-forward")
 }
 
 /// What a bench found.
@@ -112,5 +98,23 @@ impl Outcome {
         if !holds {
             self.failures.push(why());
         }
+    }
+
+    /// Writes the figures to `target/figures`, prints them and what was missed, and tells how to exit.
+    fn tell(&self, workspace: &Workspace, name: &str) -> Result<ExitCode> {
+        figures::write(workspace, name, &self.figures)?;
+        for figure in &self.figures {
+            println!(
+                "{:18} {:10.2} {:7} (n = {}, control {:.2})",
+                figure.id, figure.value, figure.unit, figure.n, figure.control
+            );
+        }
+        for failure in &self.failures {
+            println!("!! {failure}");
+        }
+        Ok(match self.failures.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 }

@@ -33,6 +33,15 @@ fn config() -> Config {
     }
 }
 
+/// The same with its memory in a file there.
+fn config_in(directory: &tempfile::TempDir) -> Config {
+    Config {
+        store: StoreKind::File,
+        state_dir: directory.path().display().to_string(),
+        ..config()
+    }
+}
+
 struct Running {
     master: Master,
     address: SocketAddr,
@@ -593,12 +602,7 @@ async fn subscribers_hear_everything_in_order() {
 #[tokio::test]
 async fn a_restarted_master_goes_on() {
     let dir = tempfile::tempdir().expect("directory");
-    let state_dir = dir.path().display().to_string();
-    let config = Config {
-        store: StoreKind::File,
-        state_dir,
-        ..config()
-    };
+    let config = config_in(&dir);
     let master = Running::new(&config).await;
     let mut agent = Agent::register(&master, None, Vec::new()).await;
     let specs = deploy(&master, &mut agent).await;

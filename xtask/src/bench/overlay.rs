@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::stale::quantile;
-use crate::figures::{self, Figure};
+use crate::figures::Figure;
 use crate::lab::{Cluster, PATIENCE, underlay, wait_for};
 use crate::setup::{self, Install};
 use crate::workspace::Workspace;
@@ -52,21 +52,7 @@ pub(super) fn run(workspace: &Workspace, args: &OverlayArgs) -> Result<ExitCode>
     let done = containers(&cluster, args, &mut outcome).and_then(|()| join(&mut cluster, args, &mut outcome));
     done.with_context(|| cluster.picture())?;
     cluster.lab.close()?;
-    figures::write(workspace, "overlay", &outcome.figures)?;
-    for figure in &outcome.figures {
-        println!(
-            "{}: {:.2} {} (n = {}, control {:.2})",
-            figure.id, figure.value, figure.unit, figure.n, figure.control
-        );
-    }
-    for failure in &outcome.failures {
-        println!("!! {failure}");
-    }
-    Ok(if outcome.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    outcome.tell(workspace, "overlay")
 }
 
 /// O5: blocks of the default overlay, and addresses in them.

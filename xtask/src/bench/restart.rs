@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::Outcome;
 use super::stale::quantile;
-use crate::figures::{self, Figure};
+use crate::figures::Figure;
 use crate::lab::prober::{Probe, Prober};
 use crate::lab::{Cluster, PATIENCE, wait_for};
 use crate::setup::{self, Install};
@@ -114,18 +114,7 @@ pub(super) fn run(workspace: &Workspace, args: &RestartArgs) -> Result<ExitCode>
             format!("{id}: {worst} ms at the ninety-ninth percentile")
         });
     }
-    for figure in &outcome.figures {
-        eprintln!("{:22} {:9.1} {:7} n {}", figure.id, figure.value, figure.unit, figure.n);
-    }
-    figures::write(workspace, "dns-restart", &outcome.figures)?;
-    for failure in &outcome.failures {
-        println!("!! {failure}");
-    }
-    Ok(if outcome.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    outcome.tell(workspace, "dns-restart")
 }
 
 /// How a daemon ends.

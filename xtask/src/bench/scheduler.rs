@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::Outcome;
-use crate::figures::{self, Figure};
+use crate::figures::Figure;
 use crate::lab::{Cluster, wait_for};
 use crate::setup::{self, Install};
 use crate::workspace::Workspace;
@@ -104,22 +104,8 @@ fn inside(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCode> {
     let mut outcome = judge(&told, peak, args)?;
     judge_starts(&mut outcome, &serde_json::from_str(&starts)?)?;
     judge_readers(&mut outcome, &read)?;
-    figures::write(workspace, "scheduler", &outcome.figures)?;
-    for figure in &outcome.figures {
-        println!(
-            "{}: {:.2} {} (n = {}, control {:.2})",
-            figure.id, figure.value, figure.unit, figure.n, figure.control
-        );
-    }
-    for failure in &outcome.failures {
-        println!("!! {failure}");
-    }
     let _ = std::fs::remove_dir_all(&dir);
-    Ok(if outcome.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    outcome.tell(workspace, "scheduler")
 }
 
 /// The master, which ends with the bench however that ends.
@@ -175,7 +161,10 @@ fn number(told: &Value, key: &str) -> Result<f64> {
 fn judge(told: &Value, peak: f64, args: &SchedulerArgs) -> Result<Outcome> {
     let tasks = u64::from(args.apps) * u64::from(args.instances);
     let placed = number(told, "placed")?;
-    ensure!(placed >= figures::count(tasks), "only {placed} of {tasks} tasks ran");
+    ensure!(
+        placed >= crate::figures::count(tasks),
+        "only {placed} of {tasks} tasks ran"
+    );
     let mut outcome = Outcome::default();
     let (rate, start) = (number(told, "per_s")?, number(told, "start_ms_p50")?);
     let n = |key: &str| told[key].as_u64().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Layout 1, of November 2026: one map of VIPs, flows under keys of 40 bytes with an entry for each direction; TCP over IPv4.
 //! Its entries are read as bytes, at the offsets they had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::Path;
 
@@ -158,8 +158,10 @@ fn state(number: u32) -> Option<FlowState> {
     }
 }
 
-fn client(key: &FlowKey) -> Option<SocketAddrV4> {
-    Some(SocketAddrV4::new(v4(addr(key, 0))?, port(key, 32)))
+/// What both directions' entries tell alike: client, protocol, how far it has come. `None`: of no kind that there was.
+fn flow(key: &FlowKey, number: u32) -> Option<(SocketAddrV4, Protocol, FlowState)> {
+    let client = SocketAddrV4::new(v4(addr(key, 0))?, port(key, 32));
+    Some((client, protocol(key[36])?, state(number)?))
 }
 
 /// Flows as the way to the VIP knows them.
@@ -167,21 +169,18 @@ fn flows(folder: &Path, backends: &BTreeMap<u32, Known>) -> Result<Vec<OldFlow>,
     let entries: HashMap<MapData, FlowKey, Flow> = open(&folder.join("FLOWS"), Map::LruHashMap)?;
     let mut flows = Vec::new();
     for entry in entries.iter() {
-        let (key, [index, generation, number, _]) = entry?;
+        let (key, [index, generation, state, _]) = entry?;
         let known = backends.get(&index).filter(|known| known.generation == generation);
-        if let (Some(client), Some(known), Some(state), Some(protocol)) =
-            (client(&key), known, state(number), protocol(key[36]))
-        {
+        if let (Some((client, protocol, state)), Some(known)) = (flow(&key, state), known) {
             let vip = VipAddress {
                 addr: addr(&key, 16),
                 port: port(&key, 34),
                 protocol,
             };
-            let backend = known.key;
             flows.push(OldFlow {
                 client,
                 vip,
-                backend,
+                backend: known.key,
                 state,
             });
         }
@@ -192,31 +191,31 @@ fn flows(folder: &Path, backends: &BTreeMap<u32, Known>) -> Result<Vec<OldFlow>,
 /// Flows as the way back knows them: those of this node's backends, wherever they came in.
 fn reverse(folder: &Path, backends: &BTreeMap<u32, Known>) -> Result<Vec<OldFlow>, MapError> {
     let entries: HashMap<MapData, FlowKey, Reverse> = open(&folder.join("REVERSE"), Map::LruHashMap)?;
-    let local = |key: &BackendKey| backends.values().any(|known| known.key == *key && known.member.local);
+    let local = backends.values().filter(|known| known.member.local);
+    let local: BTreeSet<BackendKey> = local.map(|known| known.key).collect();
     let mut flows = Vec::new();
     for entry in entries.iter() {
         let (key, value) = entry?;
-        if let (Some(client), Some(state), Some(protocol)) =
-            (client(&key), state(number(&value, 20)), protocol(key[36]))
-        {
-            let backend = BackendKey {
-                addr: addr(&key, 16),
-                port: port(&key, 34),
-                protocol,
-            };
-            let vip = VipAddress {
-                addr: addr(&value, 0),
-                port: port(&value, 16),
-                protocol,
-            };
-            if local(&backend) {
-                flows.push(OldFlow {
-                    client,
-                    vip,
-                    backend,
-                    state,
-                });
-            }
+        let Some((client, protocol, state)) = flow(&key, number(&value, 20)) else {
+            continue;
+        };
+        let backend = BackendKey {
+            addr: addr(&key, 16),
+            port: port(&key, 34),
+            protocol,
+        };
+        let vip = VipAddress {
+            addr: addr(&value, 0),
+            port: port(&value, 16),
+            protocol,
+        };
+        if local.contains(&backend) {
+            flows.push(OldFlow {
+                client,
+                vip,
+                backend,
+                state,
+            });
         }
     }
     Ok(flows)

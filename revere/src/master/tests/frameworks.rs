@@ -193,11 +193,7 @@ async fn a_framework_goes_the_whole_way() {
 #[tokio::test]
 async fn frameworks_and_their_tasks_outlive_the_master() {
     let directory = tempfile::tempdir().expect("directory");
-    let config = Config {
-        store: StoreKind::File,
-        state_dir: directory.path().display().to_string(),
-        ..config()
-    };
+    let config = config_in(&directory);
     let master = Running::new(&config).await;
     let mut agent = Agent::register(&master, None, Vec::new()).await;
     let mut stream = subscribe(&master, None).await;

@@ -10,11 +10,7 @@ async fn operator(master: &Running, call: &Value) -> (StatusCode, Value) {
 #[tokio::test]
 async fn a_machine_is_planned_taken_out_of_service_and_put_back() {
     let directory = tempfile::tempdir().expect("directory");
-    let config = Config {
-        store: StoreKind::File,
-        state_dir: directory.path().display().to_string(),
-        ..config()
-    };
+    let config = config_in(&directory);
     let master = Running::new(&config).await;
     let mut agent = Agent::register(&master, None, Vec::new()).await;
     let specs = deploy(&master, &mut agent).await;

@@ -82,11 +82,7 @@ async fn a_running_app_is_updated_restarted_and_returned() {
 #[tokio::test]
 async fn earlier_versions_survive_a_restart_of_the_master() {
     let dir = tempfile::tempdir().expect("directory");
-    let config = Config {
-        store: StoreKind::File,
-        state_dir: dir.path().display().to_string(),
-        ..config()
-    };
+    let config = config_in(&dir);
     let master = Running::new(&config).await;
     assert_eq!(
         master.call(Method::POST, "/v2/apps", NAMED_VIP).await.0,
