@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 
 use aya::maps::MapError;
 use lb_common::{CookieCount, ListenPlace, NodeConfig, node_flags};
@@ -33,6 +33,7 @@ impl Default for SynCookies {
 const SETTING: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 /// Lets sockets be bound to addresses that are not there.
 const NONLOCAL: &str = "/proc/sys/net/ipv4/ip_nonlocal_bind";
+const NONLOCAL6: &str = "/proc/sys/net/ipv6/ip_nonlocal_bind";
 
 impl SynCookies {
     /// Why none are sent though they are wanted; `None`: they are, or nobody wants them. `loaded`: the kernel took the program.
@@ -44,9 +45,9 @@ impl SynCookies {
             return Some("this kernel did not take the program for SYN cookies".to_owned());
         }
         match fs::read_to_string(SETTING) {
-            Ok(text) if text.trim() == "0" => {
-                Some(format!("{SETTING} is 0: the kernel makes no cookies; write 1 to it"))
-            }
+            Ok(text) if text.trim() == "0" => Some(format!(
+                "{SETTING} is 0: the kernel makes no cookies; write 1 to it and restart the node"
+            )),
             Ok(_) => None,
             Err(error) => Some(format!(
                 "could not read {SETTING}: {error}; a kernel built without CONFIG_SYN_COOKIES makes none"
@@ -84,18 +85,13 @@ impl Lb {
             .collect()
     }
 
-    /// Tells the program which backends' listeners it may ask: those that listen in the uplinks' own network namespace, at an
-    /// address of it.
-    pub(crate) fn tell_places(
-        &mut self,
-        here: &BTreeMap<BackendKey, Place>,
-        sockets: &[(SocketAddr, u64)],
-    ) -> Result<(), MapError> {
+    /// Tells the program which backends' listeners it may ask: of those that listen in the uplinks' own network namespace, the ones
+    /// at an address of it.
+    pub(crate) fn tell_places(&mut self, listening: &[(BackendKey, Place)]) -> Result<(), MapError> {
         let mut own = BTreeMap::new();
         let mut told = BTreeSet::new();
-        for (key, place) in here {
-            let listens = sockets.iter().any(|(at, _)| at.port() == key.port);
-            if !listens || !*own.entry(key.addr).or_insert_with(|| is_own(key.addr)) {
+        for (key, place) in listening {
+            if !*own.entry(key.addr).or_insert_with(|| is_own(key.addr)) {
                 continue;
             }
             let entry = ListenPlace {
@@ -124,7 +120,8 @@ impl Lb {
 /// Whether an address is one of this network namespace: a listener there takes what comes for it. Where sockets may have any
 /// address nobody knows.
 fn is_own(addr: IpAddr) -> bool {
-    let any = fs::read_to_string(NONLOCAL).is_ok_and(|text| text.trim() != "0");
+    let setting = if addr.is_ipv4() { NONLOCAL } else { NONLOCAL6 };
+    let any = fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0");
     !any && UdpSocket::bind((addr, 0)).is_ok()
 }
 

@@ -151,8 +151,7 @@ impl Lb {
         }
         let sockets = listening().map_err(ListenersError::List)?;
         let here = self.book.guards.here.clone();
-        self.tell_places(&here, &sockets).map_err(failed("LISTEN_PLACES"))?;
-        let mut told = BTreeSet::new();
+        let (mut told, mut listening) = (BTreeSet::new(), Vec::new());
         for (key, place) in &here {
             let cookies = at(&sockets, key);
             // Where several listen, the end of one is not the end of all.
@@ -170,7 +169,11 @@ impl Lb {
                 }
                 told.insert(cookie);
             }
-            if !cookies.is_empty() && self.is_gone(place) {
+            if cookies.is_empty() {
+                continue;
+            }
+            listening.push((*key, *place));
+            if self.is_gone(place) {
                 self.revive(key, place).map_err(failed("BACKENDS"))?;
             }
         }
@@ -179,6 +182,7 @@ impl Lb {
             let _ = self.maps.listeners.remove(cookie);
         }
         self.book.guards.told = told;
+        self.tell_places(&listening).map_err(failed("LISTEN_PLACES"))?;
         self.book.guards.stale = false;
         Ok(())
     }

@@ -223,10 +223,16 @@ pub enum OpenError {
     Layout {
         /// Directory of the pins.
         path: PathBuf,
-        /// Version found; 0 when there are maps without one.
+        /// Version found.
         found: u32,
         /// Ours.
         expected: u32,
+    },
+    /// The pins tell no version.
+    #[error("the maps pinned in {} tell no layout version, as when a first start was broken off: remove that directory and start the node again; hooks that use them are detached with it", path.display())]
+    NoLayout {
+        /// Directory of the pins.
+        path: PathBuf,
     },
     /// Maps of an older layout could not be taken over; they are as they were, and so is what passes.
     #[error("could not take over the maps of an older layout pinned in {}: {source}; they stay in use: go back to the Revere that made them, or drain the node, stop it, remove that directory and start it again", path.display())]
@@ -289,10 +295,15 @@ impl Lb {
             Ok(lb)
         });
         let mut lb = opening.inspect_err(|_| old.iter().for_each(migrate::Old::back))?;
-        lb.swap_hooks(&mut opened)?;
+        let swapped = lb.swap_hooks(&mut opened);
         if let Some(old) = old {
-            old.end()?;
+            // What a hook uses must stay, even if another one could not be had.
+            match swapped.is_err() && opened.adopted.is_empty() && opened.attached.is_empty() {
+                true => old.back(),
+                false => old.end(),
+            }
         }
+        swapped?;
         if lb.config.nat_ports.is_some() {
             check::accept_own(&lb.config.uplinks, &mut opened.warnings);
         }

@@ -223,10 +223,15 @@ pub(crate) fn layout(bpffs: &Path) -> Result<Option<u32>, OpenError> {
     if !pinned {
         return Ok(None);
     }
-    match version(&folder.join("LAYOUT")).unwrap_or(0) {
-        LAYOUT_VERSION => Ok(None),
-        found @ 1..LAYOUT_VERSION => Ok(Some(found)),
-        found => Err(OpenError::Layout {
+    let unreadable = |source| OpenError::Migrate {
+        path: folder.clone(),
+        source,
+    };
+    match version(&folder).map_err(unreadable)? {
+        None => Err(OpenError::NoLayout { path: folder }),
+        Some(LAYOUT_VERSION) => Ok(None),
+        Some(found @ 1..LAYOUT_VERSION) => Ok(Some(found)),
+        Some(found) => Err(OpenError::Layout {
             path: folder,
             found,
             expected: LAYOUT_VERSION,
@@ -234,8 +239,15 @@ pub(crate) fn layout(bpffs: &Path) -> Result<Option<u32>, OpenError> {
     }
 }
 
-pub(crate) fn version(path: &Path) -> Option<u32> {
-    let map = Map::Array(MapData::from_pin(path).ok()?);
-    let array: Array<MapData, u32> = map.try_into().ok()?;
-    array.get(&0, 0).ok()
+/// The version that pinned maps tell; `None` where they tell none, or where there are none.
+pub(crate) fn version(folder: &Path) -> io::Result<Option<u32>> {
+    let pin = folder.join("LAYOUT");
+    if !pin.try_exists()? {
+        return Ok(None);
+    }
+    let map = MapData::from_pin(&pin).map_err(io::Error::other)?;
+    let array: Array<MapData, u32> = Map::Array(map).try_into().map_err(io::Error::other)?;
+    let version = array.get(&0, 0).map_err(io::Error::other)?;
+    // Made, and its maker ended before it was written.
+    Ok(Some(version).filter(|version| *version != 0))
 }

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError};
-use lb_common::{Be16, Be32, FlowKey4, FlowState, FlowValue, Ip, LAYOUT_VERSION, SocketEntry, seconds};
+use lb_common::{Be16, Be32, FlowKey4, FlowState, FlowValue, LAYOUT_VERSION};
 use model::VipAddress;
 
 use super::check;
@@ -39,8 +39,6 @@ pub(super) struct Held {
     peers: BTreeSet<Ipv4Addr>,
     vips: BTreeMap<VipAddress, DesiredVip>,
     flows: Vec<OldFlow>,
-    /// By socket cookie: what a local socket asked for.
-    sockets: BTreeMap<u64, VipAddress>,
 }
 
 /// Pinned maps of an older layout, put aside.
@@ -62,12 +60,22 @@ pub(super) struct Carried {
 pub(super) fn begin(bpffs: &Path) -> Result<Option<Old>, OpenError> {
     let (maps, aside) = (bpffs.join(MAPS), bpffs.join(ASIDE));
     let failed = failed(bpffs);
-    if let Some(version) = check::version(&aside.join("LAYOUT")) {
-        // Begun, and not ended: what the new maps hold is a part of it.
-        unpin(&maps).and_then(|()| fs::create_dir_all(&maps)).map_err(&failed)?;
-        return found(bpffs, version).map(Some);
+    match check::version(&aside) {
+        Ok(Some(LAYOUT_VERSION)) => {
+            // A newer release began to take these over and did not end.
+            unpin(&maps).and_then(|()| fs::rename(&aside, &maps)).map_err(&failed)?;
+            return Ok(None);
+        }
+        Ok(Some(version)) => {
+            // Begun, and not ended: what the new maps hold is a part of it.
+            let old = found(bpffs, version)?;
+            unpin(&maps).and_then(|()| fs::create_dir_all(&maps)).map_err(&failed)?;
+            return Ok(Some(old));
+        }
+        Ok(None) => clear(&aside),
+        // They may be the only ones that are whole.
+        Err(source) => return Err(failed(source)),
     }
-    unpin(&aside).map_err(&failed)?;
     let Some(version) = check::layout(bpffs)? else {
         return Ok(None);
     };
@@ -76,6 +84,16 @@ pub(super) fn begin(bpffs: &Path) -> Result<Option<Old>, OpenError> {
         .and_then(|()| fs::create_dir_all(&maps))
         .map_err(&failed)?;
     Ok(Some(old))
+}
+
+/// Removes what is left of maps that nobody needs any more; nothing depends on it.
+fn clear(aside: &Path) {
+    if let Err(error) = unpin(aside) {
+        tracing::warn!(
+            "{} is of no use any more and could not be removed: {error}",
+            aside.display()
+        );
+    }
 }
 
 fn found(bpffs: &Path, version: u32) -> Result<Old, OpenError> {
@@ -135,12 +153,12 @@ impl Old {
     }
 
     fn held(&self) -> io::Result<Held> {
-        layout1::read(&self.bpffs.join(ASIDE)).map_err(io::Error::other)
+        layout1::read(&self.bpffs.join(ASIDE))
     }
 
-    /// Nobody needs the old maps any more.
-    pub(super) fn end(self) -> Result<(), OpenError> {
-        unpin(&self.bpffs.join(ASIDE)).map_err(failed(&self.bpffs))
+    /// Nobody needs the old maps any more: a hook or all of them go on with the new ones.
+    pub(super) fn end(self) {
+        clear(&self.bpffs.join(ASIDE));
     }
 }
 
@@ -164,26 +182,8 @@ fn write(lb: &mut Lb, held: Held) -> io::Result<Carried> {
     if let Some((step, error)) = report.failed.first() {
         return Err(io::Error::other(format!("{step:?}: {error}")));
     }
-    write_sockets(lb, &held.sockets)?;
     let flows = write_flows(lb, &held.flows)?;
     Ok(Carried { vips, flows })
-}
-
-fn write_sockets(lb: &mut Lb, sockets: &BTreeMap<u64, VipAddress>) -> io::Result<()> {
-    for (cookie, vip) in sockets {
-        let entry = SocketEntry {
-            addr: Ip::from(vip.addr),
-            port: Be16::new(vip.port),
-            protocol: vip.protocol.number(),
-            // Nobody knows which backend it got, so it is not counted.
-            counted: 0,
-            backend: u32::MAX,
-            generation: 0,
-            vip: lb.book.ids.get(vip).map_or(0, u32::from),
-        };
-        lb.maps.sockets.insert(cookie, entry, 0).map_err(io::Error::other)?;
-    }
-    Ok(())
 }
 
 fn write_flows(lb: &Lb, flows: &[OldFlow]) -> io::Result<usize> {
@@ -192,7 +192,7 @@ fn write_flows(lb: &Lb, flows: &[OldFlow]) -> io::Result<usize> {
     };
     let mut live = table("FLOWS4").map_err(io::Error::other)?;
     let mut half = table("HALF4").map_err(io::Error::other)?;
-    let now = seconds(clock::seconds().saturating_mul(1_000_000_000));
+    let now = clock::seconds_u32();
     let mut carried = 0;
     for flow in flows {
         let (Some(vip), Some(backend)) = (lb.book.ids.get(&flow.vip), lb.book.indices.get(&flow.backend)) else {

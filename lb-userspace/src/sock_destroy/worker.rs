@@ -39,9 +39,10 @@ impl Worker {
         let (queue, waiting) = sync_channel::<Doomed>(WAITING);
         let run = move || {
             while let Ok(first) = waiting.recv() {
-                std::thread::sleep(LAST_WORDS);
                 let mut all = vec![first];
                 all.extend(waiting.try_iter());
+                // Those that come meanwhile have a wait of their own.
+                std::thread::sleep(LAST_WORDS);
                 tell(&end_all(&maps, &all));
             }
         };

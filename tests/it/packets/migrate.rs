@@ -17,6 +17,10 @@ const CLIENTS: u16 = 64;
 
 const INNER_IP: usize = 64;
 
+/// Takes no more connections, so that no slot names it, and has one.
+const DRAINING: (Ipv4Addr, u16) = (OWN, 31_009);
+const STAYS: (Ipv4Addr, u16) = (CLIENT.0, 42_000);
+
 fn v4(addr: Ipv4Addr) -> [u8; 16] {
     addr.to_ipv6_mapped().octets()
 }
@@ -74,7 +78,12 @@ fn age(lab: Lab, version: u32) -> (crate::packets::lab::Folder, u32) {
     array(
         &maps,
         "BACKENDS",
-        &[backend(LOCAL, 7, 5), backend(REMOTE, 3, 9), backend((PEER, 1), 0, 2)],
+        &[
+            backend(LOCAL, 7, 5),
+            backend(REMOTE, 3, 9),
+            backend((PEER, 1), 0, 2),
+            backend(DRAINING, 5, 1),
+        ],
     );
     array(&maps, "SLOTS", &[SlotPair([9, 9]), SlotPair([0, 1]), SlotPair([1, 0])]);
     let vip: [u8; 20] = bytes(&[&v4(VIP.0), &VIP.1.to_be_bytes(), &[6, 0]]);
@@ -87,6 +96,10 @@ fn age(lab: Lab, version: u32) -> (crate::packets::lab::Folder, u32) {
             let generation = if chosen(number) == 0 { 5 } else { 9 };
             (flow_key(of(number), VIP), [chosen(number), generation, 2, 0])
         })
+        .collect();
+    let there: Vec<_> = there
+        .into_iter()
+        .chain([(flow_key(STAYS, VIP), [3, 1, 2, 0])])
         .collect();
     hash(&maps, "FLOWS", &there);
     let back = (0..CLIENTS).filter(|number| number % 3 == 0 && chosen(*number) == 0);
@@ -130,6 +143,13 @@ fn all_go_on(lab: &Lab) {
     }
 }
 
+/// The one flow of the backend that takes no more.
+fn the_last_one_goes_on(lab: &Lab) {
+    let (reason, run) = lab.xdp(&Spec::new(STAYS, VIP, ACK).build());
+    assert_eq!(reason, Reason::LocalBackend);
+    assert_eq!((addr(&run.frame, 14 + 16), port(&run.frame, 14 + 22)), DRAINING);
+}
+
 fn reopened(folder: crate::packets::lab::Folder, uplink: u32) -> Lab {
     let (mut lb, opened) = Lb::open(config(folder.path())).expect("takes over");
     assert!(opened.attached.is_empty(), "no hook was ever off: {opened:?}");
@@ -145,6 +165,7 @@ fn flows_of_an_older_layout_go_on() {
     assert_eq!(layout.get(&0, 0).expect("a version"), LAYOUT_VERSION);
     assert!(!lab.folder.path().join("bpf/maps-old").exists(), "nothing is left over");
     all_go_on(&lab);
+    the_last_one_goes_on(&lab);
     let (reason, _) = lab.xdp(&Spec::new((CLIENT.0, 60_000), VIP, SYN).build());
     assert!(
         matches!(
@@ -199,6 +220,66 @@ fn what_cannot_be_taken_over_stays_as_it_was() {
     assert!(error.to_string().contains("stay in use"), "{error}");
     assert_eq!(pins(&bpf.join("maps")), before);
     assert!(!bpf.join("maps-old").exists());
+}
+
+/// Two pins of links change places.
+fn exchanged(bpf: &Path, one: &str, other: &str) {
+    let link = |name: &str| bpf.join("links").join(name);
+    std::fs::rename(link(one), bpf.join("links/aside")).expect("renamed");
+    std::fs::rename(link(other), link(one)).expect("renamed");
+    std::fs::rename(bpf.join("links/aside"), link(other)).expect("renamed");
+}
+
+#[test]
+fn where_no_hook_could_be_swapped_the_old_maps_are_back() {
+    let (folder, _) = age(Lab::new(), 1);
+    let bpf = folder.path().join("bpf");
+    let before = pins(&bpf.join("maps"));
+    // The first hook's link is of another kind.
+    exchanged(&bpf, "egress-up0", "xdp-up0");
+    Lb::open(config(folder.path())).expect_err("a link that takes no such program");
+    assert_eq!(pins(&bpf.join("maps")), before);
+    assert!(!bpf.join("maps-old").exists());
+}
+
+#[test]
+fn where_a_hook_was_swapped_its_maps_stay() {
+    let (folder, uplink) = age(Lab::new(), 1);
+    let bpf = folder.path().join("bpf");
+    exchanged(&bpf, "sock_release", "sendmsg4");
+    Lb::open(config(folder.path())).expect_err("a link that takes no such program");
+    assert!(
+        !bpf.join("maps-old").exists(),
+        "the next start goes on from the new maps"
+    );
+    exchanged(&bpf, "sock_release", "sendmsg4");
+    let lab = reopened(folder, uplink);
+    all_go_on(&lab);
+}
+
+#[test]
+fn what_a_newer_release_left_halfway_is_put_back() {
+    let lab = Lab::with(&[(LOCAL, 1)]);
+    let (reason, _) = lab.xdp(&Spec::new(of(1), VIP, SYN).build());
+    assert_eq!(reason, Reason::LocalBackend);
+    let Lab { lb, uplink, folder } = lab;
+    drop(lb);
+    let bpf = folder.path().join("bpf");
+    std::fs::rename(bpf.join("maps"), bpf.join("maps-old")).expect("renamed");
+    std::fs::create_dir(bpf.join("maps")).expect("a folder");
+    array(&bpf.join("maps"), "LAYOUT", &[LAYOUT_VERSION + 1]);
+    let lab = reopened(folder, uplink);
+    assert!(!bpf.join("maps-old").exists());
+    let (reason, _) = lab.xdp(&Spec::new(of(1), VIP, ACK).build());
+    assert_eq!(reason, Reason::LocalBackend, "with the flows there were");
+}
+
+#[test]
+fn maps_without_a_version_are_refused_in_words_that_fit() {
+    let (folder, _) = age(Lab::new(), 1);
+    std::fs::remove_file(folder.path().join("bpf/maps/LAYOUT")).expect("removed");
+    let error = Lb::open(config(folder.path())).expect_err("of no version");
+    assert!(error.to_string().contains("tell no layout version"), "{error}");
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! Layout 1, of November 2026: one map of VIPs, flows under keys of 40 bytes with an entry for each direction; TCP over IPv4.
 //! Its entries are read as bytes, at the offsets they had.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::Pod;
 use lb_common::{FlowState, SlotPair};
 use model::{Protocol, VipAddress};
 
-use super::{Held, OldFlow, open};
+use super::{Held, OldFlow};
 use crate::observe::protocol;
-use crate::{BackendKey, DesiredVip, Member};
+use crate::{BackendKey, DesiredVip, Member, raw};
 
 /// `BACKENDS`: address, node (16 bytes each), port, protocol, flags, generation.
 type Backend = [u8; 40];
@@ -23,8 +25,6 @@ type FlowKey = [u8; 40];
 type Flow = [u32; 4];
 /// `REVERSE`: the VIP's address (16 bytes), port, zero, state.
 type Reverse = [u8; 24];
-/// `ORIGINALS`, by socket cookie: the VIP's address (16 bytes), port, zero.
-type Original = [u8; 20];
 /// `NODE`: own address (16 bytes), and more that the configuration tells anew.
 type Node = [u8; 32];
 
@@ -40,25 +40,35 @@ struct Known {
     generation: u32,
 }
 
-/// Everything that today's layout has a place for. Counters begin anew.
-pub(super) fn read(folder: &Path) -> Result<Held, MapError> {
-    let node: Array<MapData, Node> = open(&folder.join("NODE"), Map::Array)?;
-    let own = v4(addr(&node.get(&0, 0)?, 0)).filter(|own| !own.is_unspecified());
-    let peers: HashMap<MapData, [u8; 16], u32> = open(&folder.join("PEERS"), Map::HashMap)?;
-    let peers = peers
-        .keys()
-        .filter_map(|key| key.map(|key| v4(addr(&key, 0))).transpose());
-    let peers = peers.collect::<Result<_, _>>()?;
+/// Everything that today's layout has a place for. Counters begin anew, and so does what local sockets asked for: nothing told which
+/// of those sockets there still are.
+pub(super) fn read(folder: &Path) -> io::Result<Held> {
+    let mut held = Held::default();
+    each(folder, "NODE", |_: &u32, node: &Node| {
+        held.own = v4(addr(node, 0)).filter(|own| !own.is_unspecified());
+    })?;
+    each(folder, "PEERS", |peer: &[u8; 16], _: &u32| {
+        held.peers.extend(v4(addr(peer, 0)))
+    })?;
     let backends = backends(folder)?;
-    let vips = vips(folder, &backends)?;
-    let mut flows = flows(folder, &backends)?;
-    flows.extend(reverse(folder, &backends)?);
-    Ok(Held {
-        own,
-        peers,
-        vips,
-        flows,
-        sockets: sockets(folder)?,
+    held.vips = vips(folder, &backends)?;
+    for (flow, member) in flows(folder, &backends)? {
+        if let Some(vip) = held.vips.get_mut(&flow.vip) {
+            // One that takes no more has no slot, but flows.
+            vip.members
+                .entry(flow.backend)
+                .or_insert(Member { weight: 0, ..member });
+            held.flows.push(flow);
+        }
+    }
+    Ok(held)
+}
+
+/// Goes through a map, many elements a call.
+fn each<K: Pod, V: Pod>(folder: &Path, map: &str, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+    let map = raw::obj_get(&folder.join(map))?;
+    raw::walk(map.as_fd(), 1, |key: &K, values: &[V]| {
+        values.iter().for_each(|value| each(key, value))
     })
 }
 
@@ -85,68 +95,62 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Those that live, by index.
-fn backends(folder: &Path) -> Result<BTreeMap<u32, Known>, MapError> {
-    let entries: Array<MapData, Backend> = open(&folder.join("BACKENDS"), Map::Array)?;
+fn backends(folder: &Path) -> io::Result<BTreeMap<u32, Known>> {
     let mut known = BTreeMap::new();
-    for index in 0..entries.len() {
-        let entry = entries.get(&index, 0)?;
+    each(folder, "BACKENDS", |index: &u32, entry: &Backend| {
         let flags = entry[35];
-        let (Some(protocol), Some(node)) = (protocol(entry[34]), v4(addr(&entry, 16))) else {
-            continue;
-        };
-        if flags & LIVE == 0 {
-            continue;
+        if let (Some(protocol), Some(node)) = (protocol(entry[34]), v4(addr(entry, 16)))
+            && flags & LIVE != 0
+        {
+            let key = BackendKey {
+                addr: addr(entry, 0),
+                port: port(entry, 32),
+                protocol,
+            };
+            let member = Member {
+                weight: u16::from(flags & OPEN != 0),
+                node,
+                local: flags & LOCAL != 0,
+            };
+            let generation = number(entry, 36);
+            known.insert(
+                *index,
+                Known {
+                    key,
+                    member,
+                    generation,
+                },
+            );
         }
-        let key = BackendKey {
-            addr: addr(&entry, 0),
-            port: port(&entry, 32),
-            protocol,
-        };
-        let member = Member {
-            weight: u16::from(flags & OPEN != 0),
-            node,
-            local: flags & LOCAL != 0,
-        };
-        let generation = number(&entry, 36);
-        known.insert(
-            index,
-            Known {
-                key,
-                member,
-                generation,
-            },
-        );
-    }
+    })?;
     Ok(known)
 }
 
 /// A VIP's backends are those its slots name.
-fn vips(folder: &Path, backends: &BTreeMap<u32, Known>) -> Result<BTreeMap<VipAddress, DesiredVip>, MapError> {
-    let entries: HashMap<MapData, Endpoint, [u64; 2]> = open(&folder.join("VIPS"), Map::HashMap)?;
-    let slots: Array<MapData, SlotPair> = open(&folder.join("SLOTS"), Map::Array)?;
+fn vips(folder: &Path, backends: &BTreeMap<u32, Known>) -> io::Result<BTreeMap<VipAddress, DesiredVip>> {
+    let mut slots: Vec<u32> = Vec::new();
+    each(folder, "SLOTS", |_: &u32, pair: &SlotPair| slots.extend(pair.0))?;
     let mut vips = BTreeMap::new();
-    for entry in entries.iter() {
-        let (key, [table, _]) = entry?;
-        let Some(protocol) = protocol(key[18]) else { continue };
-        let address = VipAddress {
-            addr: addr(&key, 0),
-            port: port(&key, 16),
-            protocol,
+    each(folder, "VIPS", |key: &Endpoint, [table, _]: &[u64; 2]| {
+        let Some(protocol) = protocol(key[18]) else { return };
+        let [offset, len] = [table >> 32, table & 0xffff_ffff].map(|half| usize::try_from(half).unwrap_or_default());
+        let owners = slots.iter().skip(offset).take(len);
+        let members = owners.filter_map(|index| backends.get(index));
+        let vip = DesiredVip {
+            members: members.map(|known| (known.key, known.member)).collect(),
+            ..DesiredVip::default()
         };
-        let mut vip = DesiredVip::default();
-        let (offset, len) = (
-            u32::try_from(table >> 32).unwrap_or_default(),
-            u32::try_from(table & 0xffff_ffff).unwrap_or_default(),
-        );
-        for slot in offset..offset.saturating_add(len) {
-            let pair = slots.get(&(slot / 2), 0)?.0;
-            let index = if slot % 2 == 0 { pair[0] } else { pair[1] };
-            vip.members
-                .extend(backends.get(&index).map(|known| (known.key, known.member)));
-        }
-        vips.insert(address, vip);
-    }
+        vips.insert(at(key, 0, 16, protocol), vip);
+    })?;
     Ok(vips)
+}
+
+fn at(bytes: &[u8], address: usize, number: usize, protocol: Protocol) -> VipAddress {
+    VipAddress {
+        addr: addr(bytes, address),
+        port: port(bytes, number),
+        protocol,
+    }
 }
 
 fn state(number: u32) -> Option<FlowState> {
@@ -164,75 +168,45 @@ fn flow(key: &FlowKey, number: u32) -> Option<(SocketAddrV4, Protocol, FlowState
     Some((client, protocol(key[36])?, state(number)?))
 }
 
-/// Flows as the way to the VIP knows them.
-fn flows(folder: &Path, backends: &BTreeMap<u32, Known>) -> Result<Vec<OldFlow>, MapError> {
-    let entries: HashMap<MapData, FlowKey, Flow> = open(&folder.join("FLOWS"), Map::LruHashMap)?;
+/// Flows as the way to the VIP knows them and, those of this node's backends, as the way back does; with the backend as it was.
+fn flows(folder: &Path, backends: &BTreeMap<u32, Known>) -> io::Result<Vec<(OldFlow, Member)>> {
     let mut flows = Vec::new();
-    for entry in entries.iter() {
-        let (key, [index, generation, state, _]) = entry?;
-        let known = backends.get(&index).filter(|known| known.generation == generation);
-        if let (Some((client, protocol, state)), Some(known)) = (flow(&key, state), known) {
-            let vip = VipAddress {
-                addr: addr(&key, 16),
-                port: port(&key, 34),
-                protocol,
-            };
-            flows.push(OldFlow {
-                client,
-                vip,
-                backend: known.key,
-                state,
-            });
-        }
-    }
-    Ok(flows)
-}
-
-/// Flows as the way back knows them: those of this node's backends, wherever they came in.
-fn reverse(folder: &Path, backends: &BTreeMap<u32, Known>) -> Result<Vec<OldFlow>, MapError> {
-    let entries: HashMap<MapData, FlowKey, Reverse> = open(&folder.join("REVERSE"), Map::LruHashMap)?;
+    each(
+        folder,
+        "FLOWS",
+        |key: &FlowKey, [index, generation, state, _]: &Flow| {
+            let known = backends.get(index).filter(|known| known.generation == *generation);
+            if let (Some((client, protocol, state)), Some(known)) = (flow(key, *state), known) {
+                let flow = OldFlow {
+                    client,
+                    vip: at(key, 16, 34, protocol),
+                    backend: known.key,
+                    state,
+                };
+                flows.push((flow, known.member));
+            }
+        },
+    )?;
     let local = backends.values().filter(|known| known.member.local);
-    let local: BTreeSet<BackendKey> = local.map(|known| known.key).collect();
-    let mut flows = Vec::new();
-    for entry in entries.iter() {
-        let (key, value) = entry?;
-        let Some((client, protocol, state)) = flow(&key, number(&value, 20)) else {
-            continue;
+    let local: BTreeMap<BackendKey, Member> = local.map(|known| (known.key, known.member)).collect();
+    each(folder, "REVERSE", |key: &FlowKey, value: &Reverse| {
+        let Some((client, protocol, state)) = flow(key, number(value, 20)) else {
+            return;
         };
         let backend = BackendKey {
-            addr: addr(&key, 16),
-            port: port(&key, 34),
+            addr: addr(key, 16),
+            port: port(key, 34),
             protocol,
         };
-        let vip = VipAddress {
-            addr: addr(&value, 0),
-            port: port(&value, 16),
-            protocol,
-        };
-        if local.contains(&backend) {
-            flows.push(OldFlow {
+        if let Some(member) = local.get(&backend) {
+            let flow = OldFlow {
                 client,
-                vip,
+                vip: at(value, 0, 16, protocol),
                 backend,
                 state,
-            });
-        }
-    }
-    Ok(flows)
-}
-
-fn sockets(folder: &Path) -> Result<BTreeMap<u64, VipAddress>, MapError> {
-    let entries: HashMap<MapData, u64, Original> = open(&folder.join("ORIGINALS"), Map::LruHashMap)?;
-    entries
-        .iter()
-        .map(|entry| {
-            let (cookie, original) = entry?;
-            let vip = VipAddress {
-                addr: addr(&original, 0),
-                port: port(&original, 16),
-                protocol: Protocol::Tcp,
             };
-            Ok((cookie, vip))
-        })
-        .collect()
+            flows.push((flow, *member));
+        }
+    })?;
+    Ok(flows)
 }
