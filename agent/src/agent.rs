@@ -209,6 +209,7 @@ pub fn open(config: Config) -> Result<(Agent, mpsc::Receiver<AgentEvent>), OpenE
     }
     remove_strays(&layout);
     pod::remove_strays(&layout.pods, &table.tasks);
+    crate::fetch::remove_partial(&layout.fetched);
     let (events, receiver) = mpsc::channel(EVENTS);
     let http = HttpClient::new(config.images.stall);
     let fetcher = Fetcher {
@@ -447,12 +448,7 @@ impl Agent {
         let shared = &*self.shared;
         let mut stop = shared.stop.subscribe();
         let mut live = FuturesUnordered::new();
-        let mut sweep = tokio::time::interval(
-            shared
-                .config
-                .sweep
-                .min(shared.config.sandbox_keep.max(Duration::from_secs(1))),
-        );
+        let mut sweeps = std::pin::pin!(sweeps(&self.shared));
         loop {
             for todo in std::mem::take(&mut lock(&shared.table).todo) {
                 live.push(take_up(shared, todo));
@@ -460,11 +456,25 @@ impl Agent {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = shared.wake.notified() => {}
-                _ = sweep.tick() => {
-                    shared.sweep();
-                }
+                () = &mut sweeps => {}
                 Some(()) = live.next() => {}
             }
+        }
+    }
+}
+
+/// Looks again and again for what can be removed, beside the tasks: removing many files takes long.
+async fn sweeps(shared: &Arc<Shared>) {
+    let keep = shared.config.sandbox_keep.max(Duration::from_secs(1));
+    let mut times = tokio::time::interval(shared.config.sweep.min(keep));
+    times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        times.tick().await;
+        let shared = Arc::clone(shared);
+        if let Err(error) = tokio::task::spawn_blocking(move || shared.sweep()).await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
 }
@@ -660,6 +670,11 @@ impl Shared {
         let ids = entry.spec.pod.as_ref().map_or(&own[..], |part| &part.members);
         let table = lock(&self.table);
         ids.iter().filter_map(|task| table.tasks.get(task).cloned()).collect()
+    }
+
+    /// Whether the node is going down.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
     }
 
     /// Whether a task of that name has not ended whole.

@@ -29,8 +29,12 @@ pub struct Config {
     pub resolv_conf: Option<String>,
     /// MTU of a container's `eth0` and of its host side.
     pub container_mtu: u32,
+    /// Whether a container's `eth0` polls (generic receive offload), so that programs may send frames to it past the node's stack.
+    pub containers_poll: bool,
     /// How long a task waits for the network it names to be set up on the node.
     pub network_wait: Duration,
+    /// How long a program that somebody wants to run in a task has until it is started.
+    pub session_wait: Duration,
     /// Largest number of processes and threads of one task.
     pub pids_limit: u64,
     /// How images are got.
@@ -59,7 +63,9 @@ impl Config {
             hostname,
             resolv_conf: None,
             container_mtu: 1450,
+            containers_poll: false,
             network_wait: Duration::from_secs(30),
+            session_wait: Duration::from_secs(20),
             pids_limit: 4096,
             images: ImageSettings::default(),
             fetch: FetchSettings::default(),

@@ -24,6 +24,8 @@ use crate::unpack;
 
 /// First descriptor after stdin, stdout, stderr.
 const FIRST_OTHER_FD: libc::c_uint = 3;
+/// Signals above it are for real time.
+const LAST_SIGNAL: libc::c_int = 31;
 
 /// Who the task runs as.
 #[derive(Debug)]
@@ -94,7 +96,6 @@ pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Spawned, Stri
         volumes: plan.volumes.clone(),
         container,
     };
-    let (mut reader, mut writer) = io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -107,30 +108,11 @@ pub(crate) fn spawn(plan: &RunPlan, netns: Option<File>) -> Result<Spawned, Stri
     let (out, to_out) = Log::open(&plan.sandbox, "stdout", plan.logs.stdout, owner)?;
     let (error, to_error) = Log::open(&plan.sandbox, "stderr", plan.logs.stderr, owner)?;
     command.stdout(to_out).stderr(to_error);
-    let prepare = move || {
-        steps.carry_out().map_err(|text| {
-            // Best effort: without the text the parent still has the error number.
-            let _ = write!(writer, "{text}");
-            io::Error::from_raw_os_error(libc::EINVAL)
-        })
+    let place = match &plan.container {
+        Some(container) => format!("in the container's {}", container.workdir),
+        None => format!("in {}", plan.sandbox.display()),
     };
-    // SAFETY: the runner has one thread, so that the child may allocate and lock between fork and exec.
-    unsafe { command.pre_exec(prepare) };
-    let spawned = command.spawn();
-    drop(command);
-    let child = spawned.map_err(|error| {
-        let mut text = String::new();
-        match reader.read_to_string(&mut text) {
-            Ok(read) if read > 0 => text,
-            _ => match &plan.container {
-                Some(container) => format!(
-                    "cannot execute `{program}` in the container's {}: {error}",
-                    container.workdir
-                ),
-                None => format!("cannot execute `{program}` in {}: {error}", plan.sandbox.display()),
-            },
-        }
-    })?;
+    let child = spawn_prepared(command, &place, move || steps.carry_out())?;
     Ok(Spawned {
         child,
         reported,
@@ -173,14 +155,17 @@ pub(crate) fn become_in_container(mut command: Command, plan: &ContainerPlan) ->
     std::process::exit(status.code().unwrap_or(libc::EXIT_FAILURE))
 }
 
-/// Starts a program that does `prepare` between fork and exec; a failure of it is told in words.
+/// Starts a program that does `prepare` between fork and exec; a failure of it is told in words. `place` is where it was to run.
 pub(crate) fn spawn_prepared(
     mut command: Command,
+    place: &str,
     mut prepare: impl FnMut() -> Result<(), String> + Send + Sync + 'static,
 ) -> Result<Child, String> {
     let (mut reader, mut writer) = io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
     let prepare = move || {
+        heed_signals();
         prepare().map_err(|text| {
+            // Best effort: without the text the parent still has the error number.
             let _ = write!(writer, "{text}");
             io::Error::from_raw_os_error(libc::EINVAL)
         })
@@ -194,9 +179,18 @@ pub(crate) fn spawn_prepared(
         let mut text = String::new();
         match reader.read_to_string(&mut text) {
             Ok(read) if read > 0 => text,
-            _ => format!("cannot execute `{program}` inside the task: {error}"),
+            _ => format!("cannot execute `{program}` {place}: {error}"),
         }
     })
+}
+
+/// Ignores no signal. A daemon that a shell started in the background ignores SIGINT, and so would all that it starts: nobody could
+/// end them with ctrl-C, and a shell among them could not even trap it (POSIX, "trap").
+pub(crate) fn heed_signals() {
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: no handler is set. The two that cannot be changed are refused, which changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Marks every descriptor but the first three close-on-exec.

@@ -1,7 +1,8 @@
 //! Brings what a task asked for into its sandbox before it starts: downloads, copies, unpacked archives.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,34 @@ enum Fault {
     NoChecksum(String),
     #[error("the work on it was given up: {0}")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+/// A file of the node's cache, open: another task may remove its name meanwhile.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    file: File,
+}
+
+impl Kept {
+    async fn checksum(&mut self) -> Result<String, Fault> {
+        let wrong = |error| Fault::File(self.path.clone(), error);
+        let file = self.file.try_clone().map_err(wrong)?;
+        let found = checksum_open(file, self.path.clone()).await?;
+        // Both are at the same place of it, which is its end now.
+        self.file.rewind().map_err(wrong)?;
+        Ok(found)
+    }
+}
+
+/// A file on its way; gone with whoever fetches it, also when the task was killed meanwhile.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // One that is whole has another name now.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Fetches for one node.
@@ -170,18 +199,8 @@ impl Fetcher {
     async fn copy(&self, from: PathBuf, to: PathBuf) -> Result<(), Fault> {
         let limit = self.settings.limit;
         spawn_blocking(move || {
-            let wrong = |error| Fault::File(from.clone(), error);
-            let source = File::open(&from).map_err(wrong)?;
-            let data = source.metadata().map_err(wrong)?;
-            if !data.is_file() {
-                return Err(Fault::NoFile(from));
-            }
-            if data.len() > limit {
-                return Err(Fault::Limit(limit));
-            }
-            let mut target = File::create_new(&to).map_err(|error| Fault::File(to.clone(), error))?;
-            io::copy(&mut source.take(limit), &mut target).map_err(|error| Fault::File(to.clone(), error))?;
-            Ok(())
+            let source = File::open(&from).map_err(|error| Fault::File(from.clone(), error))?;
+            copy_open(source, &from, &to, limit)
         })
         .await?
     }
@@ -190,44 +209,46 @@ impl Fetcher {
     async fn copy_kept(&self, uri: &str, wanted: Option<&String>, to: &Path) -> Result<(), Fault> {
         let mut kept = self.kept(uri).await?;
         if let Some(wanted) = wanted
-            && checksum(kept.clone()).await? != *wanted
+            && kept.checksum().await? != *wanted
         {
-            let _ = fs::remove_file(&kept);
+            let _ = fs::remove_file(&kept.path);
             kept = self.kept(uri).await?;
         }
-        self.copy(kept.clone(), to.to_owned()).await?;
-        self.trim(&kept);
+        let (limit, path, to) = (self.settings.limit, kept.path.clone(), to.to_owned());
+        spawn_blocking(move || copy_open(kept.file, &kept.path, &to, limit)).await??;
+        self.trim(&path);
         Ok(())
     }
 
     /// The node's copy; fetched if there is none.
-    async fn kept(&self, uri: &str) -> Result<PathBuf, Fault> {
+    async fn kept(&self, uri: &str) -> Result<Kept, Fault> {
         let path = self.cache.join(name_of(uri));
         if let Ok(file) = File::open(&path) {
             // The time tells which was used last.
             let _ = file.set_modified(SystemTime::now());
-            return Ok(path);
+            return Ok(Kept { path, file });
         }
         fs::create_dir_all(&self.cache).map_err(|error| Fault::File(self.cache.clone(), error))?;
         let number = PARTIAL.fetch_add(1, Ordering::Relaxed);
         let beside = self
             .cache
             .join(format!(".{}-{}-{number}", name_of(uri), std::process::id()));
-        let fetched = self.download(uri, &beside).await;
-        let kept = fetched.and_then(|()| fs::rename(&beside, &path).map_err(|error| Fault::File(path.clone(), error)));
-        if kept.is_err() {
-            let _ = fs::remove_file(&beside);
-        }
-        kept?;
-        Ok(path)
+        let beside = Partial(beside);
+        self.download(uri, &beside.0).await?;
+        // Opened before it has its name: from then on another task may remove it.
+        let opened = File::open(&beside.0).and_then(|file| fs::rename(&beside.0, &path).map(|()| file));
+        let file = opened.map_err(|error| Fault::File(path.clone(), error))?;
+        Ok(Kept { path, file })
     }
 
-    /// Removes what was used longest ago until the rest fits; the newest too if it alone does not.
+    /// Removes what was used longest ago until the rest fits; the newest too if it alone does not. What is on its way for another
+    /// task has a name that begins with a dot.
     fn trim(&self, newest: &Path) {
         let mut files: Vec<(i64, u64, PathBuf)> = fs::read_dir(&self.cache)
             .into_iter()
             .flatten()
             .flatten()
+            .filter(|entry| !is_partial(&entry.file_name()))
             .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
             .map(|(data, path)| (data.mtime(), data.len(), path))
             .collect();
@@ -244,12 +265,46 @@ impl Fetcher {
     }
 }
 
+/// Whether a file of the cache is on its way.
+fn is_partial(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// Removes what a daemon that was killed had begun to fetch; nobody else does.
+pub(crate) fn remove_partial(cache: &Path) {
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_partial(&entry.file_name())) {
+        if let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "a part of a fetched file stays");
+        }
+    }
+}
+
+/// Copies an open file; `from` is its name.
+fn copy_open(source: File, from: &Path, to: &Path, limit: u64) -> Result<(), Fault> {
+    let data = source.metadata().map_err(|error| Fault::File(from.to_owned(), error))?;
+    if !data.is_file() {
+        return Err(Fault::NoFile(from.to_owned()));
+    }
+    if data.len() > limit {
+        return Err(Fault::Limit(limit));
+    }
+    let mut target = File::create_new(to).map_err(|error| Fault::File(to.to_owned(), error))?;
+    io::copy(&mut source.take(limit), &mut target).map_err(|error| Fault::File(to.to_owned(), error))?;
+    Ok(())
+}
+
 /// The SHA-256 of a file.
 async fn checksum(path: PathBuf) -> Result<String, Fault> {
+    let file = File::open(&path).map_err(|error| Fault::File(path.clone(), error))?;
+    checksum_open(file, path).await
+}
+
+/// The same of one that is open.
+async fn checksum_open(mut file: File, path: PathBuf) -> Result<String, Fault> {
     spawn_blocking(move || {
         let mut hasher = Hasher::default();
-        let read = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
-        read.map_err(|error| Fault::File(path, error))?;
+        io::copy(&mut file, &mut hasher).map_err(|error| Fault::File(path, error))?;
         Ok(hasher.finish().hex().to_owned())
     })
     .await?
@@ -276,4 +331,52 @@ fn readable(path: &Path, user: &str) -> Result<(), Fault> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const URI: &str = "http://192.0.2.1/tool";
+
+    fn fetcher(cache: &Path) -> Fetcher {
+        Fetcher {
+            http: HttpClient::new(Duration::from_secs(1)),
+            settings: FetchSettings {
+                cache: 0,
+                ..FetchSettings::default()
+            },
+            cache: cache.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_task_trims_away_is_still_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let fetcher = fetcher(dir.path());
+        fs::write(dir.path().join(name_of(URI)), "content").unwrap();
+        let mut kept = fetcher.kept(URI).await.unwrap();
+        // Another task has got something meanwhile, and there is room for nothing.
+        fetcher.trim(&dir.path().join("another"));
+        assert!(!kept.path.exists());
+        assert_eq!(kept.checksum().await.unwrap(), name_of("content"));
+        let to = dir.path().join("copy");
+        copy_open(kept.file, &kept.path, &to, 100).unwrap();
+        assert_eq!(fs::read_to_string(to).unwrap(), "content");
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_trimmed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".partial-1-0", "whole"] {
+            fs::write(dir.path().join(name), "content").unwrap();
+        }
+        fetcher(dir.path()).trim(&dir.path().join("another"));
+        assert!(dir.path().join(".partial-1-0").exists());
+        assert!(!dir.path().join("whole").exists());
+        remove_partial(dir.path());
+        assert!(!dir.path().join(".partial-1-0").exists());
+    }
 }

@@ -226,24 +226,35 @@ impl Images {
         let lock = self.lock(&image.name);
         let _mine = lock.lock().await;
         let found = match image.pull {
-            Pull::IfMissing => self.stored(&image.name),
+            Pull::IfMissing => self.found(&image.name)?,
             Pull::Always => None,
         };
-        let mut stored = match found {
+        let stored = match found {
             Some(stored) => stored,
             None => {
                 // Closed never.
                 let _slot = self.slots.acquire().await;
-                self.get(image, progress).await?
+                let got = self.get(image, progress).await?;
+                self.keep(&got)?;
+                got
             }
         };
-        stored.used_ms = now_ms();
-        self.keep(&stored)?;
         Ok(Ready {
             run: stored.run,
             dir: self.layers.dir().to_owned(),
             layers: stored.layers,
         })
+    }
+
+    /// The image if it is there, used now: nobody forgets it in between.
+    fn found(&self, name: &str) -> Result<Option<Stored>, Fault> {
+        let _found = self.layers.guard();
+        let Some(mut stored) = self.stored(name) else {
+            return Ok(None);
+        };
+        stored.used_ms = now_ms();
+        self.keep(&stored)?;
+        Ok(Some(stored))
     }
 
     async fn get(&self, image: &Image, progress: &Progress) -> Result<Stored, Fault> {
@@ -318,7 +329,7 @@ impl Images {
             // Two images that are got at once may share a layer.
             let lock = self.lock(&descriptor.digest.to_string());
             let _mine = lock.lock().await;
-            if !self.layers.has(&Layers::name(id)) {
+            if !self.layers.take(&Layers::name(id)) {
                 let packed = self.layers.packed(&descriptor.digest);
                 registry.layer(descriptor, &packed, progress).await?;
                 let (layers, id, digest) = (Arc::clone(&self.layers), id.clone(), descriptor.digest.clone());
@@ -349,7 +360,7 @@ impl Images {
             let image = local.image(&Platform::own())?;
             let mut names = Vec::new();
             for (file, id) in image.layers.iter().zip(&image.config.rootfs.diff_ids) {
-                if !layers.has(&Layers::name(id)) {
+                if !layers.take(&Layers::name(id)) {
                     layers.add(file, id)?;
                 }
                 names.push(Layers::name(id));

@@ -53,6 +53,7 @@ pub(crate) fn become_check(dir: &TaskDir, number: usize) -> Result<Infallible, S
     if let Some(identity) = &identity {
         identity.assume()?;
     }
+    exec::heed_signals();
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
     command.envs(plan.env.iter().map(|(name, value)| (name, value)));

@@ -20,6 +20,7 @@ mod kill;
 mod logs;
 mod netlink;
 mod netns;
+mod offload;
 mod pidfd;
 mod plan;
 mod pod;

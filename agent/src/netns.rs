@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::address::{GATEWAY, container_mac, host_mac};
 use crate::netlink::{Netlink, Route, VethEnd};
+use crate::offload;
 use crate::plan::NetworkPlan;
 
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
@@ -34,6 +35,12 @@ pub(crate) fn create(plan: &NetworkPlan) -> Result<File, String> {
     setns(&home, CloneFlags::CLONE_NEWNET).map_err(said("return to the node's network namespace"))?;
     let (inside, netns) = entered?;
     connect(plan, &outside, &inside, &netns)?;
+    if plan.polls {
+        setns(&netns, CloneFlags::CLONE_NEWNET).map_err(said("enter the network namespace again"))?;
+        let polls = offload::receive_on(INSIDE);
+        setns(&home, CloneFlags::CLONE_NEWNET).map_err(said("return to the node's network namespace"))?;
+        polls.map_err(said("switch receive offload on inside (`node.fast_path` asks for it)"))?;
+    }
     Ok(netns)
 }
 

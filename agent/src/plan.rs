@@ -102,6 +102,9 @@ pub(crate) struct NetworkPlan {
     pub(crate) link: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) mtu: u32,
+    /// Whether its end polls, so that programs may send frames to it past the node's stack.
+    #[serde(default)]
+    pub(crate) polls: bool,
     /// A file to be seen as /etc/resolv.conf.
     pub(crate) resolv_conf: Option<PathBuf>,
     /// Directory of the pod's instance whose tasks share it; the daemon then removes it with the last of them.

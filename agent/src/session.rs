@@ -8,6 +8,7 @@ mod hold;
 mod terminal;
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use model::TaskId;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub(crate) use hold::serve;
 pub(crate) const SESSION: &str = "session";
 /// Sessions at a time on a node: each is two processes and a connection of somebody who looks at it.
 pub(crate) const AT_ONCE: usize = 64;
+/// How often, and after which waits, the cgroup of one that did not begin is removed: the killed take a moment to go.
+const TRIES: u32 = 200;
+const AGAIN: Duration = Duration::from_millis(50);
 /// Longest name of a session; it is part of a cgroup's name.
 const LONGEST_NAME: usize = 64;
 /// Most bytes of input that are taken at once.
@@ -64,7 +68,9 @@ pub enum SessionError {
     #[error("{0}")]
     Command(String),
     /// Too many.
-    #[error("{AT_ONCE} sessions are open on this node, which are all that may be; try again when one has ended")]
+    #[error(
+        "{AT_ONCE} programs run in tasks of this node for people, the most there may be; try again when one of them has ended"
+    )]
     Busy,
     /// It was tried.
     #[error("{0}")]
@@ -89,7 +95,7 @@ pub enum SessionOutput {
     Out(Vec<u8>),
     /// From its standard error.
     Error(Vec<u8>),
-    /// It has ended, with this wait status; nothing of it is left.
+    /// It has ended, with this wait status; nothing of it runs any more, unless the kernel could not end it.
     Over(i32),
 }
 
@@ -99,15 +105,47 @@ pub struct Session {
     input: Mutex<ChildStdin>,
     output: Mutex<(ChildStdout, Frames)>,
     group: std::path::PathBuf,
-    _holder: Child,
+    /// Until it is waited for elsewhere.
+    holder: Option<Child>,
+    /// The program was started; until then the holder may hang in what the task put in its way.
+    runs: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The holder sees it and removes the rest.
+        if self.runs {
+            // The holder sees it and removes the rest.
+            self.end();
+            return;
+        }
+        let (Some(mut holder), group) = (self.holder.take(), self.group.clone()) else {
+            return;
+        };
+        // It is over, or hangs; who hangs sees nothing. What it began to start ends with it.
+        let _ = holder.start_kill();
         self.end();
+        // Outside of a runtime the daemon ends, and its task's end is this one's too.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Until it is gone it may make the group, or put into it what it started.
+                let _ = holder.wait().await;
+                remove(&group).await;
+            });
+        }
     }
+}
+
+/// Removes the cgroup of a session whose holder is gone, once those in it are.
+async fn remove(group: &std::path::Path) {
+    for _ in 0..TRIES {
+        cgroup::kill_all(group);
+        match std::fs::remove_dir(group) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => tokio::time::sleep(AGAIN).await,
+            _ => return,
+        }
+    }
+    tracing::warn!(group = %group.display(), "what is left of a session that did not begin cannot be removed; it goes with its task");
 }
 
 /// The cgroup of a session, below the task's.
@@ -135,7 +173,9 @@ impl Agent {
         let permit = std::sync::Arc::clone(&shared.session_permits).try_acquire_owned();
         let permit = permit.map_err(|_| SessionError::Busy)?;
         let failed = |error: std::io::Error| SessionError::Failed(format!("cannot start a session: {error}"));
-        let (program, arguments) = shared.config.runner.split_first().ok_or(SessionError::Busy)?;
+        let runner = shared.config.runner.split_first();
+        let (program, arguments) = runner
+            .ok_or_else(|| SessionError::Failed("this node has no program that could hold a session".to_owned()))?;
         let mut command = Command::new(program);
         command.args(arguments).arg(dir.path()).args([SESSION, name]);
         command
@@ -146,23 +186,41 @@ impl Agent {
         let mut holder = command.spawn().map_err(failed)?;
         let pipes = holder.stdin.take().zip(holder.stdout.take());
         let (input, output) = pipes.ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
-        let session = Session {
+        let mut session = Session {
             input: Mutex::new(input),
             output: Mutex::new((output, Frames::default())),
             group: shared.hierarchies.task(task.as_str()).join(group_name(name)),
-            _holder: holder,
+            holder: Some(holder),
+            runs: false,
             _permit: permit,
         };
-        session.send(ASK, &asked).await.map_err(failed)?;
-        match session.frame().await.map_err(failed)? {
-            Some((RUNS, _)) => Ok(session),
-            Some((FAILED, text)) => Err(SessionError::Failed(String::from_utf8_lossy(&text).into_owned())),
-            _ => Err(SessionError::Failed("the session's holder ended".to_owned())),
-        }
+        let limit = shared.config.session_wait;
+        let begun = tokio::time::timeout(limit, session.begin(&asked)).await;
+        let slow = |_| {
+            let text = format!(
+                "the program did not start within {} s: the node is overloaded, or the task's files hang",
+                limit.as_secs_f32()
+            );
+            SessionError::Failed(text)
+        };
+        begun.map_err(slow)??;
+        session.runs = true;
+        Ok(session)
     }
 }
 
 impl Session {
+    /// Tells the holder what to run, and waits until that runs.
+    async fn begin(&self, asked: &[u8]) -> Result<(), SessionError> {
+        let failed = |error: std::io::Error| SessionError::Failed(format!("cannot start a session: {error}"));
+        self.send(ASK, asked).await.map_err(failed)?;
+        match self.frame().await.map_err(failed)? {
+            Some((RUNS, _)) => Ok(()),
+            Some((FAILED, text)) => Err(SessionError::Failed(String::from_utf8_lossy(&text).into_owned())),
+            _ => Err(SessionError::Failed("the session's holder ended".to_owned())),
+        }
+    }
+
     /// Ends it now, whoever still holds it.
     pub fn end(&self) {
         cgroup::kill_all(&self.group);

@@ -130,6 +130,7 @@ fn plan(
             link: link_name(pod::network_name(spec)),
             address,
             mtu: config.container_mtu,
+            polls: config.containers_poll,
             resolv_conf: config.resolv_conf.as_ref().map(|_| dir.file(RESOLV_CONF)),
             pod: spec.pod.as_deref().map(|part| pod::directory(&layout.pods, part)),
         }),

@@ -12,7 +12,8 @@ use crate::clock::now_ms;
 use crate::plan::RunPlan;
 use crate::store::{PLAN, TaskDir};
 
-/// An image that was got so short a time ago may be that of a task which is about to start.
+/// An image that was got so short a time ago may be that of a task which is about to start; a sandbox of that age is what somebody
+/// reads to learn why its task failed. No disk is so full that these go.
 const YOUNG: Duration = Duration::from_secs(600);
 
 /// Whether more of the disk is used than may be; one that cannot be asked is not full.
@@ -27,24 +28,22 @@ fn over(blocks: u64, free: u64, percent: u8) -> bool {
 }
 
 impl Shared {
-    /// By age first, then by disk.
+    /// By age first, then by disk. Tasks start meanwhile.
     pub(crate) fn sweep(&self) {
         let keep = self.config.sandbox_keep;
-        let (old, mut young): (Vec<_>, Vec<_>) = self.ended_sandboxes().into_iter().partition(|(age, _)| *age >= keep);
+        let (old, young): (Vec<_>, Vec<_>) = self.ended_sandboxes().into_iter().partition(|(age, _)| *age >= keep);
         for (_, sandbox) in old {
-            remove(&sandbox);
+            self.remove(&sandbox);
         }
         let used = self.layers_in_use();
         self.images.sweep(&used);
         let full = || is_full(&self.config.state_dir, self.config.disk_percent);
-        // The oldest first.
-        young.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, sandbox) in young {
+        for sandbox in early(young) {
             if !full() {
                 return;
             }
             tracing::info!(path = %sandbox.display(), "removed early, the disk is nearly full");
-            remove(&sandbox);
+            self.remove(&sandbox);
         }
         for since in self.images.unused_since(&used) {
             let unused = Duration::from_millis(now_ms().saturating_sub(since));
@@ -53,6 +52,17 @@ impl Shared {
             }
             self.images
                 .sweep_older(&used, unused.saturating_sub(Duration::from_millis(1)));
+        }
+    }
+
+    /// Removes a sandbox, unless the node is going down or a task of its name has come meanwhile.
+    fn remove(&self, sandbox: &Path) {
+        let task = sandbox.file_name().map(|name| TaskId::new(name.to_string_lossy()));
+        if self.is_stopped() || task.is_some_and(|task| self.is_live(&task)) {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(sandbox) {
+            tracing::warn!(path = %sandbox.display(), %error, "an old sandbox stays");
         }
     }
 
@@ -82,10 +92,11 @@ impl Shared {
     }
 }
 
-fn remove(sandbox: &Path) {
-    if let Err(error) = fs::remove_dir_all(sandbox) {
-        tracing::warn!(path = %sandbox.display(), %error, "an old sandbox stays");
-    }
+/// Those that may go before their time, the oldest first.
+fn early(mut sandboxes: Vec<(Duration, PathBuf)>) -> impl Iterator<Item = PathBuf> {
+    sandboxes.retain(|(age, _)| *age >= YOUNG);
+    sandboxes.sort_unstable_by(|one, other| other.cmp(one));
+    sandboxes.into_iter().map(|(_, sandbox)| sandbox)
 }
 
 #[cfg(test)]
@@ -99,5 +110,17 @@ mod tests {
         assert!(!over(0, 0, 90), "a file system that tells nothing");
         assert!(!over(u64::MAX, u64::MAX, 1));
         assert!(over(u64::MAX, 0, 99));
+    }
+
+    #[test]
+    fn a_full_disk_takes_the_oldest_first_and_no_young_ones() {
+        let sandbox = |seconds: u64, name: &str| (Duration::from_secs(seconds), PathBuf::from(name));
+        let all = vec![
+            sandbox(0, "failed now"),
+            sandbox(600, "old"),
+            sandbox(599, "young"),
+            sandbox(7200, "oldest"),
+        ];
+        assert_eq!(early(all).collect::<Vec<_>>(), ["oldest", "old"].map(PathBuf::from));
     }
 }

@@ -124,6 +124,18 @@ fn run_tests(filter: Option<&OsString>) -> ExitCode {
             outputs::what_does_not_have_its_checksum_is_refused,
         ),
         (
+            "nothing_is_left_of_a_session_whose_asker_goes_while_it_begins",
+            sessions::nothing_is_left_of_a_session_whose_asker_goes_while_it_begins,
+        ),
+        (
+            "a_session_that_does_not_begin_is_given_up",
+            sessions::a_session_that_does_not_begin_is_given_up,
+        ),
+        (
+            "tasks_start_while_something_is_removed",
+            outputs::tasks_start_while_something_is_removed,
+        ),
+        (
             "a_full_disk_loses_the_oldest_sandboxes_first",
             outputs::a_full_disk_loses_the_oldest_sandboxes_first,
         ),

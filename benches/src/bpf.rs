@@ -1,4 +1,4 @@
-//! The bpf(2) calls that the packet figures need: two tiny programs, two maps, test runs.
+//! The bpf(2) calls that the packet figures need: tiny programs, their maps, test runs.
 #![allow(
     unsafe_code,
     reason = "raw bpf(2) calls; programs of a few instructions need no loader"
@@ -33,6 +33,7 @@ type Attr = [u64; 16];
 pub(crate) enum MapKind {
     Array = 2,
     ProgArray = 3,
+    LruHash = 9,
 }
 
 fn call(command: libc::c_long, attr: &mut Attr) -> io::Result<RawFd> {
@@ -74,10 +75,15 @@ fn len32<T>(of: &[T]) -> io::Result<u32> {
 
 /// A map with one element.
 pub(crate) fn map(kind: MapKind, value_len: u32) -> io::Result<OwnedFd> {
+    sized(kind, 4, value_len, 1)
+}
+
+/// A map with so many rooms; lengths in bytes.
+pub(crate) fn sized(kind: MapKind, key_len: u32, value_len: u32, rooms: u32) -> io::Result<OwnedFd> {
     let mut attr: Attr = [0; 16];
     // map_type, key_size, value_size, max_entries.
-    attr[0] = pair(kind as u32, 4);
-    attr[1] = pair(value_len, 1);
+    attr[0] = pair(kind as u32, key_len);
+    attr[1] = pair(value_len, rooms);
     make(MAP_CREATE, &mut attr)
 }
 

@@ -25,6 +25,8 @@ const BACKENDS: u32 = 10;
 const SIZES: [u32; 4] = [10, 100, 1_000, 10_000];
 /// Changes at each size.
 const CHANGES: u32 = 2_000;
+/// What a change goes through: the event into the service table and its picture; what of the maps that concerns; the maps.
+const STAGES: [&str; 3] = ["table", "plan", "maps"];
 /// Times that everything is loaded from nothing.
 const LOADS: usize = 5;
 
@@ -44,7 +46,8 @@ pub fn run(short: bool) -> Result<()> {
     let mut smallest = None;
     for vips in SIZES {
         let mut bench = Bench::new(vips)?;
-        let times = bench.changes(changes)?;
+        let stages = bench.changes(changes)?;
+        let times: Vec<Duration> = stages.iter().map(|stages| stages.iter().sum()).collect();
         let p99 = percentile(&times, 99);
         let control = *smallest.get_or_insert(p99);
         figures.push(Figure {
@@ -58,6 +61,11 @@ pub fn run(short: bool) -> Result<()> {
             "P8.{vips}: {p99:.0} us p99, {:.0} us median (n = {changes})",
             percentile(&times, 50)
         );
+        for (place, name) in STAGES.into_iter().enumerate() {
+            let own: Vec<Duration> = stages.iter().map(|stages| stages[place]).collect();
+            let (p99, median) = (percentile(&own, 99), percentile(&own, 50));
+            println!("  {name}: {p99:.0} us p99, {median:.0} us median");
+        }
     }
     let (seconds, resident, maps) = from_nothing(if short { 1 } else { LOADS })?;
     let n = if short { 1 } else { LOADS as u64 };
@@ -78,6 +86,16 @@ pub fn run(short: bool) -> Result<()> {
     let folder = Path::new("target/figures");
     fs::create_dir_all(folder)?;
     fs::write(folder.join("p8.json"), serde_json::to_string_pretty(&figures)?).context("could not write p8.json")
+}
+
+/// A second or so of changes at one size, with their stages.
+pub fn profiled(vips: u32) -> Result<()> {
+    let stages = Bench::new(vips)?.changes(CHANGES * 50)?;
+    for (place, name) in STAGES.into_iter().enumerate() {
+        let own: Vec<Duration> = stages.iter().map(|stages| stages[place]).collect();
+        println!("{name}: {:.1} us median", percentile(&own, 50));
+    }
+    Ok(())
 }
 
 fn percentile(times: &[Duration], percent: usize) -> f64 {
@@ -192,8 +210,8 @@ impl Bench {
         })
     }
 
-    /// One backend after the other becomes unhealthy or healthy again; the time of each change.
-    fn changes(&mut self, count: u32) -> Result<Vec<Duration>> {
+    /// One backend after the other becomes unhealthy or healthy again; the time of each change, by stage.
+    fn changes(&mut self, count: u32) -> Result<Vec<[Duration; STAGES.len()]>> {
         let mut times = Vec::new();
         for change in 0..count {
             // Each pair of changes is another VIP's, so that caches are as cold as they are.
@@ -202,12 +220,14 @@ impl Bench {
             let began = Instant::now();
             self.table.apply(event);
             let snapshot = self.table.snapshot();
+            let folded = began.elapsed();
             let changed = self.snapshot.services.changed(&snapshot.services);
             let touched = self.wanted.advance(&snapshot, &view(), changed);
             let steps = plan_touched(&self.wanted, &self.known, &touched);
+            let planned = began.elapsed();
             let report = apply(&mut self.lb, &steps);
             self.known.note(&steps);
-            times.push(began.elapsed());
+            times.push([folded, planned - folded, began.elapsed() - planned]);
             ensure!(
                 report.failed.is_empty() && report.done > 0,
                 "change {change}: {report:?}"

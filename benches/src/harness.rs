@@ -1,7 +1,10 @@
-//! BPF programs of a few instructions: the empty one, and one that makes the frame new before each run of another.
+//! BPF programs of a few instructions: the empty one, one that makes the frame new before each run of another, and the least
+//! that any program does that keeps flows.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use lb_common::{FlowKey4, FlowValue};
 
 use crate::bpf::{self, MapKind};
 
@@ -14,9 +17,14 @@ const TCP_DST: i16 = 36;
 const TCP_SUM: i16 = 50;
 const HEADERS: i32 = 54;
 
+const XDP_ABORTED: i32 = 0;
 const XDP_PASS: i32 = 2;
 const ADJUST_HEAD: i32 = 44;
 const TAIL_CALL: i32 = 12;
+const LOOKUP: i32 = 1;
+const UPDATE: i32 = 2;
+/// The register of the stack's end.
+const STACK: u8 = 10;
 /// The kernel takes a map's descriptor instead of an address.
 const MAP_FD: u8 = 1;
 /// The same, for the address of the map's value.
@@ -31,9 +39,13 @@ const SUB: u8 = 0x1f;
 const LOAD32: u8 = 0x61;
 const LOAD64: u8 = 0x79;
 const STORE16: u8 = 0x6b;
+const STORE32: u8 = 0x63;
 const STORE64: u8 = 0x7b;
+const STORE64_IMM: u8 = 0x7a;
 const STORE16_IMM: u8 = 0x6a;
 const STORE32_IMM: u8 = 0x62;
+const JUMP_EQUAL_IMM: u8 = 0x15;
+const JUMP: u8 = 0x05;
 const JUMP_GREATER: u8 = 0x2d;
 const JUMP_LESS_IMM: u8 = 0xa5;
 const JUMP_NOT_GREATER_IMM: u8 = 0xb5;
@@ -90,6 +102,49 @@ pub(crate) fn grow(by: i32) -> io::Result<OwnedFd> {
     ])
 }
 
+/// A program that looks the packet's flow up in a table like the product's and marks it, or puts it there. Key and value are
+/// as long as the product's.
+pub(crate) fn tracking(rooms: u32) -> io::Result<OwnedFd> {
+    const KEY: i16 = -8;
+    let value = u32::try_from(size_of::<FlowValue>()).map_err(io::Error::other)?;
+    let words = i16::try_from(value.div_ceil(8)).map_err(io::Error::other)?;
+    let at = KEY - words * 8;
+    let key = u32::try_from(size_of::<FlowKey4>()).map_err(io::Error::other)?;
+    let flows = bpf::sized(MapKind::LruHash, key, value, rooms)?;
+    let mut body = vec![
+        op(LOAD32, 5, 2, IP_SRC_LOW - 2, 0),
+        op(STORE32, STACK, 5, KEY, 0),
+        op(LOAD32, 5, 2, TCP_SRC, 0),
+        op(STORE32, STACK, 5, KEY + 4, 0),
+        op(MOV, 2, STACK, 0, 0),
+        op(ADD_IMM, 2, 0, 0, i32::from(KEY)),
+    ];
+    body.extend(wide(1, MAP_FD, &flows));
+    let mut put: Vec<u64> = (0..words)
+        .map(|word| op(STORE64_IMM, STACK, 0, at + word * 8, 0))
+        .collect();
+    put.extend([
+        op(MOV, 2, STACK, 0, 0),
+        op(ADD_IMM, 2, 0, 0, i32::from(KEY)),
+        op(MOV, 3, STACK, 0, 0),
+        op(ADD_IMM, 3, 0, 0, i32::from(at)),
+        op(MOV_IMM, 4, 0, 0, 0),
+    ]);
+    put.extend(wide(1, MAP_FD, &flows));
+    put.push(op(CALL, 0, 0, 0, UPDATE));
+    let past = i16::try_from(put.len()).map_err(io::Error::other)?;
+    body.extend([
+        op(CALL, 0, 0, 0, LOOKUP),
+        op(JUMP_EQUAL_IMM, 0, 0, 4, 0),
+        op(LOAD64, 1, 0, 0, 0),
+        op(ADD_IMM, 1, 0, 0, 1),
+        op(STORE64, 0, 1, 0, 0),
+        op(JUMP, 0, 0, past, 0),
+    ]);
+    body.extend(put);
+    bpf::load_xdp(&whole_headers(body, XDP_PASS)?)
+}
+
 /// A program that makes `frame` new, as a packet of the next of `flows` flows, and tail-calls `target`.
 pub(crate) fn renewing(frame: &[u8], flows: u32, undo: Undo, target: &OwnedFd) -> io::Result<Runnable> {
     let counter = bpf::map(MapKind::Array, 8)?;
@@ -108,26 +163,26 @@ pub(crate) fn renewing(frame: &[u8], flows: u32, undo: Undo, target: &OwnedFd) -
             op(MOV, 1, 6, 0, 0),
         ]);
     }
-    code.extend([
-        op(LOAD32, 2, 1, 0, 0),
-        op(LOAD32, 3, 1, 4, 0),
-        op(MOV, 4, 2, 0, 0),
-        op(ADD_IMM, 4, 0, 0, HEADERS),
-    ]);
-    let body = body(frame, flows, &counter, &programs)?;
-    code.push(op(
-        JUMP_GREATER,
-        4,
-        3,
-        i16::try_from(body.len()).map_err(io::Error::other)?,
-        0,
-    ));
-    code.extend(body);
-    code.extend([op(MOV_IMM, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]);
+    code.extend(whole_headers(body(frame, flows, &counter, &programs)?, XDP_ABORTED)?);
     Ok(Runnable {
         program: bpf::load_xdp(&code)?,
         _calls: Some(programs),
     })
+}
+
+/// Does `body` with the frame in register 2 if all its headers are there, and ends with that verdict.
+fn whole_headers(body: Vec<u64>, verdict: i32) -> io::Result<Vec<u64>> {
+    let past = i16::try_from(body.len()).map_err(io::Error::other)?;
+    let mut code = vec![
+        op(LOAD32, 2, 1, 0, 0),
+        op(LOAD32, 3, 1, 4, 0),
+        op(MOV, 4, 2, 0, 0),
+        op(ADD_IMM, 4, 0, 0, HEADERS),
+        op(JUMP_GREATER, 4, 3, past, 0),
+    ];
+    code.extend(body);
+    code.extend([op(MOV_IMM, 0, 0, 0, verdict), op(EXIT, 0, 0, 0, 0)]);
+    Ok(code)
 }
 
 /// Counts the flow on, writes the fields, calls on. Register 2 holds the frame, 6 the context.

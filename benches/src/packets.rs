@@ -27,6 +27,8 @@ const ROOM_REPEAT: u32 = 5_000;
 const MILLION: u32 = 1_000_000;
 const MILLION_ROOMS: u32 = 2_000_000;
 const MILLION_ROUNDS: usize = 9;
+/// Rooms for flows as a node has them, if it is not told otherwise.
+const FLOW_ROOMS: u32 = 300_000;
 /// More flows than any run has packets.
 const ENDLESS: u32 = i32::MAX.cast_unsigned();
 
@@ -63,7 +65,7 @@ pub fn run() -> Result<()> {
         used < node.rooms,
         "the flow tables have too few rooms for {used} new flows"
     );
-    let room = room(&revere)?;
+    let room = room(&revere, node.rooms)?;
     let room_samples = measure(&node, &room, ROOM_ROUNDS, 1)?;
     let cases = cases(&revere, node.rooms)?;
     let samples = measure(&node, &cases, ROUNDS, SINGLES)?;
@@ -92,11 +94,20 @@ fn million(revere: &OwnedFd) -> Result<Vec<Case>> {
     known.warm = MILLION;
     known.reason = Some(Reason::LocalBackend);
     known.peer = Some(table::PEER_KNOWN_1M);
-    Ok(vec![floor, known])
+    let mut bound = bound(
+        "P2.1m.map",
+        "what only finds and marks it",
+        &local,
+        MILLION,
+        MILLION_ROOMS,
+    )?;
+    bound.warm = MILLION;
+    bound.floor = 0;
+    Ok(vec![floor, known, bound])
 }
 
 /// New flows while the flow tables have room.
-fn room(revere: &OwnedFd) -> Result<Vec<Case>> {
+fn room(revere: &OwnedFd, rooms: u32) -> Result<Vec<Case>> {
     let syn = frame::tcp(node::LOCAL_VIP, frame::SYN);
     let mut floor = rewriting("floor.room", "floor of the next", &syn, ENDLESS, &harness::empty()?)?;
     floor.repeat = ROOM_REPEAT;
@@ -104,7 +115,10 @@ fn room(revere: &OwnedFd) -> Result<Vec<Case>> {
     new.repeat = ROOM_REPEAT;
     new.reason = Some(Reason::LocalBackend);
     new.peer = Some(table::PEER_NEW);
-    Ok(vec![floor, new])
+    let mut bound = bound("P3.room.map", "what only seeks and puts it", &syn, ENDLESS, rooms)?;
+    bound.repeat = ROOM_REPEAT;
+    bound.floor = 0;
+    Ok(vec![floor, new, bound])
 }
 
 fn cases(revere: &OwnedFd, rooms: u32) -> Result<Vec<Case>> {
@@ -112,6 +126,7 @@ fn cases(revere: &OwnedFd, rooms: u32) -> Result<Vec<Case>> {
     let local = frame::tcp(node::LOCAL_VIP, frame::ACK);
     let remote = frame::tcp(node::REMOTE_VIP, frame::ACK);
     let plain = frame::tcp(node::PLAIN, frame::ACK);
+    let syn = frame::tcp(node::LOCAL_VIP, frame::SYN);
     let case = |id, what, program: Runnable, frame: &[u8], floor| -> Result<Case> {
         Ok(Case {
             id,
@@ -134,33 +149,35 @@ fn cases(revere: &OwnedFd, rooms: u32) -> Result<Vec<Case>> {
         rewriting("P2.1", "known flow, backend here, 1 flow", &local, 1, revere)?,
         rewriting("P2.10k", "the same, 10,000 flows", &local, 10_000, revere)?,
         rewriting("P2.100k", "the same, 100,000 flows", &local, 100_000, revere)?,
-        rewriting(
-            "P3.new",
-            "new flow, tables full",
-            &frame::tcp(node::LOCAL_VIP, frame::SYN),
-            ENDLESS,
-            revere,
+        rewriting("P3.new", "new flow, tables full", &syn, ENDLESS, revere)?,
+        bound(
+            "P2.100k.map",
+            "what only finds and marks it",
+            &local,
+            100_000,
+            FLOW_ROOMS,
         )?,
+        bound("P3.new.map", "what only seeks and puts it", &syn, ENDLESS, rooms)?,
         case(
             "floor.wrap",
             "frame renewed, no wrap to undo",
             wrapping(1, &empty)?,
             &remote,
-            8,
+            10,
         )?,
         case(
             "floor.wrap2",
             "frame wrapped and unwrapped",
             wrapping(1, &harness::grow(50)?)?,
             &remote,
-            8,
+            10,
         )?,
         case(
             "P2.1.tunnel",
             "known flow, backend elsewhere",
             wrapping(1, revere)?,
             &remote,
-            8,
+            10,
         )?,
     ];
     for case in &mut all {
@@ -175,6 +192,8 @@ fn settle(case: &mut Case, rooms: u32) {
         "P1" | "P1.renewed" => (Some(Reason::NotVip), Some(table::PEER_PLAIN), 1),
         "P2.1" => (Some(Reason::LocalBackend), Some(table::PEER_KNOWN), 1),
         "P2.10k" => (Some(Reason::LocalBackend), None, 10_000),
+        "P2.100k.map" => (None, None, 100_000),
+        "P3.new.map" => (None, None, rooms),
         "P2.100k" => (Some(Reason::LocalBackend), Some(table::PEER_KNOWN_100K), 100_000),
         // Whatever else was measured in between: full is full.
         "P3.new" => (Some(Reason::LocalBackend), Some(table::PEER_NEW), rooms),
@@ -200,6 +219,12 @@ fn rewriting(id: &'static str, what: &'static str, frame: &[u8], flows: u32, tar
         },
         peer: None,
     })
+}
+
+/// The least that any program does that keeps flows in such a map: what of a case's time is the kernel's map and the memory.
+fn bound(id: &'static str, what: &'static str, frame: &[u8], flows: u32, rooms: u32) -> Result<Case> {
+    let tracking = harness::tracking(rooms)?;
+    rewriting(id, what, frame, flows, &tracking)
 }
 
 /// Runs the cases in turn, round after round, so that a slow moment of the machine meets all of them.

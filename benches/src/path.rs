@@ -60,7 +60,7 @@ impl Rates {
 
 /// Measures and writes `p5.json` into `folder`.
 pub fn run(folder: &std::path::Path, revere: &std::path::Path, extent: Extent) -> Result<()> {
-    let cluster = Cluster::start(revere)?;
+    let cluster = Cluster::start_with(revere, &["node.fast_path=true".to_owned()])?;
     let (task, vip) = deploy(&cluster)?;
     let node = cluster.node(NODE).clone();
     let backend = backend_address(&cluster, &task)?;
@@ -69,16 +69,19 @@ pub fn run(folder: &std::path::Path, revere: &std::path::Path, extent: Extent) -
     let kept = requests(&cluster, &node, vip, backend, extent, &[])?;
     let fresh = requests(&cluster, &node, vip, backend, extent, &["-H", "Connection: close"])?;
     let n = |per: u64| per * u64::try_from(extent.rounds).unwrap_or(u64::MAX);
-    let [ours, nft] = &datagrams;
-    let mut figures = vec![Figure {
-        id: "P5.udp.nft",
-        value: ours.median() / nft.median(),
-        unit: "ratio of packets/s",
-        n: n(extent.frames.into()),
-        control: ours.median(),
-        peer: "nftables DNAT, packets/s",
-        peer_value: nft.median(),
-    }];
+    let [ours, nft, straight] = &datagrams;
+    // The second one is what would be left if the way through the node took no time at all.
+    let mut figures: Vec<Figure> = [("P5.udp.nft", ours), ("P5.udp.bound", straight)]
+        .map(|(id, rates)| Figure {
+            id,
+            value: rates.median() / nft.median(),
+            unit: "ratio of packets/s",
+            n: n(extent.frames.into()),
+            control: rates.median(),
+            peer: "nftables DNAT, packets/s",
+            peer_value: nft.median(),
+        })
+        .into();
     for (ids, [ours, nft, haproxy]) in [
         (["P5.tcp.nft", "P5.tcp.haproxy"], &kept),
         (["P5.tcp.nft.new", "P5.tcp.haproxy.new"], &fresh),
@@ -155,7 +158,7 @@ fn route_by_the_node(cluster: &Cluster) -> Result<()> {
     cluster.lab.outside.sh(&line).map(drop)
 }
 
-/// Packets per second at the container's interface: ours, then nftables.
+/// Packets per second at the container's interface: ours, then nftables, then what goes there without any way through the node.
 fn datagrams(
     cluster: &Cluster,
     node: &Place,
@@ -163,7 +166,7 @@ fn datagrams(
     vip: Ipv4Addr,
     backend: Ipv4Addr,
     extent: Extent,
-) -> Result<[Rates; 2]> {
+) -> Result<[Rates; 3]> {
     // Nobody listens: the container's stack would answer a thousand times a second, and pay for the rest.
     let sink = "nft add table netdev sink; nft 'add chain netdev sink in { type filter hook ingress device eth0 priority 0; }'; \
                 nft add rule netdev sink in meta l4proto udp drop";
@@ -186,13 +189,16 @@ fn datagrams(
             .and_then(|word| word.parse().ok())
             .context("no count")
     };
-    let mut rates = [Rates::default(), Rates::default()];
+    let mut rates = [Rates::default(), Rates::default(), Rates::default()];
     for round in 0..=extent.rounds {
-        for (which, to) in [vip, PEER_ADDRESS].into_iter().enumerate() {
+        for (which, to) in [vip, PEER_ADDRESS, backend].into_iter().enumerate() {
             if which == 1 {
                 nft_on(node, backend)?;
             }
-            let injector = Injector::new(&cluster.lab.fabric, node, to)?;
+            let injector = match which {
+                2 => Injector::straight(node, backend)?,
+                _ => Injector::new(&cluster.lab.fabric, node, to)?,
+            };
             let (before, began) = (count()?, Instant::now());
             injector.run(extent.frames)?;
             let time = began.elapsed();

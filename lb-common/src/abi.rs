@@ -19,7 +19,7 @@ pub use name::{
     MAX_NAMES, NAME_BODY, NAME_CLIENTS, NAME_LABELS, NAME_LAYOUT, NAME_QUESTION, NAME_ROOM, NAME_SERVERS, NAME_WORDS,
     NameAnswer, NameClients, NameConfig, NameCount, NameKey, NameServer, name_part, small_letters,
 };
-pub use nat::{Guard, ListenerEntry, NatKey4};
+pub use nat::{Guard, ListenerEntry, NatKey4, NatKey6, NatParts6};
 pub use node::{MAX_PEERS, NodeConfig, PeerEntry, node_flags};
 pub use observe::{Decision, FlowEvent, FlowEventKind, Origin};
 pub use socket::{DatagramKey, SocketEntry};
@@ -62,6 +62,8 @@ layout! {
     FragmentKey6: 40, 4;
     FragmentValue: 12, 4;
     NatKey4: 16, 4;
+    NatKey6: 40, 4;
+    NatParts6: 32, 4;
     Guard: 4, 4;
     ListenerEntry: 12, 4;
     ListenPlace: 8, 4;

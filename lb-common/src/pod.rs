@@ -4,8 +4,8 @@
 use crate::{
     BackendEntry, BackendStats, DatagramKey, Decision, Endpoint, Endpoint4, FlowEvent, FlowKey4, FlowKey6, FlowValue,
     FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenPlace, ListenerEntry, NameAnswer, NameConfig, NameKey,
-    NatKey4, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag, VipEntry,
-    VipOptions, VipStats,
+    NatKey4, NatKey6, NatParts6, NodeConfig, PeerEntry, RateBucket, SlotPair, SocketEntry, SourceKey, SourceKeyV4, Tag,
+    VipEntry, VipOptions, VipStats,
 };
 
 macro_rules! pod {
@@ -36,6 +36,8 @@ pod!(
     ListenPlace,
     ListenerEntry,
     NatKey4,
+    NatKey6,
+    NatParts6,
     NameAnswer,
     NameConfig,
     NameKey,

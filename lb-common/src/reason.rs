@@ -174,6 +174,8 @@ reasons! {
     /// Comes from outside with this node's own address as its source. The kernel would refuse it too, were it not for
     /// translated answers to containers elsewhere (`accept_local`).
     OwnSource = 82, "own_source", Xdp, Drop;
+    /// For a backend on a node without daemon, over IPv6, and this node has no IPv6 address to send from.
+    NoNatAddress = 83, "no_nat_address", Xdp, Drop;
 
     /// An answer whose source was turned back into the VIP.
     Restored = 96, "restored", Egress, Pass;

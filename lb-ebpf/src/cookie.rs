@@ -22,7 +22,6 @@ use crate::track::now;
 
 mod program;
 mod reply;
-mod route;
 mod socket;
 
 /// What the uplink program ends a packet with about which the program for cookies is to be asked.

@@ -3,16 +3,16 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::{
-    Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Reason, Tag, VipEntry,
+    Be16, Be32, Checksum, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, Ip, NodeConfig, Tag, VipEntry,
 };
 
 use crate::cookie::{revere_asks4, revere_asks6, revere_first4, revere_first6};
 use crate::fragment::{revere_remember4, revere_remember6};
 use crate::headers::{IPV4, IPV6, Ipv4, Ipv6};
 use crate::icmp::{ICMP4, ICMP6, revere_error_inside4, revere_error_inside6, revere_error4, revere_error6};
-use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, Owner, VIPS4, VIPS6};
+use crate::maps::{FLOWS4, FLOWS6, HALF4, HALF6, OWN6, Owner, VIPS4, VIPS6};
 use crate::mode::Mode;
-use crate::nat::{self, HAND_OVER};
+use crate::nat;
 use crate::packet::Kind;
 use crate::parse::FRAGMENT;
 use crate::reply::reset::{revere_reset4, revere_reset6};
@@ -25,7 +25,7 @@ use crate::shared::{revere_among4, revere_among6, revere_conflict4, revere_confl
 
 /// One of the two families.
 pub(crate) trait Family: Sized {
-    type Addr: Copy + PartialEq;
+    type Addr: Copy + PartialEq + 'static;
     type Header: 'static;
     type Key: Copy;
     const ETHER: Be16;
@@ -34,15 +34,13 @@ pub(crate) trait Family: Sized {
     const ICMP: u8;
     /// Bytes of an IP and a TCP header without options.
     const HEADERS: u16;
-    /// The end of a packet for a backend whose node runs no daemon.
-    const BARE: Reason;
 
     fn vip(addr: Self::Addr, port: Be16, protocol: u8) -> Option<&'static VipEntry>;
     fn in_range(node: &NodeConfig, addr: Self::Addr) -> bool;
     /// See `nat`.
     fn is_translated(node: &NodeConfig, server: Self::Addr, kind: Kind) -> bool;
-    /// Whether it is where answers to translated packets come.
-    fn is_own(node: &NodeConfig, server: Self::Addr) -> bool;
+    /// What translated packets leave with, and where answers to them come.
+    fn own(node: &NodeConfig) -> Option<&Self::Addr>;
     fn key(client: Self::Addr, port: Be16, vip: u16) -> Self::Key;
     fn flow(key: &Self::Key) -> Option<&'static mut FlowValue>;
     fn half(key: &Self::Key) -> Option<&'static mut FlowValue>;
@@ -85,7 +83,12 @@ pub(crate) trait Family: Sized {
     /// Whether it can be the address of one host on a network.
     fn is_one_host(addr: Self::Addr) -> bool;
     fn widen(addr: Self::Addr) -> Ip;
-    fn narrow(addr: &Ip) -> Self::Addr;
+    #[inline(always)]
+    fn narrow(addr: &Ip) -> Self::Addr {
+        *Self::within(addr)
+    }
+    /// The same where it stands.
+    fn within(addr: &Ip) -> &Self::Addr;
     fn tag(addr: Self::Addr, port: Be16, protocol: u8) -> Tag;
     /// The change to a sum over both addresses.
     fn moved(old: Self::Addr, new: Self::Addr) -> Checksum;
@@ -93,6 +96,8 @@ pub(crate) trait Family: Sized {
     fn may_hop(header: &Self::Header) -> bool;
     /// Puts a new destination in; `hop` takes one off the hops left.
     fn redirect(header: &mut Self::Header, new: Self::Addr, moved: Checksum, hop: bool);
+    /// Puts a new source in; `redirect` is told what that changes.
+    fn set_src(header: &mut Self::Header, new: Self::Addr);
 }
 
 pub(crate) struct V4;
@@ -105,7 +110,6 @@ impl Family for V4 {
     const NUMBER: u8 = 4;
     const ICMP: u8 = ICMP4;
     const HEADERS: u16 = 40;
-    const BARE: Reason = HAND_OVER;
 
     #[inline(always)]
     fn vip(addr: Be32, port: Be16, protocol: u8) -> Option<&'static VipEntry> {
@@ -124,8 +128,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_own(node: &NodeConfig, server: Be32) -> bool {
-        server == node.own.0[3] && nat::is_on(node)
+    fn own(node: &NodeConfig) -> Option<&Be32> {
+        Some(&node.own.0[3])
     }
 
     #[inline(always)]
@@ -273,8 +277,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn narrow(addr: &Ip) -> Be32 {
-        addr.0[3]
+    fn within(addr: &Ip) -> &Be32 {
+        &addr.0[3]
     }
 
     #[inline(always)]
@@ -303,6 +307,11 @@ impl Family for V4 {
         header.checksum = change.apply(header.checksum);
         header.dst = new;
     }
+
+    #[inline(always)]
+    fn set_src(header: &mut Ipv4, new: Be32) {
+        header.src = new;
+    }
 }
 
 pub(crate) struct V6;
@@ -315,8 +324,6 @@ impl Family for V6 {
     const NUMBER: u8 = 6;
     const ICMP: u8 = ICMP6;
     const HEADERS: u16 = 60;
-    // Sources are translated in IPv4 only.
-    const BARE: Reason = Reason::NoRoute;
 
     #[inline(always)]
     fn vip(addr: Ip, port: Be16, protocol: u8) -> Option<&'static VipEntry> {
@@ -331,13 +338,14 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_translated(_node: &NodeConfig, _server: Ip, _kind: Kind) -> bool {
-        false
+    fn is_translated(node: &NodeConfig, server: Ip, kind: Kind) -> bool {
+        nat::concerns6(node, server, kind.dest)
     }
 
     #[inline(always)]
-    fn is_own(_node: &NodeConfig, _server: Ip) -> bool {
-        false
+    fn own(_node: &NodeConfig) -> Option<&Ip> {
+        // Addresses that packets are routed to begin with something.
+        OWN6.get(0).filter(|own| own.0[0].raw() != 0)
     }
 
     #[inline(always)]
@@ -484,8 +492,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn narrow(addr: &Ip) -> Ip {
-        *addr
+    fn within(addr: &Ip) -> &Ip {
+        addr
     }
 
     #[inline(always)]
@@ -513,5 +521,10 @@ impl Family for V6 {
         if hop {
             header.hop_limit -= 1;
         }
+    }
+
+    #[inline(always)]
+    fn set_src(header: &mut Ipv6, new: Ip) {
+        header.src = new;
     }
 }

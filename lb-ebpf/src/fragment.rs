@@ -13,12 +13,13 @@ use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Extension, Ipv4, Ipv6};
 use crate::maps::{FRAGMENTS4, FRAGMENTS6, Owner, node};
 use crate::mode::Live;
+use crate::nat::{self, HAND_OVER};
 use crate::parse::FRAGMENT;
 use crate::stats;
 use crate::tunnel::INNER_IP;
 use crate::tunnel::receive::unwrap;
 use crate::tunnel::send::{Wrap, send};
-use crate::vip::{onward, tag};
+use crate::vip::{hops, onward, tag};
 
 /// The two families' parts.
 pub(crate) trait Parts: Family {
@@ -28,8 +29,9 @@ pub(crate) trait Parts: Family {
     fn len(ctx: &XdpContext, at: usize) -> Option<(u16, &'static mut Self::Header)>;
     /// What its part has in common with the others, and the protocol. `None` where the packet's number stands in no usual
     /// place.
-    fn part(ctx: &XdpContext, at: usize, ip: &Self::Header) -> Option<(Self::PartKey, u8)>;
+    fn part(ctx: &XdpContext, at: usize, ip: &Self::Header, way: u8) -> Option<(Self::PartKey, u8)>;
     fn part_key(src: Self::Addr, dst: Self::Addr, id: u32, protocol: u8, way: u8) -> Self::PartKey;
+    fn set_way(key: &mut Self::PartKey, way: u8);
     fn first(key: &Self::PartKey) -> Option<FragmentValue>;
     fn note_first(key: &Self::PartKey, value: &FragmentValue);
 }
@@ -45,8 +47,8 @@ impl Parts for V4 {
     }
 
     #[inline(always)]
-    fn part(_ctx: &XdpContext, _at: usize, ip: &Ipv4) -> Option<(FragmentKey4, u8)> {
-        let key = Self::part_key(ip.src, ip.dst, ip.id.raw().into(), ip.protocol, REQUEST);
+    fn part(_ctx: &XdpContext, _at: usize, ip: &Ipv4, way: u8) -> Option<(FragmentKey4, u8)> {
+        let key = Self::part_key(ip.src, ip.dst, ip.id.raw().into(), ip.protocol, way);
         Some((key, ip.protocol))
     }
 
@@ -59,6 +61,11 @@ impl Parts for V4 {
             protocol,
             way,
         }
+    }
+
+    #[inline(always)]
+    fn set_way(key: &mut FragmentKey4, way: u8) {
+        key.way = way;
     }
 
     #[inline(always)]
@@ -85,13 +92,13 @@ impl Parts for V6 {
     }
 
     #[inline(always)]
-    fn part(ctx: &XdpContext, at: usize, ip: &Ipv6) -> Option<(FragmentKey6, u8)> {
+    fn part(ctx: &XdpContext, at: usize, ip: &Ipv6, way: u8) -> Option<(FragmentKey6, u8)> {
         if ip.next != FRAGMENT {
             return None;
         }
         // SAFETY: checked by `at`.
         let extension = unsafe { *ctx.at::<Extension>(at + size_of::<Ipv6>())? };
-        let key = Self::part_key(ip.src, ip.dst, u32::from_ne_bytes(extension.rest), 0, REQUEST);
+        let key = Self::part_key(ip.src, ip.dst, u32::from_ne_bytes(extension.rest), 0, way);
         Some((key, extension.next))
     }
 
@@ -103,6 +110,11 @@ impl Parts for V6 {
             id: Be32::from_raw(id),
             way: way.into(),
         }
+    }
+
+    #[inline(always)]
+    fn set_way(key: &mut FragmentKey6, way: u8) {
+        key.way = way.into();
     }
 
     #[inline(always)]
@@ -151,7 +163,7 @@ fn remember<F: Parts>(ctx: &XdpContext, place: u32, index: u32, generation: u32,
     let Some((_, ip)) = F::len(ctx, at) else {
         return;
     };
-    if let Some((key, protocol)) = F::part(ctx, at, ip) {
+    if let Some((key, protocol)) = F::part(ctx, at, ip, REQUEST) {
         let port = |raw: u32| Be16::from_raw(raw as u16);
         // Not that of a VIP with affinity: among several ways through the fabric its later parts may take another one.
         let hash = flow_hash(&F::widen(F::src(ip)), port(ports >> 16), port(ports), protocol);
@@ -210,16 +222,16 @@ fn later<F: Parts>(ctx: &XdpContext) -> Reason {
     let Some((first, owner)) = first::<F>(ctx, ETH_LEN, ip) else {
         return match node() {
             Some(node) if F::in_range(node, F::dst(ip)) => Reason::Fragment,
-            Some(node) if F::is_own(node, F::dst(ip)) => F::BARE,
+            Some(node) if nat::is_on(node) && F::own(node) == Some(&F::dst(ip)) => HAND_OVER,
             _ => Reason::NotVip,
         };
     };
     stats::given::<Live>(owner.index, len);
     let reason = if owner.is(backend_flags::LOCAL) {
-        let past_stack = readdress::<F>(ip, owner.backend);
+        let past_stack = readdress::<F>(ip, owner.backend, len);
         onward::<Live>(ctx, owner.backend, past_stack)
     } else if owner.is(backend_flags::BARE) {
-        F::BARE
+        HAND_OVER
     } else {
         elsewhere::<F>(ctx, &first, &owner, len)
     };
@@ -229,29 +241,29 @@ fn later<F: Parts>(ctx: &XdpContext) -> Reason {
 
 #[inline(always)]
 fn later_inside<F: Parts>(ctx: &XdpContext) -> Reason {
-    let Some((_, ip)) = F::len(ctx, INNER_IP) else {
+    let Some((len, ip)) = F::len(ctx, INNER_IP) else {
         return Reason::TunnelMalformed;
     };
     // A first part that was sent on to another node is not noted down: the stack of a program has no room for that way.
     let Some((_, owner)) = first::<F>(ctx, INNER_IP, ip).filter(|(_, owner)| owner.is(backend_flags::LOCAL)) else {
         return Reason::Fragment;
     };
-    let past_stack = readdress::<F>(ip, owner.backend);
+    let past_stack = readdress::<F>(ip, owner.backend, len);
     unwrap::<Live, F>(ctx, owner.backend, past_stack)
 }
 
 /// Where the first part went, if that is still there.
 #[inline(always)]
 fn first<F: Parts>(ctx: &XdpContext, at: usize, ip: &F::Header) -> Option<(FragmentValue, Owner)> {
-    let first = F::first(&F::part(ctx, at, ip)?.0)?;
+    let first = F::first(&F::part(ctx, at, ip, REQUEST)?.0)?;
     let owner = Owner::at(first.backend).filter(|owner| owner.backend.generation == first.generation)?;
     Some((first, owner))
 }
 
 /// Gives the part its backend's address: ports and checksum were in the first one. Whether it goes past the stack.
 #[inline(always)]
-fn readdress<F: Family>(ip: &mut F::Header, backend: &BackendEntry) -> bool {
-    let past_stack = backend.ifindex != 0 && F::may_hop(ip);
+fn readdress<F: Family>(ip: &mut F::Header, backend: &BackendEntry, len: u16) -> bool {
+    let past_stack = hops::<F>(backend, ip, len);
     let addr = F::narrow(&backend.addr);
     F::redirect(ip, addr, F::moved(F::dst(ip), addr), past_stack);
     past_stack

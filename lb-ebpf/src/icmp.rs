@@ -11,7 +11,7 @@ use crate::frame::Frame;
 use crate::headers::{ETH_LEN, Icmp, Ipv4, Ipv6, TCP, UDP, Udp};
 use crate::maps::{Owner, node};
 use crate::mode::{Explain, Live};
-use crate::nat::{HAND_OVER, concerns};
+use crate::nat::{HAND_OVER, concerns, concerns6};
 use crate::packet::{Kind, slot_hash, udp_sum};
 use crate::tunnel::receive::strip;
 use crate::tunnel::send::{Wrap, send};
@@ -178,11 +178,18 @@ fn six<const AT: usize>(ctx: &XdpContext, how: u64) -> Option<Reason> {
         client_port: ports.dst,
         protocol: quote.next,
     };
+    let here_only = how & TUNNELLED == 0;
+    if here_only && concerns6(node()?, quoted.vip, quoted.vip_port) {
+        return Some(HAND_OVER);
+    }
     let entry = entry(&quoted)?;
     let owner = match owner(&quoted, entry, how) {
         Ok(owner) => owner,
         Err(reason) => return Some(reason),
     };
+    if owner.is(backend_flags::BARE) {
+        return Some(if here_only { HAND_OVER } else { Reason::ErrorUnknown });
+    }
     let len = ip.payload_len.get() + size_of::<Ipv6>() as u16;
     if how & TUNNELLED == 0 && !owner.is(backend_flags::LOCAL) {
         return Some(elsewhere::<V6>(ctx, &quoted, entry, &owner, len, how));

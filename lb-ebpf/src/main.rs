@@ -42,6 +42,8 @@ mod parse;
 #[cfg(target_arch = "bpf")]
 mod reply;
 #[cfg(target_arch = "bpf")]
+mod route;
+#[cfg(target_arch = "bpf")]
 mod settle;
 #[cfg(target_arch = "bpf")]
 mod shared;

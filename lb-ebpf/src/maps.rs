@@ -8,11 +8,12 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, Ring
 use lb_common::{
     BackendEntry, BackendStats, COUNTER_ROOMS, CookieCount, DatagramKey, Decision, Endpoint, Endpoint4, FlowKey4,
     FlowKey6, FlowValue, FragmentKey4, FragmentKey6, FragmentValue, Guard, Ip, ListenPlace, ListenerEntry,
-    MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NatKey4, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, SocketEntry,
-    TOO_BIG_BUCKETS, Tag, VipEntry, VipOptions, VipStats, backend_flags,
+    MAX_BACKENDS, MAX_PEERS, MAX_VIPS, NatKey4, NatKey6, NatParts6, NodeConfig, PeerEntry, RateBucket, Reason,
+    SlotPair, SocketEntry, TOO_BIG_BUCKETS, Tag, VipEntry, VipOptions, VipStats, backend_flags,
 };
 
 use crate::cookie::Ask;
+use crate::nat::Room;
 
 /// Rooms unless user space asks for another number.
 const FLOW_ROOMS: u32 = 262_144;
@@ -23,10 +24,11 @@ const FRAGMENT_ROOMS: u32 = 8_192;
 const FRAGMENT6_ROOMS: u32 = 2_048;
 const SLOT_PAIRS: u32 = 524_288;
 const SOCKET_ROOMS: u32 = 131_072;
-const DATAGRAM_ROOMS: u32 = 65_536;
+const DATAGRAM_ROOMS: u32 = 32_768;
 const VIP_ROOMS: u32 = 4_096;
 const SOURCE_ROOMS: u32 = 16_384;
 const NAT_ROOMS: u32 = 16_384;
+const NAT6_ROOMS: u32 = 8_192;
 const LISTENER_ROOMS: u32 = 16_384;
 const COOKIE_COUNT_ROOMS: u32 = CookieCount::ALL.len() as u32;
 const EVENT_BYTES: u32 = 1 << 20;
@@ -92,6 +94,25 @@ pub(crate) static FRAGMENTS6: LruHashMap<FragmentKey6, FragmentValue> =
 pub(crate) static NAT4: LruHashMap<NatKey4, FlowValue> = LruHashMap::with_max_entries(NAT_ROOMS, 0);
 #[map]
 pub(crate) static NAT4_BACK: LruHashMap<NatKey4, NatKey4> = LruHashMap::with_max_entries(NAT_ROOMS, 0);
+/// The same of IPv6.
+#[map]
+pub(crate) static NAT6: LruHashMap<NatKey6, FlowValue> = LruHashMap::with_max_entries(NAT6_ROOMS, 0);
+#[map]
+pub(crate) static NAT6_BACK: LruHashMap<NatKey6, NatKey6> = LruHashMap::with_max_entries(NAT6_ROOMS, 0);
+/// Whose the later parts of answers are. IPv4 has them among the other parts.
+#[map]
+pub(crate) static NAT6_PARTS: LruHashMap<FragmentKey6, NatParts6> = LruHashMap::with_max_entries(FRAGMENT6_ROOMS, 0);
+/// This node's own IPv6 address, which translated packets leave with; zero = there is none.
+#[map]
+pub(crate) static OWN6: Array<Ip> = Array::with_max_entries(1, 0);
+/// The program for translated packets of IPv6, as `PROGRAMS` has that for IPv4.
+#[map]
+pub(crate) static NAT6_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// Where the programs for translated packets put what the stack has no room for.
+#[map]
+pub(crate) static NAT_ROOM: PerCpuArray<Room<NatKey4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static NAT6_ROOM: PerCpuArray<Room<NatKey6>> = PerCpuArray::with_max_entries(1, 0);
 /// By TCP port of this node's own address.
 #[map]
 pub(crate) static GUARDS: Array<Guard> = Array::with_max_entries(1 << 16, 0);

@@ -1,9 +1,9 @@
 //! A TCP or UDP packet somewhere in a frame.
 #![allow(unsafe_code, reason = "packet memory is reached by checked pointers")]
 
-use lb_common::{Be16, Be32, VipEntry, affinity_hash, flow_hash, vip_flags};
+use lb_common::{Be16, VipEntry, affinity_hash, flow_hash, vip_flags};
 
-use crate::family::{Family, V4};
+use crate::family::Family;
 use crate::frame::Frame;
 use crate::headers::{ACK, RST, SYN, TCP, Tcp, UDP, Udp};
 
@@ -155,19 +155,17 @@ impl<F: Family> Packet<F> {
             *self.sum = if self.kind.is_tcp() { new } else { udp_sum(old, new) };
         }
     }
-}
 
-impl Packet<V4> {
     /// Gives it a new source and destination, and takes one off the hops left.
     #[inline(always)]
-    pub(crate) fn translate(&self, source: (Be32, Be16), dest: (Be32, Be16)) {
-        let from = V4::moved(self.client(), source.0);
-        let sum = V4::moved(self.server(), dest.0).and(from);
+    pub(crate) fn translate(&self, source: (&F::Addr, Be16), dest: (&F::Addr, Be16)) {
+        let from = F::moved(self.client(), *source.0);
+        let sum = F::moved(self.server(), *dest.0).and(from);
         let change = sum.replace16(self.source, source.1).replace16(self.kind.dest, dest.1);
         // SAFETY: checked when the packet was made; the frame's head has not moved since.
         unsafe {
-            V4::redirect(&mut *self.ip, dest.0, sum, true);
-            (*self.ip).src = source.0;
+            F::redirect(&mut *self.ip, *dest.0, sum, true);
+            F::set_src(&mut *self.ip, *source.0);
             (*self.l4).src = source.1;
             (*self.l4).dst = dest.1;
             let (old, new) = (*self.sum, change.apply(*self.sum));

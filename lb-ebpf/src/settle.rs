@@ -2,15 +2,15 @@
 //! verifier once for each family and mode.
 #![allow(unsafe_code, reason = "pointers that the verifier checks")]
 
-use lb_common::{FlowKey4, FlowKey6, Reason, VipEntry, backend_flags, flow_flags, vip_flags};
+use lb_common::{FlowKey4, FlowKey6, Reason, TableRange, VipEntry, backend_flags, flow_flags, vip_flags};
 
 use crate::choose::{self, Choice, NOBODY};
 use crate::cookie;
 use crate::family::{Family, V4, V6};
 use crate::maps::{Owner, reason};
 use crate::mode::{Explain, Live, Mode};
-use crate::packet::Kind;
-use crate::track;
+use crate::packet::{Kind, slot_hash};
+use crate::track::{self, Known};
 
 #[inline(never)]
 #[unsafe(no_mangle)]
@@ -96,7 +96,7 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
     let key = &unsafe { *key };
     let kind = Kind::unpacked(kind);
     let last = alternate == wanted;
-    if let Some(owner) = track::known::<M, F>(key, kind) {
+    if let Some(Known { owner, .. }) = track::known::<M, F>(key, kind) {
         // What this node knows of a flow to another node is from when it was asked first: only who does not know better
         // is told it. Whoever opens a flow does, and so does who is sure.
         if owner.is(backend_flags::LOCAL) || !(last || kind.is_syn()) {
@@ -137,6 +137,31 @@ fn arrive<M: Mode, F: Family>(key: *const F::Key, kind: u32, wanted: u32, altern
     pack(owner.index, NOBODY)
 }
 
+/// Who has a flow if the backend by which this node knows it has not: the one that had its slot before, for it was open when the table
+/// changed, else the table's. The owner itself where nobody else can: all flows of a backend of this node pass here, and this node
+/// would know it by that one.
+#[inline(always)]
+fn instead<F: Family>(entry: &VipEntry, key: &F::Key, kind: Kind, owner: u32) -> u32 {
+    let (client, source) = F::source(key);
+    let hash = slot_hash::<F>(client, source, kind, entry);
+    revere_instead(entry.previous.to_bits(), entry.table.to_bits(), hash, owner)
+}
+
+/// Of the two tables, in this order. A function of its own: inlined into all four that settle, it is gone through four times.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn revere_instead(first: u64, second: u64, hash: u32, owner: u32) -> u32 {
+    for table in [first, second].map(TableRange::from_bits) {
+        if let Some(other) = choose::of_table(table, hash)
+            && other.index != owner
+            && !other.is(backend_flags::LOCAL)
+        {
+            return other.index;
+        }
+    }
+    owner
+}
+
 /// Index of the backend and, above it, of the alternate; or [`NOBODY`] and, above it, a reason.
 #[inline(always)]
 fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: u32) -> u64 {
@@ -152,8 +177,13 @@ fn settle<M: Mode, F: Family>(entry: *const VipEntry, key: *const F::Key, kind: 
     if F::cut_off(key, entry.flags, kind.packed()) {
         return pack(NOBODY, Reason::ResetReplied.index());
     }
-    if let Some(owner) = track::known::<M, F>(key, kind) {
-        return pack(owner.index, owner.index);
+    if let Some(Known { owner, doubtful }) = track::known::<M, F>(key, kind) {
+        let alternate = if doubtful {
+            instead::<F>(&entry, key, kind, owner.index)
+        } else {
+            owner.index
+        };
+        return pack(owner.index, alternate);
     }
     match choose::choose::<M, F>(&entry, key, kind) {
         Ok(choice) => pack(choice.owner.index, choice.alternate),

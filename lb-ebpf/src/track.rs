@@ -14,8 +14,22 @@ pub(crate) const CLOSING: u8 = FlowState::Closing as u8;
 pub(crate) const CLOSED: u8 = FlowState::Closed as u8;
 
 /// Seconds after both ends of a flow in which what comes is a last acknowledgement of it. What comes later is of another connection with
-/// the same ports, which was opened by another node.
+/// the same ports, which was opened by another node. What this node has not seen the end of, it doubts after as long a silence.
 const LAST_WORDS: u32 = 10;
+
+/// A flow seen before.
+pub(crate) struct Known {
+    pub(crate) owner: Owner,
+    /// Its ports may be another one's by now.
+    pub(crate) doubtful: bool,
+}
+
+impl Known {
+    #[inline(always)]
+    fn sure(owner: Owner) -> Self {
+        Self { owner, doubtful: false }
+    }
+}
 
 /// Seconds since boot.
 #[inline(always)]
@@ -42,7 +56,7 @@ pub(crate) fn met(owner: &Owner, state: FlowState, flags: u8) -> FlowValue {
 pub(crate) fn under_way<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owner> {
     let flow = F::flow(key)?;
     let owner = Owner::of_flow(flow)?;
-    if kind.is_syn() || is_closing(flow) || owner.resets() {
+    if kind.is_syn() || is_closing(flow) || owner.resets() || is_doubtful(flow, &owner, kind) {
         return None;
     }
     follow::<M, F>(flow, kind.flags, flow_flags::FIN_CLIENT);
@@ -55,11 +69,12 @@ pub(crate) fn under_way<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<
 
 /// The backend of any flow seen before, unless it is gone or the flow is a new one with an old one's ports.
 #[inline(always)]
-pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owner> {
+pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Known> {
     if let Some(flow) = F::flow(key)
         && let Some(owner) = Owner::of_flow(flow)
     {
         let closing = is_closing(flow);
+        let mut doubtful = false;
         if kind.is_syn() {
             if closing {
                 return None;
@@ -69,19 +84,36 @@ pub(crate) fn known<M: Mode, F: Family>(key: &F::Key, kind: Kind) -> Option<Owne
                 return None;
             }
         } else if closing && let Some(newer) = half::<M, F>(key, kind) {
-            return Some(newer);
+            return Some(Known::sure(newer));
         } else if flow.state == CLOSED && now().wrapping_sub(flow.seen) > LAST_WORDS {
             return None;
         } else {
+            doubtful = is_doubtful(flow, &owner, kind);
+            if doubtful && !M::EXPLAIN {
+                flow.flags |= flow_flags::DOUBTFUL;
+            }
             follow::<M, F>(flow, kind.flags, flow_flags::FIN_CLIENT);
         }
         note::<M>(|decision| {
             decision.origin = Origin::Flow as u8;
             decision.state = flow.state;
         });
-        return Some(owner);
+        return Some(Known { owner, doubtful });
     }
-    if kind.is_syn() { None } else { half::<M, F>(key, kind) }
+    if kind.is_syn() {
+        None
+    } else {
+        half::<M, F>(key, kind).map(Known::sure)
+    }
+}
+
+/// Whether the flow's ports may be another one's by now: packets of a client may come by any node, so this one need not have seen a
+/// flow end, nor the next one begin. What it sees both ways of, or has a backend for, it has seen.
+#[inline(always)]
+fn is_doubtful(flow: &FlowValue, owner: &Owner, kind: Kind) -> bool {
+    kind.is_tcp()
+        && owner.backend.flags & (backend_flags::LOCAL | backend_flags::BARE) == 0
+        && (flow.flags & flow_flags::DOUBTFUL != 0 || now().wrapping_sub(flow.seen) > LAST_WORDS)
 }
 
 /// A new flow has the ports of one that this node has not seen the end of: what follows belongs to the new one.

@@ -14,7 +14,7 @@ use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::{Kind, Packet, slot_hash};
 use crate::reply::too_big;
 use crate::tunnel::send::{self, Wrap};
-use crate::{cookie, settle, stats, track};
+use crate::{cookie, nat, settle, stats, track};
 
 #[inline(always)]
 pub(crate) fn forward<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEntry) -> Reason {
@@ -52,7 +52,7 @@ fn give<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, entry: &VipEnt
         return deliver::<M, F>(ctx, packet, owner.backend);
     }
     if owner.is(backend_flags::BARE) {
-        return F::BARE;
+        return nat::given::<M, F>();
     }
     let own = tag::<F>(&owner);
     let wrap = Wrap {
@@ -101,9 +101,15 @@ pub(crate) fn tag<F: Family>(owner: &Owner) -> Tag {
 /// Gives the packet to a backend of this node.
 #[inline(always)]
 fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
-    let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
+    let past_stack = hops::<F>(backend, packet.ip(), packet.len);
     packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
     onward::<M>(ctx, backend, past_stack)
+}
+
+/// Whether a packet of so many bytes goes to its backend past the stack.
+#[inline(always)]
+pub(crate) fn hops<F: Family>(backend: &BackendEntry, ip: &F::Header, len: u16) -> bool {
+    backend.ifindex != 0 && len <= backend.mtu && F::may_hop(ip)
 }
 
 /// What bears its backend's address already leaves by the stack or past it.
@@ -117,8 +123,8 @@ pub(crate) fn onward<M: Mode>(ctx: &XdpContext, backend: &BackendEntry, past_sta
     };
     // SAFETY: checked by `at`.
     unsafe {
+        (*eth).src = (*eth).dst;
         (*eth).dst = backend.mac;
-        (*eth).src = backend.from_mac;
     }
     past::<M>(backend.ifindex);
     Reason::LocalRedirected

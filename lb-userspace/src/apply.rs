@@ -1,5 +1,7 @@
 //! Carrying a plan out: each step by itself, a failure costs only its own step.
 
+use std::net::IpAddr;
+
 use aya::maps::MapError;
 use lb_common::{Ip, NodeConfig, PeerEntry};
 use model::Generation;
@@ -67,6 +69,7 @@ pub struct Report {
 pub fn apply(lb: &mut Lb, plan: &Plan) -> Report {
     let mut report = Report::default();
     for op in plan.adds.iter().chain(&plan.removes) {
+        tracing::debug!(?op, "changes the maps");
         match step(lb, op) {
             Ok(()) => report.done += 1,
             Err(error) => report.failed.push((op.clone(), error)),
@@ -82,12 +85,17 @@ fn step(lb: &mut Lb, op: &Op) -> Result<(), ApplyError> {
     match op {
         Op::Attach(hook) => open::attach_one(lb, hook).map_err(ApplyError::from),
         Op::SetOwn(own) => change_node(lb, |node| node.own = Ip::from(*own)),
+        Op::SetOwn6(own) => {
+            let told = own.map_or_else(Ip::default, |own| Ip::from(IpAddr::V6(own)));
+            lb.maps.own6.set(0, told, 0).map_err(map("OWN6"))
+        }
         Op::SetMtu(mtu) => change_node(lb, |node| node.underlay_mtu = *mtu),
         Op::PutPeer(ip) => {
             let put = lb.maps.peers.insert(Ip::from(*ip), PeerEntry::default(), 0);
             put.map_err(map("PEERS"))
         }
         Op::PutBackend(key, state) => backend::put(lb, key, state),
+        Op::SetHop(key, hop) => backend::set_hop(lb, key, *hop),
         Op::PutVip(address, vip) => vip::put(lb, address, vip),
         Op::RemoveVip(address) => vip::remove(lb, address),
         Op::RemoveBackend(key) => backend::remove(lb, key),

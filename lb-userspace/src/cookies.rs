@@ -8,6 +8,7 @@ use aya::maps::MapError;
 use lb_common::{CookieCount, ListenPlace, NodeConfig, node_flags};
 
 use crate::guard::Place;
+use crate::routes::{Routes, told};
 use crate::{BackendKey, Lb};
 
 /// When listeners are asked for cookies.
@@ -85,18 +86,25 @@ impl Lb {
             .collect()
     }
 
-    /// Tells the program which backends' listeners it may ask: of those that listen in the uplinks' own network namespace, the ones
-    /// at an address of it.
-    pub(crate) fn tell_places(&mut self, listening: &[(BackendKey, Place)]) -> Result<(), MapError> {
-        let mut own = BTreeMap::new();
+    /// Tells the program which backends' listeners it may ask: of those that listen in the uplinks' own network namespace (`listening`)
+    /// the ones at an address of it; of the others those whose address is on a link into another namespace. Whether they listen
+    /// there the program sees itself.
+    pub(crate) fn tell_places(
+        &mut self,
+        here: &BTreeMap<BackendKey, Place>,
+        listening: &BTreeSet<BackendKey>,
+    ) -> Result<(), MapError> {
+        let namespaces = self.namespaces(here);
         let mut told = BTreeSet::new();
-        for (key, place) in listening {
-            if !*own.entry(key.addr).or_insert_with(|| is_own(key.addr)) {
-                continue;
-            }
+        for (key, place) in here {
+            let namespace = match namespaces.get(&key.addr) {
+                Some(Some(ListenPlace::OWN)) if !listening.contains(key) => continue,
+                Some(Some(namespace)) => *namespace,
+                _ => continue,
+            };
             let entry = ListenPlace {
                 generation: place.generation,
-                namespace: ListenPlace::OWN,
+                namespace,
             };
             if self.maps.listen_places.get(&place.index, 0).ok() != Some(entry) {
                 self.maps.listen_places.insert(place.index, entry, 0)?;
@@ -114,6 +122,36 @@ impl Lb {
         }
         self.book.guards.places = Some(told);
         Ok(())
+    }
+
+    /// The namespaces that sockets at these backends' addresses are in, as [`ListenPlace::namespace`] has them; asked once for each
+    /// address until the next full look.
+    fn namespaces(&mut self, here: &BTreeMap<BackendKey, Place>) -> BTreeMap<IpAddr, Option<i32>> {
+        let mut known = std::mem::take(&mut self.book.guards.namespaces);
+        if self.config.syn_cookies == SynCookies::Off {
+            return known;
+        }
+        let routes = match Routes::open() {
+            Ok(routes) => Some(routes),
+            Err(error) => {
+                tracing::warn!(%error, "no SYN cookies for tasks with an address of their own");
+                None
+            }
+        };
+        let addresses: BTreeSet<IpAddr> = here.keys().map(|key| key.addr).collect();
+        known.retain(|addr, _| addresses.contains(addr));
+        for addr in addresses {
+            known.entry(addr).or_insert_with(|| {
+                if is_own(addr) {
+                    return Some(ListenPlace::OWN);
+                }
+                let routes = routes.as_ref()?;
+                let ifindex = told(addr, routes.link_to(addr))?;
+                told(addr, routes.link(ifindex).map(|link| link.far_namespace))
+            });
+        }
+        self.book.guards.namespaces.clone_from(&known);
+        known
     }
 }
 

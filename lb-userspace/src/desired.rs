@@ -206,9 +206,9 @@ impl Desired {
         if let Some(next) = next {
             let resets = old.options.reset != next.options.reset;
             let changed = |(key, member): &(&BackendKey, &Member)| resets || old.members.get(*key) != Some(*member);
-            let changed = next.members.iter().filter(changed).map(|(key, _)| *key);
-            touched.backends.extend(changed);
-            self.put(address, next);
+            let changed: Vec<BackendKey> = next.members.iter().filter(changed).map(|(key, _)| *key).collect();
+            touched.backends.extend(&changed);
+            self.put(address, next, &changed);
         }
         touched
     }
@@ -221,15 +221,15 @@ impl Desired {
         })
     }
 
-    pub(crate) fn put(&mut self, address: VipAddress, vip: DesiredVip) {
-        let keys: Vec<BackendKey> = vip.members.keys().copied().collect();
+    /// Replaces a VIP, in which no other backends than these are new or other than they were.
+    pub(crate) fn put(&mut self, address: VipAddress, vip: DesiredVip, changed: &[BackendKey]) {
         self.vips.insert(address, vip);
-        for key in keys {
-            let vips = match self.backends.get_mut(&key) {
+        for key in changed {
+            let vips = match self.backends.get_mut(key) {
                 Some(state) => std::mem::take(&mut state.vips),
                 None => Vec::new(),
             };
-            self.settle(key, vips, Some(address));
+            self.settle(*key, vips, Some(address));
         }
     }
 

@@ -88,6 +88,14 @@ impl Explanation {
                     .to_owned(),
             );
         }
+        match self.reason {
+            Some(Reason::NatSent) => lines.push("its node runs no Revere: sent there in this node's name".to_owned()),
+            Some(Reason::NoNatAddress) => lines.push(
+                "its node runs no Revere, and this node has no IPv6 address to send from: `revere status` says what is missing"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
         lines.push(match self.reason {
             Some(reason) => format!("end: {} ({})", reason.as_str(), verdict(reason)),
             None => format!("end: number {}, which this release does not know", decision.reason),

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 
 use crate::{BackendKey, DesiredVip};
 
+mod even;
+
 /// Table sizes; primes, so that every step through a table meets all its slots.
 const SIZES: [u32; 14] = [
     127, 251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071, 262_139, 524_287, 1_048_573,
@@ -60,6 +62,10 @@ const FREE: u32 = u32::MAX;
 /// The owner of each slot, as a position in the order of `vip.members`. A function of the set alone: no order of events,
 /// no seed.
 pub fn fill_table(vip: &DesiredVip) -> Vec<u32> {
+    fill(vip, walk)
+}
+
+fn fill(vip: &DesiredVip, walk: fn(&mut [u32], &mut [Walker])) -> Vec<u32> {
     let open = vip.members.values().filter(|member| member.weight > 0).count();
     let size = table_size(open);
     let mut table = vec![FREE; usize::try_from(size).unwrap_or_default()];
@@ -103,6 +109,11 @@ fn scale(hash: u64, limit: u32) -> u32 {
 
 /// Rounds, until every walker has its share or no slot is left.
 fn walk(table: &mut [u32], walkers: &mut [Walker]) {
+    rounds(table, walkers, true);
+}
+
+/// The same; `short`: by the shorter way, as soon as all that walk have one weight.
+fn rounds(table: &mut [u32], walkers: &mut [Walker], short: bool) {
     let size = u32::try_from(table.len()).unwrap_or(u32::MAX);
     let mut walking: Vec<&mut Walker> = walkers
         .iter_mut()
@@ -110,7 +121,11 @@ fn walk(table: &mut [u32], walkers: &mut [Walker]) {
         .collect();
     let mut heaviest = walking.iter().map(|walker| walker.weight).max().unwrap_or_default();
     let mut left = table.iter().filter(|slot| **slot == FREE).count();
+    let mut even = walking.iter().all(|walker| walker.weight == heaviest);
     while left > 0 && !walking.is_empty() {
+        if even && short {
+            return even::walk(table, &mut walking, left);
+        }
         let before = walking.len();
         walking.retain_mut(|walker| {
             walker.saved += walker.weight;
@@ -134,6 +149,7 @@ fn walk(table: &mut [u32], walkers: &mut [Walker]) {
         });
         if walking.len() < before {
             heaviest = walking.iter().map(|walker| walker.weight).max().unwrap_or_default();
+            even = walking.iter().all(|walker| walker.weight == heaviest);
             // What was saved towards a heavier one's pace is worth as many looks at the new pace, but only one at a time.
             walking
                 .iter_mut()
@@ -240,6 +256,18 @@ mod tests {
                 let even = share * total + total > fair && share * total < fair + total;
                 prop_assert!(even || total == 0 && share == 0, "{share} of {fair}/{total}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_shorter_way_fills_the_same_table(first in 0_u32..1000, many in 1_u32..80, weights in proptest::collection::vec(0_u16..3, 1..60)) {
+            let plain = |vip: &DesiredVip| fill(vip, |table, walkers| rounds(table, walkers, false));
+            let even = vip(first..first + many);
+            prop_assert_eq!(fill_table(&even), plain(&even));
+            let mut uneven = vip([]);
+            uneven.members.extend(weights.iter().zip(first..).map(|(weight, n)| (key(n), member(1 + *weight * 5))));
+            prop_assert_eq!(fill_table(&uneven), plain(&uneven));
         }
     }
 

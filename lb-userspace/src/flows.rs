@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Pod;
-use lb_common::{BackendEntry, FlowKey4, FlowKey6, FlowState, FlowValue, Ip, NatKey4, backend_flags};
+use lb_common::{BackendEntry, Be16, FlowKey4, FlowKey6, FlowState, FlowValue, Ip, NatKey4, NatKey6, backend_flags};
 
 use crate::{Lb, raw};
 
@@ -74,8 +74,8 @@ pub struct FlowTables {
     flows6: OwnedFd,
     half4: OwnedFd,
     half6: OwnedFd,
-    nat4: OwnedFd,
-    nat4_back: OwnedFd,
+    nat4: [OwnedFd; 2],
+    nat6: [OwnedFd; 2],
     backends: OwnedFd,
 }
 
@@ -91,8 +91,8 @@ impl Lb {
             flows6: open("FLOWS6")?,
             half4: open("HALF4")?,
             half6: open("HALF6")?,
-            nat4: open("NAT4")?,
-            nat4_back: open("NAT4_BACK")?,
+            nat4: [open("NAT4")?, open("NAT4_BACK")?],
+            nat6: [open("NAT6")?, open("NAT6_BACK")?],
             backends: open("BACKENDS")?,
         })
     }
@@ -130,6 +130,23 @@ impl FlowKey for FlowKey6 {
 
     fn vip(&self) -> u16 {
         self.vip
+    }
+}
+
+/// One direction of a translated flow of either family.
+trait NatKey: Pod + PartialEq {
+    fn dest_port(&self) -> Be16;
+}
+
+impl NatKey for NatKey4 {
+    fn dest_port(&self) -> Be16 {
+        self.dest_port
+    }
+}
+
+impl NatKey for NatKey6 {
+    fn dest_port(&self) -> Be16 {
+        self.dest_port
     }
 }
 
@@ -194,16 +211,18 @@ impl FlowTables {
         for (map, fd) in [("FLOWS6", &self.flows6), ("HALF6", &self.half6)] {
             self.sweep_one::<FlowKey6>(map, fd, now, meanwhile, &mut sweep)?;
         }
-        self.sweep_translated(now)
+        self.sweep_translated::<NatKey4>(&self.nat4, now)
             .map_err(|source| FlowsError { map: "NAT4", source })?;
+        self.sweep_translated::<NatKey6>(&self.nat6, now)
+            .map_err(|source| FlowsError { map: "NAT6", source })?;
         Ok(sweep)
     }
 
     /// Translated flows that have ended, then ports that no flow has any more.
-    fn sweep_translated(&self, now: u32) -> io::Result<()> {
+    fn sweep_translated<K: NatKey>(&self, [flows, back]: &[OwnedFd; 2], now: u32) -> io::Result<()> {
         let generations = self.generations().map_err(|error| error.source)?;
         let mut over = Vec::new();
-        raw::walk(self.nat4.as_fd(), 1, |key: &NatKey4, values: &[FlowValue]| {
+        raw::walk(flows.as_fd(), 1, |key: &K, values: &[FlowValue]| {
             over.extend(
                 values
                     .iter()
@@ -212,17 +231,17 @@ impl FlowTables {
             );
         })?;
         for (key, value) in &over {
-            raw::take_unchanged(self.nat4.as_fd(), key, value)?;
+            raw::take_unchanged(flows.as_fd(), key, value)?;
         }
         let mut ports = Vec::new();
-        raw::walk(self.nat4_back.as_fd(), 1, |key: &NatKey4, flows: &[NatKey4]| {
+        raw::walk(back.as_fd(), 1, |key: &K, flows: &[K]| {
             ports.extend(flows.iter().map(|flow| (*key, *flow)));
         })?;
         // The port is there a moment before its flow: only what has none now, after all ports were read, never had one.
         for (port, flow) in &ports {
-            let holder: Option<FlowValue> = raw::lookup(self.nat4.as_fd(), flow)?;
-            if holder.is_none_or(|value| value.port != port.dest_port) {
-                raw::take_unchanged(self.nat4_back.as_fd(), port, flow)?;
+            let holder: Option<FlowValue> = raw::lookup(flows.as_fd(), flow)?;
+            if holder.is_none_or(|value| value.port != port.dest_port()) {
+                raw::take_unchanged(back.as_fd(), port, flow)?;
             }
         }
         Ok(())

@@ -32,6 +32,8 @@ pub(crate) struct Guards {
     told: BTreeSet<u64>,
     /// Backends whose listeners may be asked for cookies, by index; `None` until they were looked at.
     pub(crate) places: Option<BTreeSet<u32>>,
+    /// The network namespaces of backends' addresses, as `ListenPlace` has them; forgotten with each full look.
+    pub(crate) namespaces: BTreeMap<IpAddr, Option<i32>>,
     /// Whether `here` changed since the sockets were looked at last.
     stale: bool,
     /// Whether what an earlier daemon left was looked at.
@@ -117,6 +119,7 @@ pub(crate) fn adopt(lb: &mut Lb, mut known: Guards, backends: &BTreeMap<BackendK
     });
     let here: BTreeMap<BackendKey, Place> = here.collect();
     known.stale |= known.here != here;
+    known.namespaces.clear();
     known.here = here;
     if !std::mem::replace(&mut known.inherited, true) {
         let until = clock::seconds() + STAYS;
@@ -151,7 +154,7 @@ impl Lb {
         }
         let sockets = listening().map_err(ListenersError::List)?;
         let here = self.book.guards.here.clone();
-        let (mut told, mut listening) = (BTreeSet::new(), Vec::new());
+        let (mut told, mut listening) = (BTreeSet::new(), BTreeSet::new());
         for (key, place) in &here {
             let cookies = at(&sockets, key);
             // Where several listen, the end of one is not the end of all.
@@ -172,7 +175,7 @@ impl Lb {
             if cookies.is_empty() {
                 continue;
             }
-            listening.push((*key, *place));
+            listening.insert(*key);
             if self.is_gone(place) {
                 self.revive(key, place).map_err(failed("BACKENDS"))?;
             }
@@ -182,7 +185,7 @@ impl Lb {
             let _ = self.maps.listeners.remove(cookie);
         }
         self.book.guards.told = told;
-        self.tell_places(&listening).map_err(failed("LISTEN_PLACES"))?;
+        self.tell_places(&here, &listening).map_err(failed("LISTEN_PLACES"))?;
         self.book.guards.stale = false;
         Ok(())
     }

@@ -17,6 +17,7 @@ use model::{Cidr, Generation, VipAddress};
 
 use crate::Config;
 use crate::guard::Guards;
+use crate::hop::Finder;
 use crate::open::remove_filter;
 use crate::pins::Pins;
 use crate::raw::SlotMemory;
@@ -39,8 +40,12 @@ pub struct Lb {
     pub(crate) generation: Generation,
     /// See [`Lb::cookies_hindered`].
     pub(crate) cookies_hindered: Option<String>,
+    /// See [`Lb::nat6_hindered`].
+    pub(crate) nat6_hindered: Option<String>,
     /// There once somebody asked for an explanation.
     pub(crate) explaining: Option<Ebpf>,
+    /// There while packets may go past the stack.
+    pub(crate) hops: Option<Finder>,
 }
 
 /// What is where in the maps.
@@ -132,6 +137,7 @@ pub(crate) struct Maps {
     pub(crate) listen_places: HashMap<MapData, u32, ListenPlace>,
     pub(crate) cookie_counts: PerCpuArray<MapData, u64>,
     pub(crate) nat4: HashMap<MapData, NatKey4, FlowValue>,
+    pub(crate) own6: Array<MapData, Ip>,
     pub(crate) slots: SlotMemory,
 }
 

@@ -9,7 +9,7 @@ use model::{Cidr, Protocol, VipAddress};
 
 use crate::lb::{Book, VipRecord};
 use crate::slots::Indices;
-use crate::{Actual, BackendKey, BackendState, Lb, clock, guard, open};
+use crate::{Actual, BackendKey, BackendState, Hop, Lb, clock, guard, hop, open};
 
 /// The kernel side could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,7 @@ pub fn observe(lb: &mut Lb) -> Result<Actual, ObserveError> {
     }
     let mut entries_of = BTreeMap::new();
     let (backends, live) = read_backends(lb, &mut book, &names, &mut entries_of)?;
+    let (told_hops, hops) = hops(lb, &entries_of);
     let mut sources = read_sources(lb, &names)?;
     let mut vips = BTreeMap::new();
     for (address, entry) in entries {
@@ -45,15 +46,35 @@ pub fn observe(lb: &mut Lb) -> Result<Actual, ObserveError> {
     let peers = lb.maps.peers.keys().map(|key| key.map_err(failed("PEERS")));
     let peers = peers.collect::<Result<Vec<_>, _>>()?;
     let node = lb.maps.node.get(&0, 0).map_err(failed("NODE"))?;
+    let told_own6 = lb.told_own6().map_err(failed("OWN6"))?;
     Ok(Actual {
         own: v4(node.own),
+        told_own6,
+        own6: lb.find_own6(told_own6),
         told_mtu: node.underlay_mtu,
         mtu: lb.uplinks().mtu,
         vips,
         backends,
+        told_hops,
+        hops,
         peers: peers.into_iter().filter_map(v4).collect(),
         unattached: open::unattached(lb),
     })
+}
+
+type Hops = BTreeMap<BackendKey, Hop>;
+
+/// Ways past the stack to backends of this node, as their entries tell and as the kernel does.
+fn hops(lb: &Lb, entries: &BTreeMap<BackendKey, (u32, BackendEntry)>) -> (Hops, Hops) {
+    let told = entries
+        .iter()
+        .filter_map(|(key, (_, entry))| Some((*key, hop::read(entry)?)));
+    let mut asked = BTreeMap::new();
+    let found = entries.keys().filter_map(|key| {
+        let hop = asked.entry(key.addr).or_insert_with(|| lb.hop(true, key.addr));
+        Some((*key, (*hop)?))
+    });
+    (told.collect(), found.collect())
 }
 
 fn failed(map: &'static str) -> impl Fn(MapError) -> ObserveError {

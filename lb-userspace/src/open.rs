@@ -12,6 +12,7 @@ use aya::programs::ProgramError;
 use model::{Generation, Ipv4Net};
 
 use crate::cookies::SynCookies;
+use crate::hop::Finder;
 use crate::lb::Book;
 use crate::pins::Pins;
 use crate::sock_destroy::Worker;
@@ -23,6 +24,7 @@ mod clsact;
 mod link;
 mod load;
 mod migrate;
+mod own6;
 
 pub(crate) use attach::{attach_one, attach_xdp, unattached};
 pub use check::nat_ports as check_nat_ports;
@@ -101,8 +103,13 @@ pub struct Config {
     pub nat_ports: Option<RangeInclusive<u16>>,
     /// Nodes that run no daemon: packets for their backends go there with translated source.
     pub bare_nodes: Vec<Ipv4Net>,
+    /// The IPv6 address of this node that translated packets leave with; `None`: the best one of the uplinks.
+    pub nat_address6: Option<Ipv6Addr>,
     /// When listeners of this node are asked for SYN cookies.
     pub syn_cookies: SynCookies,
+    /// Whether packets from outside for containers of this node go past its network stack, and so past its packet filter, where the
+    /// kernel can.
+    pub fast_path: bool,
 }
 
 impl Config {
@@ -131,7 +138,9 @@ impl Config {
             slow_start: 0,
             nat_ports: None,
             bare_nodes: Vec::new(),
+            nat_address6: None,
             syn_cookies: SynCookies::default(),
+            fast_path: false,
         }
     }
 }
@@ -306,6 +315,9 @@ impl Lb {
         swapped?;
         if lb.config.nat_ports.is_some() {
             check::accept_own(&lb.config.uplinks, &mut opened.warnings);
+            if !lb.config.bare_nodes.is_empty() {
+                check::forward6(&lb.config.uplinks, &mut opened.warnings);
+            }
         }
         lb.pins = Pins::all(&lb.config.bpffs);
         Ok((lb, opened))
@@ -331,9 +343,20 @@ impl Lb {
             maps,
             pins: Pins::default(),
             cookies_hindered: None,
+            nat6_hindered: None,
             explaining: None,
+            hops: None,
         };
         lb.write_node_config()?;
+        if lb.config.fast_path {
+            match Finder::open() {
+                Ok(finder) => lb.hops = Some(finder),
+                Err(error) => opened.warnings.push(format!(
+                    "packets for containers go by the node's stack although `fast_path` is on: the kernel does not tell which interfaces take frames \
+                     from programs, which came with Linux 6.3 ({error})"
+                )),
+            }
+        }
         if let Some(why) = &lb.cookies_hindered {
             opened
                 .warnings

@@ -34,6 +34,11 @@ impl Pins {
         }
     }
 
+    /// What is held of a pin, whether or not somebody has removed that.
+    pub(crate) fn held(&self, pin: &Path) -> Option<OwnedFd> {
+        self.0.get(pin)?.try_clone().ok()
+    }
+
     /// Lets go of one that is to be removed.
     pub(crate) fn release(&mut self, pin: &Path) {
         self.0.remove(pin);

@@ -1,10 +1,10 @@
 //! What to change: two set differences, first what is added, then what is removed.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use model::{Generation, VipAddress};
 
-use crate::{Actual, BackendKey, BackendState, Desired, DesiredVip, Touched};
+use crate::{Actual, BackendKey, BackendState, Desired, DesiredVip, Hop, Touched};
 
 /// One change of the kernel's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +13,16 @@ pub enum Op {
     Attach(String),
     /// Tell the programs this node's address.
     SetOwn(Ipv4Addr),
+    /// Tell them its IPv6 address for translated packets, if it has one.
+    SetOwn6(Option<Ipv6Addr>),
     /// Tell them how long a packet of the uplinks may be, in bytes.
     SetMtu(u16),
     /// Take tunnel packets of a node.
     PutPeer(Ipv4Addr),
     /// Make or change a backend.
     PutBackend(BackendKey, BackendState),
+    /// Tell the programs the way to a backend of this node past the stack; `None`: there is none.
+    SetHop(BackendKey, Option<Hop>),
     /// Make a VIP or give it another table; one atomic step for packets.
     PutVip(VipAddress, DesiredVip),
     /// Forget a VIP.
@@ -59,21 +63,30 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Plan {
 fn adds(desired: &Desired, actual: &Actual) -> Vec<Op> {
     let hooks = actual.unattached.iter().cloned().map(Op::Attach);
     let own = desired.own.filter(|own| actual.own != Some(*own)).map(Op::SetOwn);
+    let own6 = (actual.told_own6 != actual.own6).then_some(Op::SetOwn6(actual.own6));
     let mtu = (actual.told_mtu != actual.mtu).then_some(Op::SetMtu(actual.mtu));
     let peers = put_peers(desired, actual);
     let backends = desired
         .backends
         .iter()
         .filter_map(|(key, state)| put_backend(key, state, actual));
+    // One that is put or removed gets or loses its way with that.
+    let hops = actual.backends.iter().filter_map(|(key, state)| {
+        let hop = actual.hops.get(key);
+        let changed = actual.told_hops.get(key) != hop && desired.backends.get(key) == Some(state);
+        changed.then(|| Op::SetHop(*key, hop.copied()))
+    });
     let vips = desired
         .vips
         .iter()
         .filter_map(|(address, vip)| put_vip(address, vip, actual));
     hooks
         .chain(own)
+        .chain(own6)
         .chain(mtu)
         .chain(peers)
         .chain(backends)
+        .chain(hops)
         .chain(vips)
         .collect()
 }
@@ -212,6 +225,34 @@ mod tests {
             plan.removes,
             [Op::RemoveVip(vip(2)), Op::RemoveBackend(key(2)), Op::RemovePeer(left)]
         );
+    }
+
+    #[test]
+    fn the_way_to_a_backend_that_stays_follows_the_kernels() {
+        let hop = |ifindex| Hop {
+            ifindex,
+            mac: [2; 6],
+            mtu: 1450,
+        };
+        let (mut desired, mut actual) = (Desired::default(), Actual::default());
+        for port in 1..=5 {
+            desired.backends.insert(key(port), state(&[]));
+            actual.backends.insert(key(port), state(&[]));
+        }
+        desired.backends.remove(&key(5));
+        actual.told_hops = [(key(1), hop(1)), (key(2), hop(2)), (key(3), hop(3)), (key(5), hop(5))].into();
+        actual.hops = [(key(1), hop(1)), (key(2), hop(9)), (key(4), hop(4))].into();
+        let found = plan(&desired, &actual);
+        assert_eq!(
+            found.adds,
+            [
+                Op::SetHop(key(2), Some(hop(9))),
+                Op::SetHop(key(3), None),
+                Op::SetHop(key(4), Some(hop(4)))
+            ]
+        );
+        actual.note(&found);
+        assert!(plan(&desired, &actual).is_empty(), "{actual:?}");
     }
 
     #[test]

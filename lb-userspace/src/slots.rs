@@ -120,6 +120,11 @@ impl Indices {
         Some(index)
     }
 
+    /// Every backend with its index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&BackendKey, &u32)> {
+        self.by_key.iter()
+    }
+
     pub(crate) fn owner(&self, index: u32) -> Option<BackendKey> {
         self.owners.get(&index).copied()
     }

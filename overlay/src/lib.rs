@@ -23,6 +23,6 @@ pub use desired::{Desired, Problem, Tunnels, desired};
 pub use handle::{OpenError, Overlay};
 pub use object::{Device, Link, Mac, Object, Route, Target};
 pub use observe::{Actual, ObserveError, SeenDevice, Uplink, observe};
-pub use plan::{Op, Plan, plan};
+pub use plan::{Op, Plan, change, plan};
 pub use sysctl::Sysctl;
 pub use warm::{WarmError, warm};

@@ -98,6 +98,27 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Plan {
     plan
 }
 
+/// The same where the kernel holds what `before` wanted: costs what the change costs, not what the kernel's tables do to read.
+/// None where the devices or switches change too, for which the kernel has to be looked at.
+pub fn change(before: &Desired, desired: &Desired) -> Option<Plan> {
+    let same = before.tunnels == desired.tunnels && before.sysctls == desired.sysctls;
+    if !same || desired.tunnels == Tunnels::Keep {
+        return None;
+    }
+    let adds: Vec<Object> = desired.objects.difference(&before.objects).copied().collect();
+    // What has the key of one that is gone takes its place.
+    let replaced: BTreeSet<Key> = adds.iter().map(Object::key).collect();
+    let gone: Vec<Object> = before.objects.difference(&desired.objects).copied().collect();
+    let stale = gone
+        .into_iter()
+        .rev()
+        .filter(|object| !replaced.contains(&object.key()));
+    Some(Plan {
+        removes: stale.map(Op::Remove).collect(),
+        adds: adds.into_iter().map(Op::Add).collect(),
+    })
+}
+
 /// What this pass does to a VXLAN device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {

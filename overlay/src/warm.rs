@@ -1,7 +1,7 @@
 //! Keeps the underlay neighbours of peers resolved, because XDP's route lookup can't start a resolution itself.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
@@ -17,7 +17,7 @@ pub enum WarmError {
     #[error("there is no route to peer {peer}: {source}")]
     Route {
         /// The peer's underlay address.
-        peer: Ipv4Addr,
+        peer: IpAddr,
         /// The cause.
         source: rtnetlink::Error,
     },
@@ -25,7 +25,7 @@ pub enum WarmError {
     #[error("asking the kernel to resolve {next_hop} failed: {source}; it needs CAP_NET_ADMIN")]
     Use {
         /// The peer, or the router that leads to it.
-        next_hop: Ipv4Addr,
+        next_hop: IpAddr,
         /// The cause.
         source: rtnetlink::Error,
     },
@@ -33,7 +33,7 @@ pub enum WarmError {
 
 /// Makes the kernel use (and so resolve, or confirm) the neighbour entry of every peer, or of the router before it.
 /// Returns what failed; an entry that is fresh costs no packet. Call it every few seconds.
-pub async fn warm(overlay: &mut Overlay, peers: &[Ipv4Addr]) -> Vec<WarmError> {
+pub async fn warm(overlay: &mut Overlay, peers: &[IpAddr]) -> Vec<WarmError> {
     let mut failed = Vec::new();
     let mut next_hops = BTreeSet::new();
     for &peer in peers {
@@ -43,7 +43,7 @@ pub async fn warm(overlay: &mut Overlay, peers: &[Ipv4Addr]) -> Vec<WarmError> {
         }
     }
     for (index, next_hop) in next_hops {
-        let request = overlay.netlink.neighbours().add(index, next_hop.into());
+        let request = overlay.netlink.neighbours().add(index, next_hop);
         let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
         if let Err(source) = request.execute().await {
             failed.push(WarmError::Use { next_hop, source });
@@ -53,10 +53,15 @@ pub async fn warm(overlay: &mut Overlay, peers: &[Ipv4Addr]) -> Vec<WarmError> {
 }
 
 /// Interface and next hop towards `peer`.
-async fn next_hop(overlay: &Overlay, peer: Ipv4Addr) -> Result<Option<(u32, Ipv4Addr)>, rtnetlink::Error> {
-    let question = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(peer, 32)
-        .build();
+async fn next_hop(overlay: &Overlay, peer: IpAddr) -> Result<Option<(u32, IpAddr)>, rtnetlink::Error> {
+    let question = match peer {
+        IpAddr::V4(peer) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(peer, 32)
+            .build(),
+        IpAddr::V6(peer) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(peer, 128)
+            .build(),
+    };
     let Some(route) = overlay.netlink.route().get(question).execute().try_next().await? else {
         return Ok(None);
     };
@@ -68,7 +73,8 @@ async fn next_hop(overlay: &Overlay, peer: Ipv4Addr) -> Result<Option<(u32, Ipv4
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(value) => index = Some(*value),
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop = *gateway,
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop = IpAddr::V4(*gateway),
+            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => hop = IpAddr::V6(*gateway),
             _ => {}
         }
     }

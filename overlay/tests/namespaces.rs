@@ -8,7 +8,7 @@
 #[path = "namespaces/lab.rs"]
 mod lab;
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use lab::{Lab, Node};
@@ -262,6 +262,24 @@ fn warming_resolves_the_peers_neighbour() {
             || lab.state(&a),
         );
         lab.warm(&a, B);
+    });
+}
+
+#[test]
+fn warming_resolves_an_ipv6_backend_and_the_router_before_one() {
+    lab::run(|lab| {
+        let (a, b) = lab.two_nodes(A, B);
+        lab.ip(&a, "addr add fd77::1/64 dev eth0 nodad");
+        lab.ip(&b, "addr add fd77::2/64 dev eth0 nodad");
+        lab.ip(&b, "addr add fd77::3/64 dev eth0 nodad");
+        lab.ip(&a, "route add fd78::/64 via fd77::3");
+        for (backend, hop) in [("fd77::2", "fd77::2"), ("fd78::7", "fd77::3")] {
+            let show = format!("neigh show {hop}");
+            let before = lab.ip(&a, &show);
+            assert!(!before.contains("lladdr"), "{before}");
+            lab.warm(&a, backend.parse::<Ipv6Addr>().expect("an address"));
+            lab.until(|| lab.ip(&a, &show).contains("lladdr"), || lab.state(&a));
+        }
     });
 }
 

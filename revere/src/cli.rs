@@ -126,6 +126,9 @@ pub enum Command {
     /// Thousands of agents that run nothing, for figures.
     #[command(hide = true)]
     DemoCluster(crate::demo::cluster::ClusterArgs),
+    /// Thousands of nodes with their task streams, for figures.
+    #[command(hide = true)]
+    DemoNodes(crate::demo::nodes::NodesArgs),
     /// Watches a service's name, for figures.
     #[command(hide = true)]
     DemoNames(crate::demo::names::NamesArgs),

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod load;
 pub mod names;
+pub mod nodes;
 pub mod plan;
 pub mod server;
 

@@ -145,6 +145,11 @@ impl Etcd {
         Self { transport }
     }
 
+    /// For another runtime than this one's: connections belong to the one that they were made in.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(self.transport.apart())
+    }
+
     /// The next call goes to another member.
     pub(crate) fn turn(&self) {
         self.transport.turn();

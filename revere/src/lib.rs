@@ -7,6 +7,7 @@ mod conformity;
 pub mod demo;
 mod etcd;
 mod hold;
+mod keepalive;
 pub mod master;
 pub mod mesos;
 pub mod metrics;

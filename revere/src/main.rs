@@ -103,6 +103,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::DemoServer(args) => demo::server::run(args).await?,
         Command::DemoLoad(args) => demo::load::run(args).await?,
         Command::DemoCluster(args) => demo::cluster::run(args).await?,
+        Command::DemoNodes(args) => demo::nodes::run(args).await?,
         Command::DemoNames(args) => demo::names::run(args).await?,
         Command::DemoPlan => demo::plan::run()?,
         Command::NamesStandby => {

@@ -1,17 +1,21 @@
 //! The master: drives the scheduler core and answers nodes, people and subscribers.
 
+mod begin;
 mod clock;
 mod config;
 mod core;
 mod driver;
 mod events;
 mod flight;
+mod gathered;
 mod handle;
 mod http;
 pub(crate) mod lead;
 mod link;
 mod marathon;
 pub(crate) mod picture;
+mod publish;
+mod state;
 mod streams;
 mod summary;
 mod trail;
@@ -33,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::etcd::EtcdAddress;
 use crate::store::{StateStore, Store, StoreError};
 use driver::Driver;
-use lead::{Leadership, Member};
+use lead::Leadership;
 
 /// Open requests get this long after the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
@@ -77,6 +81,8 @@ pub struct Master {
     shutdown: CancellationToken,
     driver: JoinHandle<Result<(), StoreError>>,
     servers: Vec<JoinHandle<()>>,
+    /// Takes down what tells of this master, where that is not a leader's matter.
+    sign: Option<JoinHandle<()>>,
 }
 
 /// Opens the store, listens and starts; returns when the API answers. With etcd that may be: that no master leads yet.
@@ -89,11 +95,19 @@ pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Maste
     };
     let records = store.load()?;
     let (listeners, addresses) = listeners(config).await?;
+    let sign = if config.publish.is_empty() {
+        None
+    } else {
+        config.publisher(&config.member(addresses.first())?)?
+    };
+    let sign = sign.map(|publisher| tokio::spawn(publisher.run(shutdown.clone())));
     let store = StateStore::Embedded(Arc::new(store));
     let (driver, handle) = Driver::new(core, store.clone(), records, shutdown.clone());
     let driver = tokio::spawn(driver.run());
     let state = http::App::new(handle, store, &addresses, shutdown.clone());
-    Ok(serving(listeners, addresses, &http::router(state), driver, shutdown))
+    let mut master = serving(listeners, addresses, &http::router(state), driver, shutdown);
+    master.sign = sign;
+    Ok(master)
 }
 
 async fn start_one_of_many(
@@ -102,16 +116,7 @@ async fn start_one_of_many(
     shutdown: CancellationToken,
 ) -> Result<Master, MasterError> {
     let (listeners, addresses) = listeners(config).await?;
-    let me = addresses
-        .first()
-        .and_then(|first| Member::new(&config.advertise, *first));
-    let me = me.ok_or_else(|| MasterError::Setting {
-        key: "advertise",
-        value: config.advertise.clone(),
-        want: "with the store in etcd the other masters must know where this one is: write host:port, or an address \
-               of this machine into master.listen"
-            .to_owned(),
-    })?;
+    let me = config.member(addresses.first())?;
     let leadership = Arc::new(Leadership::new(config, address, me)?);
     let router = lead::front::router(Arc::clone(&leadership.front));
     let driver = tokio::spawn(leadership.run(shutdown.clone()));
@@ -144,6 +149,7 @@ fn serving(
         shutdown,
         driver,
         servers,
+        sign: None,
     }
 }
 
@@ -153,7 +159,7 @@ impl Master {
         let result = self.driver.await;
         // The API cannot answer without the driver.
         self.shutdown.cancel();
-        for server in self.servers {
+        for server in self.servers.into_iter().chain(self.sign) {
             let _ = tokio::time::timeout(GRACE, server).await;
         }
         result??;

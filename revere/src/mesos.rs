@@ -4,5 +4,6 @@ pub mod client;
 pub mod decode;
 pub mod encode;
 pub(crate) mod legacy;
+pub mod pack;
 pub mod protobuf;
 pub(crate) mod tally;

@@ -31,7 +31,8 @@ pub use forwarding::DnsForward;
 #[cfg(test)]
 pub(crate) use http::shapes;
 pub use masters::SourceKind;
-pub(crate) use masters::zk::location as leader_in;
+pub(crate) use masters::zk::{INFO as MASTER_SIGN, ZkAddress, location as leader_in};
+pub(crate) use stream::follow;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -432,6 +433,7 @@ fn agent_config(settings: &Settings) -> Result<agent::Config, NodeError> {
         .dns
         .then(|| resolver::text(&[SERVICE_ADDRESS.into()], &settings.search));
     let node = &settings.config;
+    config.containers_poll = node.fast_path;
     config.images.insecure.extend(node.insecure_registries.iter().cloned());
     config.images.credentials.clone_from(&node.image_credentials);
     config.images.limit = node.image_limit_mb.saturating_mul(1 << 20);
@@ -487,7 +489,7 @@ async fn open_planes(
             std::future::pending::<()>().await;
         });
         opened.changes = Some(changes);
-        let mut overlay = OverlayPlane::new(overlay);
+        let mut overlay = OverlayPlane::new(overlay, settings.translation.bare.clone());
         let uplink = overlay.prepare(settings.ip).await?;
         opened.overlay = Some(overlay);
         opened.lb = Some(Arc::new(Mutex::new(open_lb(settings, uplink, status)?)));
@@ -526,11 +528,13 @@ fn open_lb(settings: &Settings, uplink: String, status: &Arc<Status>) -> Result<
     config.local_interfaces.clone_from(&node.local_interfaces);
     config.nat_ports = settings.translation.ports();
     config.bare_nodes.clone_from(&settings.translation.bare);
+    config.nat_address6 = settings.translation.address6;
     config.syn_cookies = match node.syn_cookies {
         CookieMode::Auto => lb_userspace::SynCookies::Above(node.syn_cookie_rate),
         CookieMode::Always => lb_userspace::SynCookies::Always,
         CookieMode::Off => lb_userspace::SynCookies::Off,
     };
+    config.fast_path = node.fast_path;
     config.mode = match node.xdp {
         XdpMode::Auto => lb_userspace::XdpMode::Auto,
         XdpMode::Native => lb_userspace::XdpMode::Native,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, TableDefinition};
 use scheduler::Record;
 
-use crate::wire::{self, HoldingsOf, OrderOf, WeightOf, WireError};
+use crate::wire::{self, HoldingsOf, OrderOf, ShareOf, WeightOf, WireError};
 
 /// Key `kind/id`, value as made by [`wire::encode`].
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -233,6 +233,7 @@ pub(crate) fn key(record: &Record) -> String {
         Record::PutMaintenance(_) => "maintenance/".to_owned(),
         Record::PutQuota(quota) => format!("quota/{}", quota.role),
         Record::DeleteQuota(role) => format!("quota/{role}"),
+        Record::PutShare(app, _) | Record::DeleteShare(app) => format!("share/{app}"),
         Record::PutFramework(framework) => format!("joined/{}", framework.id),
         Record::DeleteFramework(id) => format!("joined/{id}"),
         Record::PutFrameworkTask(task) => format!("frameworktask/{}/{}", task.framework(), task.task),
@@ -258,6 +259,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         Record::PutHoldings(agent, all) => wire::encode(&HoldingsOf(agent.clone(), all.clone())).map(Some),
         Record::PutMaintenance(maintenance) => wire::encode(maintenance.as_ref()).map(Some),
         Record::PutQuota(quota) => wire::encode(quota.as_ref()).map(Some),
+        Record::PutShare(app, told) => wire::encode(&ShareOf(app.clone(), *told)).map(Some),
         Record::PutFramework(framework) => wire::encode(framework.as_ref()).map(Some),
         Record::PutFrameworkTask(task) => wire::encode(task.as_ref()).map(Some),
         Record::DeleteApp(_)
@@ -273,6 +275,7 @@ fn encode(record: &Record) -> Result<Option<Vec<u8>>, WireError> {
         | Record::DeleteAgentOrder(_)
         | Record::DeleteHoldings(_)
         | Record::DeleteQuota(_)
+        | Record::DeleteShare(_)
         | Record::DeleteFramework(_)
         | Record::DeleteFrameworkTask(..) => Ok(None),
     }
@@ -296,6 +299,7 @@ fn decode(key: &str, bytes: &[u8]) -> Result<Record, WireError> {
         Some("holdings") => wire::decode_kept(bytes).map(|HoldingsOf(agent, all)| Record::PutHoldings(agent, all)),
         Some("maintenance") => wire::decode_kept(bytes).map(|one| Record::PutMaintenance(Box::new(one))),
         Some("quota") => wire::decode_kept(bytes).map(|one| Record::PutQuota(Box::new(one))),
+        Some("share") => wire::decode_kept(bytes).map(|ShareOf(app, told)| Record::PutShare(app, told)),
         Some("joined") => wire::decode_kept(bytes).map(|one| Record::PutFramework(Box::new(one))),
         Some("frameworktask") => wire::decode_kept(bytes).map(|one| Record::PutFrameworkTask(Box::new(one))),
         _ => Err(WireError::Field {

@@ -14,7 +14,7 @@ mod tests;
 
 pub use frame::FrameCodec;
 pub use message::{AgentMessage, MasterMessage};
-pub(crate) use mirror::{HoldingsOf, OrderOf, WeightOf};
+pub(crate) use mirror::{HoldingsOf, OrderOf, ShareOf, WeightOf};
 pub use upgrade::{AgentStream, ConnectError, MasterStream, PATH as AGENT_PATH, UpgradeError, accept, connect};
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
@@ -23,7 +23,8 @@ use since::Version;
 /// The version of every message and stored object. One number for all: a mixed cluster is refused with a sentence.
 ///
 /// 2: health checks, readiness checks, the unreachable strategy. 3: containers, what is fetched, reasons; dependencies, roles and
-/// domains, deployments, groups. 4: persistent volumes, pods. 5: networks. 6: volumes of roles.
+/// domains, deployments, groups. 4: persistent volumes, pods. 5: networks. 6: volumes of roles, shares of
+/// VIPs as they were told.
 pub const VERSION: u8 = 6;
 
 /// The oldest version of a stored object that is still read; fields it does not have are [`since::Since`] a later one.

@@ -29,6 +29,7 @@ mod member;
 mod message;
 mod networks;
 mod node;
+mod nodes;
 mod operator;
 mod order;
 pub(crate) mod placement;
@@ -55,6 +56,7 @@ pub use frameworks::{RoleView, Subscription};
 pub use placement::{Decision, Refusal};
 pub use secrets::Put;
 pub use service_port::ServicePorts;
+pub use shares::ToldShare;
 pub use update::Force;
 pub use view::{AgentView, QueueView, Refusals, TaskFailure};
 
@@ -63,6 +65,7 @@ use deadline::Ends;
 use frameworks::Frameworks;
 use message::Subnets;
 use node::{Link, Node};
+use nodes::Nodes;
 use placement::Decisions;
 use random::Random;
 use timers::{Timer, Timers};
@@ -108,7 +111,7 @@ pub struct Scheduler {
     versions: BTreeMap<AppId, BTreeMap<Timestamp, App>>,
     instances: BTreeMap<InstanceId, InstanceRecord>,
     by_app: BTreeMap<AppId, BTreeSet<InstanceId>>,
-    nodes: BTreeMap<AgentId, Node>,
+    nodes: Nodes,
     /// The number of the next new agent, once it is known.
     agents_numbered: Option<u64>,
     subnets: Subnets,
@@ -122,7 +125,7 @@ pub struct Scheduler {
     service_ports: ServicePorts,
     delays: BTreeMap<AppId, Delay>,
     /// What instances of apps weigh in their VIPs, as it was told last.
-    shares: BTreeMap<AppId, u16>,
+    shares: BTreeMap<AppId, ToldShare>,
     waiting: BTreeMap<AppId, Waiting>,
     groups: BTreeMap<GroupId, GroupRecord>,
     group_versions: BTreeMap<GroupId, BTreeMap<Timestamp, GroupVersion>>,
@@ -206,7 +209,7 @@ impl Scheduler {
         if !self.started {
             self.started = true;
             let limit = self.now.after(self.config.reregister_timeout);
-            for (id, node) in &self.nodes {
+            for (id, node) in self.nodes.iter() {
                 if node.link == Link::Recovered {
                     self.timers.set(Timer::AgentSilent(id.clone()), limit);
                 }

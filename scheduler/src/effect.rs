@@ -5,7 +5,7 @@ use model::{AgentId, FrameworkId, KillPolicy, LaunchSpec, Network, SecretValues,
 use crate::{
     AgentOrder, AgentRecord, App, AppId, ClusterEvent, DeploymentRecord, FrameworkEvent, FrameworkRecord,
     FrameworkTaskRecord, GroupId, GroupRecord, GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota,
-    Residence, Secret, StreamId, Timestamp,
+    Residence, Secret, StreamId, Timestamp, ToldShare,
 };
 
 /// A change of the stored state, to be durable before any later order to an agent or answer to a user goes out. The task
@@ -70,6 +70,10 @@ pub enum Record {
     PutQuota(Box<Quota>),
     /// The role has no quota any more.
     DeleteQuota(String),
+    /// What the task stream tells of an app's share of its VIPs.
+    PutShare(AppId, ToldShare),
+    /// It tells nothing of one any more.
+    DeleteShare(AppId),
     /// A framework joined, came back or ended.
     PutFramework(Box<FrameworkRecord>),
     /// A framework that ended is forgotten.

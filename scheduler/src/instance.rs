@@ -1,6 +1,7 @@
 //! Instances: one wanted copy of an app and the task that is it, or of a pod and the tasks of its containers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use model::{AgentId, LaunchSpec, TaskId, TaskStatus};
 
@@ -71,8 +72,9 @@ pub struct InstanceRecord {
     pub config: Timestamp,
     /// Where.
     pub agent: AgentId,
-    /// What was sent to the agent. Of a pod: the instance as a whole, under its own id.
-    pub spec: LaunchSpec,
+    /// What was sent to the agent. Of a pod: the instance as a whole, under its own id. It seldom changes, and every
+    /// copy of the record shares it: it is made of some sixty strings.
+    pub spec: Arc<LaunchSpec>,
     /// Service ports of its app's ports, in order, for the API.
     pub service_ports: Vec<u16>,
     /// Newest status. Of a pod: what those of its members come to.

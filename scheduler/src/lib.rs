@@ -28,7 +28,7 @@ mod time;
 
 pub use self::core::{
     AgentView, Config, CrashLoop, Decision, DeploymentEnd, Force, Put, QueueView, Refusal, Refusals, RoleView,
-    Scheduler, ServicePorts, Subscription, TaskFailure,
+    Scheduler, ServicePorts, Subscription, TaskFailure, ToldShare,
 };
 pub use agent::{AgentCall, AgentOrder, AgentRecord, Domain, Drain, Registered, Registration, ReportedTask};
 pub use app::{
@@ -51,7 +51,7 @@ pub use health::{
 };
 pub use instance::{InstanceId, InstanceRecord, Member};
 pub use maintenance::{Machine, Maintenance, MaintenanceCall, Unavailability, Window};
-pub use network::{NetworkError, NetworkSpec, NetworkView, TakenNet};
+pub use network::{BlockUse, NetworkError, NetworkSpec, NetworkView, TakenNet};
 pub use pod::{
     Pod, PodCheck, PodCheckSpec, PodCheckTarget, PodContainer, PodContainerSpec, PodMountSpec, PodSpec, PodVolumeSpec,
 };

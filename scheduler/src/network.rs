@@ -43,6 +43,17 @@ pub struct NetworkView {
     pub apps: Vec<String>,
 }
 
+/// What is used of a network on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockUse {
+    /// The node's name.
+    pub hostname: String,
+    /// Its addresses; none if there was none left for it.
+    pub block: Option<Ipv4Net>,
+    /// Tasks that have one of them.
+    pub tasks: u32,
+}
+
 /// Why a network is not made or not removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {

@@ -52,6 +52,7 @@ fn planted_bugs_are_found() {
         (Bug::EarlyOrder, "was launched but not persisted"),
         (Bug::ForgottenVolumes, "ran away from its volumes"),
         (Bug::CapacityOffByOne, "over-committed"),
+        (Bug::MissedRecord, "from all records"),
         (Bug::ForgottenUpdate, "not settled in time: the framework"),
     ] {
         assert!(finds(bug, words, 100), "{bug:?} goes unnoticed");

@@ -3,6 +3,7 @@
 //! One cluster serves all tests, one test at a time; each leaves it with three instances and every daemon running.
 
 mod early;
+mod fast;
 mod faults;
 mod files;
 mod frameworks;

@@ -61,7 +61,7 @@ fn the_verifier_takes_every_program() {
             program.name, program.verified_instructions, program.size
         );
     }
-    assert_eq!(stats.len(), 16, "{stats:?}");
+    assert_eq!(stats.len(), 17, "{stats:?}");
     assert!(
         stats.iter().all(|program| program.verified_instructions < 30_000),
         "{stats:?}"

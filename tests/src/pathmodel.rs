@@ -6,8 +6,10 @@
 mod choose;
 mod cookies;
 mod egress;
+mod errors;
 mod flows;
 mod ingress;
+mod nat;
 mod parse;
 mod parts;
 mod reply;
@@ -19,6 +21,7 @@ mod write;
 pub use cookies::Cookies;
 pub use flows::{Flows, Key, PartKey, Store};
 pub use lb_common::Reason;
+pub use nat::{Nat, Tuple};
 pub use tables::{Route, Tables};
 
 /// Everything that decides about packets.
@@ -30,6 +33,8 @@ pub struct Model {
     pub flows: Flows,
     /// Cookies that were sent.
     pub cookies: Cookies,
+    /// Translated flows.
+    pub nat: Nat,
 }
 
 /// What becomes of a packet.

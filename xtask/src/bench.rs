@@ -6,13 +6,15 @@ mod forward;
 mod overlay;
 mod packets;
 mod restart;
+mod scale;
 mod scheduler;
 mod spoof;
 mod stale;
 
-use std::process::ExitCode;
+use std::ffi::OsStr;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use crate::figures;
@@ -24,8 +26,12 @@ pub use dns::DnsArgs;
 pub use overlay::OverlayArgs;
 pub use packets::PacketArgs;
 pub use restart::RestartArgs;
+pub use scale::ScaleArgs;
 pub use scheduler::SchedulerArgs;
 pub use stale::StaleArgs;
+
+/// Says that the namespaces are made.
+const INSIDE: &str = "XTASK_BENCH_INSIDE";
 
 /// What is measured.
 #[derive(Clone, Debug, Subcommand)]
@@ -40,6 +46,8 @@ pub enum BenchCommand {
     DnsForward(ForwardArgs),
     /// One master with thousands of simulated agents and a hundred thousand tasks (S20-S24).
     Scheduler(SchedulerArgs),
+    /// Ten thousand simulated nodes on three masters (S25).
+    Scale(ScaleArgs),
     /// Containers beside a runtime by hand (O4), a node that joins a thousand others (O3).
     Overlay(OverlayArgs),
     /// Packets through the programs by test runs (P1-P4).
@@ -68,6 +76,7 @@ pub fn run(workspace: &Workspace, command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::DnsRestart(args) => restart::run(workspace, args),
         BenchCommand::DnsForward(args) => forward(workspace, args),
         BenchCommand::Scheduler(args) => scheduler::run(workspace, args),
+        BenchCommand::Scale(args) => scale::run(workspace, args),
         BenchCommand::Overlay(args) => overlay::run(workspace, args),
         BenchCommand::Prog(args) => packets::run(workspace, packets::Which::Prog, args),
         BenchCommand::Path(args) => packets::run(workspace, packets::Which::Path, args),
@@ -117,4 +126,34 @@ impl Outcome {
             false => ExitCode::FAILURE,
         })
     }
+}
+
+fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// Runs this program with the same words once more, in network, mount and PID namespaces that take everything along, however it ends.
+fn again(told: &[(&str, &OsStr)]) -> Result<ExitCode> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let apart = [
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ];
+    let status = Command::new("unshare")
+        .args(apart)
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .envs(told.iter().copied())
+        .status()
+        .context("cannot start unshare")?;
+    Ok(match status.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }

@@ -19,10 +19,11 @@ mod replace;
 mod roll;
 mod tasks;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::figures::{self, Figure};
 use crate::setup::{self, Install};
@@ -171,6 +172,7 @@ pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
             Some(bench) => bench,
             None => Bench::start(&revere, args, fault.wants_many())?,
         };
+        let before = packets(&own);
         let found = one(&mut own, fault, args);
         let found = found.unwrap_or_else(|error| {
             let mut finding = Finding::default();
@@ -192,6 +194,20 @@ pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
         } else {
             println!("{fault:?}: FAILED: {}", found.failures.join("; "));
             failed += 1;
+            for (node, was, now) in before
+                .iter()
+                .zip(packets(&own))
+                .map(|((node, was), (_, now))| (node, was, now))
+            {
+                let more = now
+                    .iter()
+                    .map(|(name, count)| (name, count - was.get(name).copied().unwrap_or_default()));
+                for (name, more) in more.filter(|(_, more)| *more != 0.0) {
+                    eprintln!("  node{node} {name} {more:+}");
+                }
+            }
+            let logs = keep_logs(workspace, fault, &own)?;
+            eprintln!("what the daemons said: {}", logs.display());
             // The next one starts on a cluster that nothing has happened to.
             own.close()?;
         }
@@ -200,6 +216,37 @@ pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
         bench.close()?;
     }
     Ok((passed, failed))
+}
+
+/// Every node's counters of packets that are not zero; none of one that does not answer.
+fn packets(bench: &Bench) -> Vec<(u8, BTreeMap<String, f64>)> {
+    let counts = |number| {
+        let mut counts = bench.counts(number).unwrap_or_default();
+        counts.retain(|name, count| name.starts_with("revere_node_packets") && *count > 0.0);
+        (number, counts)
+    };
+    bench::nodes().map(counts).collect()
+}
+
+/// Copies the daemons' logs out of the lab before it goes.
+fn keep_logs(workspace: &Workspace, fault: Fault, bench: &Bench) -> Result<PathBuf> {
+    let kept = workspace.target.join("fault-logs").join(format!("{fault:?}"));
+    // What an earlier run left would be taken for this one's.
+    let _ = std::fs::remove_dir_all(&kept);
+    std::fs::create_dir_all(&kept).with_context(|| format!("cannot make {}", kept.display()))?;
+    for ((_, counts), place) in packets(bench).into_iter().zip(&bench.cluster.lab.nodes) {
+        let text: String = counts.iter().map(|(name, count)| format!("{name} {count}\n")).collect();
+        let copy = kept.join(format!("{}-packets.txt", place.name));
+        std::fs::write(&copy, text).with_context(|| format!("cannot write {}", copy.display()))?;
+        for entry in std::fs::read_dir(&place.dir)?.flatten() {
+            let log = entry.path();
+            if log.extension().is_some_and(|kind| kind == "log") {
+                let copy = kept.join(format!("{}-{}", place.name, entry.file_name().to_string_lossy()));
+                std::fs::copy(&log, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+            }
+        }
+    }
+    Ok(kept)
 }
 
 fn one(bench: &mut Bench, fault: Fault, args: &FaultArgs) -> Result<Finding> {

@@ -23,7 +23,7 @@ use anyhow::{Context as _, Result, bail};
 pub use cluster::{Cluster, PATIENCE, Task};
 pub use cut::Cut;
 pub use janitor::Janitor;
-pub use place::{Daemon, Place, inside, wait_for};
+pub use place::{Daemon, Place, inside, wait_for, wait_for_every};
 
 /// Number of nodes.
 pub const NODES: u8 = 3;

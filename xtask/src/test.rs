@@ -131,10 +131,19 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
     });
     step("faults", &mut || {
         let args = FaultArgs {
-            // The others are namespace tests too.
+            // The first one's load without a fault is the longest, and the control of those that follow.
             which: vec![
+                Fault::R3,
+                Fault::R1,
+                Fault::R2,
+                Fault::R5,
+                Fault::R6,
+                Fault::R11,
                 Fault::R4,
+                Fault::R7,
                 Fault::R8,
+                Fault::R9,
+                Fault::R10,
                 Fault::R12,
                 Fault::R13,
                 Fault::L1,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::digest::{Digest, Hashing};
 use crate::unpack::{Purpose, UnpackError, decompressed, unpack_tar};
@@ -43,6 +44,8 @@ pub(crate) struct Layers {
     scratch: PathBuf,
     limit: u64,
     count: AtomicU64,
+    /// Held while somebody finds that layers are there and says so, or that nothing needs them and takes them away.
+    found: Mutex<()>,
 }
 
 impl Layers {
@@ -62,6 +65,7 @@ impl Layers {
             scratch,
             limit,
             count: AtomicU64::new(0),
+            found: Mutex::default(),
         })
     }
 
@@ -77,6 +81,28 @@ impl Layers {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.layers.join(name).is_dir()
+    }
+
+    /// What is found under this guard stays until it is dropped; held for moments only.
+    pub(crate) fn guard(&self) -> MutexGuard<'_, ()> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same as [`Layers::has`] for an image that is on its way: the layer is as young again as one that came now.
+    pub(crate) fn take(&self, name: &str) -> bool {
+        let _found = self.guard();
+        let path = self.layers.join(name);
+        // Its mode stays; that it is set changes the time by which a layer's age is told.
+        path.metadata()
+            .is_ok_and(|data| data.is_dir() && fs::set_permissions(&path, data.permissions()).is_ok())
+    }
+
+    /// Takes a layer away; it is the caller's to remove, outside of the guard.
+    pub(crate) fn give_up(&self, name: &str) -> io::Result<PathBuf> {
+        let scratch = self.scratch()?;
+        let away = scratch.join(name);
+        fs::rename(self.layers.join(name), away)?;
+        Ok(scratch)
     }
 
     /// Where a layer is put together before it is unpacked; kept over failures.

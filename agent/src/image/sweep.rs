@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Images, Stored};
@@ -18,6 +19,7 @@ impl Images {
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let oldest = now_ms().saturating_sub(keep_ms);
         let mut needed = used.clone();
+        let found = self.layers.guard();
         for file in fs::read_dir(&self.names).into_iter().flatten().flatten() {
             let stored: Option<Stored> = fs::read(file.path())
                 .ok()
@@ -34,7 +36,13 @@ impl Images {
                 }
             }
         }
-        self.remove_layers(&needed, keep_ms);
+        let given_up = self.give_up(&needed, keep_ms);
+        drop(found);
+        for layer in given_up {
+            if let Err(error) = fs::remove_dir_all(&layer) {
+                tracing::warn!(layer = %layer.display(), %error, "a layer that nothing needs stays until the next start");
+            }
+        }
     }
 
     /// When each image was used last that no task uses now, the oldest first.
@@ -47,18 +55,22 @@ impl Images {
         times
     }
 
-    fn remove_layers(&self, needed: &BTreeSet<String>, keep_ms: u64) {
+    /// Takes away the layers that nothing needs; where they are now.
+    fn give_up(&self, needed: &BTreeSet<String>, keep_ms: u64) -> Vec<PathBuf> {
+        let mut away = Vec::new();
         for layer in fs::read_dir(self.layers.dir()).into_iter().flatten().flatten() {
             let name = layer.file_name().to_string_lossy().into_owned();
             // One that is young may belong to an image that is on its way.
             let young = layer.metadata().is_ok_and(|data| is_new(&data, keep_ms));
-            if !needed.contains(&name)
-                && !young
-                && let Err(error) = fs::remove_dir_all(layer.path())
-            {
-                tracing::warn!(layer = name, %error, "a layer that nothing needs stays");
+            if needed.contains(&name) || young {
+                continue;
+            }
+            match self.layers.give_up(&name) {
+                Ok(path) => away.push(path),
+                Err(error) => tracing::warn!(layer = name, %error, "a layer that nothing needs stays"),
             }
         }
+        away
     }
 }
 

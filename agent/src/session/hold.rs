@@ -59,8 +59,10 @@ pub(crate) fn serve(dir: &TaskDir, name: &str) -> ExitCode {
     let group = [group];
     let ended = tell(RUNS, &[]).and_then(|()| carry(running, &mut frames, &group, &mut tell));
     let removed = cgroup::empty_and_remove(&group);
-    match (ended, removed) {
-        (Ok(status), Ok(())) if tell(OVER, &status.to_le_bytes()).is_ok() => ExitCode::SUCCESS,
+    // How it ended is told whatever else went wrong: whoever waits for it asked for that.
+    let told = ended.and_then(|status| tell(OVER, &status.to_le_bytes()));
+    match (told, removed) {
+        (Ok(()), Ok(())) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
@@ -173,7 +175,9 @@ fn program(place: Place, spec: &SessionSpec, ends: Option<(File, File)>) -> Resu
         .filter(|one| one.is_of_pids())
         .try_for_each(Namespace::enter)?;
     let has_terminal = ends.is_some();
-    let mut child = exec::spawn_prepared(command, move || enter(&place, &filters, has_terminal))?;
+    let mut child = exec::spawn_prepared(command, "inside the task", move || {
+        enter(&place, &filters, has_terminal)
+    })?;
     let (input, out, error) = match ends {
         Some((master, _)) => (Some(master.try_clone().map_err(told)?), Some(master), None),
         None => (
@@ -201,6 +205,8 @@ fn program(place: Place, spec: &SessionSpec, ends: Option<(File, File)>) -> Resu
 /// What the program's process does before it is the program.
 fn enter(place: &Place, filters: &[seccompiler::BpfProgram], has_terminal: bool) -> Result<(), String> {
     let told = |tried: &'static str| move |error: rustix::io::Errno| format!("cannot {tried}: {error}");
+    // A holder that is killed before the program is in its cgroup could not end it; from then on the cgroup does.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(told("follow the holder"))?;
     rustix::process::setsid().map_err(told("start a session"))?;
     if has_terminal {
         rustix::process::ioctl_tiocsctty(io::stdin()).map_err(told("take the terminal"))?;

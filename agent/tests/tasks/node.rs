@@ -19,7 +19,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
 /// Far beyond what anything here takes on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Node {
     dir: tempfile::TempDir,
@@ -223,6 +223,23 @@ impl Node {
 
     pub(crate) fn session(&self, task: &str, name: &str, spec: &SessionSpec) -> Result<Session, SessionError> {
         self.wait(self.agent().open_session(&TaskId::new(task), name, spec))
+    }
+
+    /// Asks for a session and goes away as soon as something is so, if it has not begun by then.
+    pub(crate) fn leave_session(&self, task: &str, name: &str, spec: &SessionSpec, so: impl Fn() -> bool) {
+        let task = TaskId::new(task);
+        let seen = async {
+            while !so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        self.wait(async {
+            tokio::select! {
+                biased;
+                () = seen => {}
+                begun = self.agent().open_session(&task, name, spec) => drop(begun),
+            }
+        });
     }
 
     /// The cgroup of a task.

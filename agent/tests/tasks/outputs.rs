@@ -118,6 +118,31 @@ pub(crate) fn what_does_not_have_its_checksum_is_refused() {
     );
 }
 
+pub(crate) fn tasks_start_while_something_is_removed() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut node = Node::without_agent();
+    node.open_with(|config| config.sweep = Duration::from_millis(50));
+    // What the sweep reads, and waits for as long as somebody could write more.
+    let pipe = node.state().join("tasks/other/run.json");
+    fs::create_dir(node.state().join("tasks/other")).expect("makes");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("runs").success());
+    let mut writer = None;
+    eventually("the sweep reads it", || {
+        let opened = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&pipe);
+        writer = opened.ok();
+        writer.is_some()
+    });
+    node.launch(spec("starts", "exit 0"));
+    assert_eq!(node.until_end("starts").state, TaskState::Finished);
+    // Gone before the sweep could look at it once more.
+    fs::remove_file(&pipe).expect("removes");
+    drop(writer);
+}
+
 pub(crate) fn a_full_disk_loses_the_oldest_sandboxes_first() {
     let mut node = Node::without_agent();
     let mount = |args: &[&str]| {
@@ -139,6 +164,14 @@ pub(crate) fn a_full_disk_loses_the_oldest_sandboxes_first() {
         node.launch(spec(id, "head -c 20000000 /dev/zero > large"));
         assert_eq!(node.until_end(id).state, TaskState::Finished);
     }
+    // As if both had ended a while ago, the first one before the second.
+    let ended_before = |id: &str, seconds: u64| {
+        let dir = fs::File::open(sandbox(&node, id)).expect("a young one stays, however full the disk is");
+        let time = std::time::SystemTime::now() - Duration::from_secs(seconds);
+        dir.set_modified(time).expect("dated");
+    };
+    ended_before("first", 1400);
+    ended_before("second", 700);
     eventually("the oldest goes long before its time", || {
         !sandbox(&node, "first").exists()
     });

@@ -47,7 +47,8 @@ fn end(node: &mut Node) {
 
 fn run(node: &Node, task: &str, name: &str, spec: &SessionSpec) -> String {
     let session = node.session(task, name, spec).expect("it starts");
-    give(node, &session, SessionInput::End);
+    // What is over before it was told takes nothing any more.
+    let _ = node.wait(session.give(SessionInput::End));
     let (out, error, status) = rest(node, &session);
     assert_eq!(status, Some(0), "{out}{error}");
     out
@@ -165,6 +166,24 @@ pub(crate) fn nothing_of_a_session_outlives_who_asked() {
         &shell("setsid sleep 1000 >/dev/null 2>&1 & exit 0"),
     );
     assert!(!node.group("sat").join("done.session").exists());
+    // How one ended is told even if its cgroup cannot be removed, as one that is mounted somewhere.
+    let session = node
+        .session("sat", "stays", &shell("echo there; read word; exit 3"))
+        .expect("it starts");
+    node.wait(session.next()).expect("it is there");
+    let group = node.group("sat").join("stays.session");
+    let mounted = |args: &[&str]| {
+        std::process::Command::new(args[0])
+            .args(&args[1..])
+            .arg(&group)
+            .status()
+    };
+    let bind = ["mount", "--bind", &group.to_string_lossy()];
+    assert!(mounted(&bind).expect("runs").success());
+    give(&node, &session, SessionInput::End);
+    assert_eq!(rest(&node, &session).2, Some(3 << 8));
+    assert!(mounted(&["umount"]).expect("runs").success());
+    fs::remove_dir(&group).expect("it is empty");
     // And the task's end is every session's.
     let session = node
         .session("sat", "last", &shell("echo there; exec sleep 1000"))
@@ -206,9 +225,55 @@ pub(crate) fn sessions_that_cannot_be_are_refused_with_a_sentence() {
                 .expect("it starts")
         })
         .collect();
-    assert!(refused("sat", "more", &plain).contains("64 sessions"));
+    assert!(refused("sat", "more", &plain).contains("64 programs"));
     drop(open);
     eventually("there is room again", || node.session("sat", "again", &plain).is_ok());
+    end(&mut node);
+}
+
+pub(crate) fn a_session_that_does_not_begin_is_given_up() {
+    let mut node = Node::without_agent();
+    let holder = node.state().join("holder");
+    node.open_with(|config| {
+        // It starts tasks as always, and hangs when it is to hold a session.
+        let runner: Vec<String> = config
+            .runner
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let script = format!(
+            "[ \"$2\" != session ] || {{ echo $$ >{}; exec sleep 1000; }}; exec {} \"$@\"",
+            holder.display(),
+            runner.join(" ")
+        );
+        config.runner = ["/bin/sh", "-c", &script, "sh"].map(Into::into).to_vec();
+        config.session_wait = Duration::from_secs(1);
+    });
+    node.launch(spec("sat", "exec sleep 1000"));
+    node.until_state("sat", TaskState::Running);
+    let refused = node.session("sat", "s", &shell("true")).expect_err("nothing begins");
+    assert!(refused.to_string().contains("did not start within 1 s"), "{refused}");
+    let pid = fs::read_to_string(&holder).expect("it was started");
+    let command = || fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+    eventually("its holder is gone", || !command().contains("sleep"));
+    end(&mut node);
+}
+
+pub(crate) fn nothing_is_left_of_a_session_whose_asker_goes_while_it_begins() {
+    let mut node = Node::new();
+    node.launch(spec("sat", "exec sleep 1000"));
+    node.until_state("sat", TaskState::Running);
+    let groups: Vec<_> = (0..20)
+        .map(|number| {
+            let name = format!("n-{number}");
+            let group = node.group("sat").join(format!("{name}.session"));
+            node.leave_session("sat", &name, &shell("exec sleep 1000"), || group.exists());
+            group
+        })
+        .collect();
+    for group in groups {
+        eventually("its cgroup is gone", || !group.exists());
+    }
     end(&mut node);
 }
 

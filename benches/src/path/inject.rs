@@ -26,7 +26,8 @@ const XDP_ABORTED: i32 = 0;
 #[derive(Debug)]
 pub(super) struct Injector {
     program: OwnedFd,
-    fabric: u32,
+    /// A process in the network namespace that frames are made in.
+    place: u32,
 }
 
 fn op(code: u8, to: u8, from: u8, offset: i16, value: i32) -> u64 {
@@ -47,18 +48,33 @@ impl Injector {
             .trim()
             .parse()
             .with_context(|| format!("the node's cable: {cable}"))?;
-        let frame = frame(&mac, to)?;
-        let program = program(&frame, cable).context("cannot load the injecting program")?;
+        Self::load(fabric, cable, &frame(&mac, to)?)
+    }
+
+    /// For datagrams to a container itself by its link on the node: what making and taking them costs without any way between.
+    pub(super) fn straight(node: &Place, backend: Ipv4Addr) -> Result<Self> {
+        let link = node.sh(&format!("ip -o route get {backend} | sed 's/.* dev //; s/ .*//'"))?;
+        let mac = node.sh(&format!("ip neigh show {backend} | sed 's/.*lladdr //; s/ .*//'"))?;
+        let index = node.sh(&format!("ip -o link show {} | cut -d: -f1", link.trim()))?;
+        let index = index
+            .trim()
+            .parse()
+            .with_context(|| format!("the container's link: {index}"))?;
+        Self::load(node, index, &frame(&mac, backend)?)
+    }
+
+    fn load(place: &Place, link: i32, frame: &[u8]) -> Result<Self> {
+        let program = program(frame, link).context("cannot load the injecting program")?;
         Ok(Self {
             program,
-            fabric: fabric.pid,
+            place: place.pid,
         })
     }
 
     /// Sends so many.
     pub(super) fn run(&self, count: u32) -> Result<()> {
         let program = self.program.try_clone()?;
-        in_network(self.fabric, move || {
+        in_network(self.place, move || {
             bpf::live_run(&program, &[0; LEN], count).context("the kernel sends no frames")
         })
     }

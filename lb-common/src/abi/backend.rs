@@ -44,8 +44,10 @@ pub struct BackendEntry {
     pub ifindex: u32,
     /// Its link address, with `ifindex`.
     pub mac: [u8; 6],
-    /// The link address of `ifindex`.
-    pub from_mac: [u8; 6],
+    /// Longest packet that `ifindex` takes, in bytes from the IP header on; longer ones are the stack's to cut or refuse.
+    pub mtu: u16,
+    /// For what comes.
+    pub zero: [u8; 4],
     /// When it opened, in seconds of the monotonic clock (`CLOCK_MONOTONIC`, as `bpf_ktime_get_ns`): slow start counts from here.
     pub opened: u32,
     /// [`crate::VipEntry::id`] of its VIP (of one of them when `SHARED`).

@@ -55,6 +55,9 @@ pub mod flow_flags {
     pub const PREVIOUS: u8 = 8;
     /// Its source is translated; `port` of the value is the translated one.
     pub const TRANSLATED: u8 = 16;
+    /// It was silent for so long that its ports may be another connection's by now, which other nodes let in: its backend, on another
+    /// node, has to say. Only of TCP.
+    pub const DOUBTFUL: u8 = 32;
 }
 
 /// Which backend a flow belongs to.

@@ -1,6 +1,6 @@
 //! Source translation: flows that this node stands in for, because their backend's node could not answer the client itself.
 
-use crate::{Be16, Be32};
+use crate::{Be16, Be32, Ip};
 
 /// One direction of a translated flow: who sends, to what address. Key of `NAT4` (the client's direction) and of
 /// `NAT4_BACK` (the backend's).
@@ -34,6 +34,32 @@ impl NatKey4 {
             zero: [0; 3],
         }
     }
+}
+
+/// The same of IPv6: key of `NAT6` and of `NAT6_BACK`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NatKey6 {
+    /// Who sends.
+    pub source: Ip,
+    /// To whom.
+    pub dest: Ip,
+    /// The sender's port.
+    pub source_port: Be16,
+    /// The port it sends to.
+    pub dest_port: Be16,
+    /// IANA protocol number.
+    pub protocol: u32,
+}
+
+/// Whose the later parts of a backend's answer are, in `NAT6_PARTS`: two addresses, for which [`crate::FragmentValue`] has no room.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatParts6 {
+    /// Who gets them.
+    pub client: Ip,
+    /// Whom it believes them to be from.
+    pub server: Ip,
 }
 
 /// What stands behind a TCP port of this node's own address, by port: the backend of this node that listens there, and

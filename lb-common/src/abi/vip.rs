@@ -71,6 +71,18 @@ impl TableRange {
         Self(((offset as u64) << 32) | len as u64)
     }
 
+    /// Its word.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Back from its word.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// First slot.
     #[inline(always)]
     pub const fn offset(self) -> u32 {

@@ -5,7 +5,6 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::{Be16, Be32, Checksum, Ip, NodeConfig, Reason, largest_segment, node_flags};
 
-use super::route::{self, Route};
 use super::socket::Sockets;
 use crate::bounds::whole_len;
 use crate::family::{Family, V4, V6};
@@ -13,6 +12,7 @@ use crate::frame::Frame;
 use crate::headers::{ACK, ETH_LEN, Eth, Ipv4, Ipv6, SYN, TCP, Tcp};
 use crate::parse::{self, Header};
 use crate::reply::{TTL, ipv4, turned, words};
+use crate::route::{self, Route};
 use crate::vip::leave as redirect;
 
 /// TCP's header with one option.
@@ -119,7 +119,7 @@ pub(super) fn send<F: Replies>(
     let eth = unsafe { *ctx.at::<Eth>(0)? };
     let ingress = ctx.ingress_ifindex() as u32;
     let route = if tunnelled {
-        route::to::<F>(ctx, asked.server, asked.client, (len - ETH_LEN) as u16)?
+        route::to::<F>(ctx, &asked.server, &asked.client, (len - ETH_LEN) as u16, TCP).ok()?
     } else {
         Route {
             ifindex: ingress,

@@ -4,65 +4,68 @@
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::fragment_ways::{REQUEST, TRANSLATED};
-use lb_common::{Be32, FragmentKey4, FragmentValue, NatKey4, NodeConfig, Reason, backend_flags};
+use lb_common::{NodeConfig, Reason, backend_flags};
 
-use crate::family::{Family, V4};
-use crate::fragment::Parts;
-use crate::headers::Ipv4;
+use super::family::Nat;
+use super::{Met, leave};
+use crate::headers::ETH_LEN;
 use crate::maps::Owner;
-use crate::nat::leave;
+use crate::route;
 
+/// Notes down whose the first part of an answer is.
 #[inline(always)]
-fn key(ip: &Ipv4, way: u8) -> FragmentKey4 {
-    V4::part_key(ip.src, ip.dst, ip.id.raw().into(), ip.protocol, way)
-}
-
-/// Notes down whose the first part of an answer is, which begins with `back`'s addresses. Asked for by an address, the others have
-/// nothing else.
-#[inline(always)]
-pub(super) fn note_answer(ip: &Ipv4, tuple: &NatKey4) {
-    let value = FragmentValue {
-        backend: tuple.source.raw(),
-        generation: tuple.dest.raw(),
-        vip: 0,
-        hash: 0,
-    };
-    V4::note_first(&key(ip, TRANSLATED), &value);
+pub(super) fn note_answer<F: Nat>(ctx: &XdpContext, ip: &F::Header, tuple: &F::Tuple) {
+    if let Some((key, _)) = F::part(ctx, ETH_LEN, ip, TRANSLATED) {
+        let ((client, _), (server, _)) = F::ends(tuple);
+        F::note_answer(&key, client, server);
+    }
 }
 
 /// A later part. `None`: its first one did not pass here, or went elsewhere.
 #[inline(always)]
-pub(super) fn later(ctx: &XdpContext, node: &NodeConfig, ip: &mut Ipv4) -> Option<Reason> {
-    if let Some(first) = V4::first(&key(ip, TRANSLATED)) {
-        let (client, server) = (Be32::from_raw(first.backend), Be32::from_raw(first.generation));
-        return Some(follow(ctx, node, ip, (server, client), Reason::NatRestored));
+pub(super) fn later<F: Nat>(ctx: &XdpContext, met: &Met<F>) -> Option<Reason> {
+    // SAFETY: checked by the parser.
+    let ip = unsafe { &mut *met.header.ip };
+    let (node, own, len) = (met.node, met.own, (met.header.end - met.at) as u16);
+    let (mut key, protocol) = F::part(ctx, ETH_LEN, ip, TRANSLATED)?;
+    if let Some((client, server)) = F::answer_of(&key) {
+        let ends = (&server, &client);
+        return Some(follow::<F>(ctx, node, ip, ends, (len, protocol), Reason::NatRestored));
     }
-    let first = V4::first(&key(ip, REQUEST))?;
+    F::set_way(&mut key, REQUEST);
+    let first = F::first(&key)?;
     let owner = Owner::at(first.backend).filter(|owner| owner.backend.generation == first.generation)?;
     if !owner.is(backend_flags::BARE) {
         return None;
     }
-    let ends = (node.own.0[3], V4::narrow(&owner.backend.addr));
-    Some(follow(ctx, node, ip, ends, Reason::NatSent))
+    let ends = (own, F::within(&owner.backend.addr));
+    Some(follow::<F>(ctx, node, ip, ends, (len, protocol), Reason::NatSent))
 }
 
 /// New addresses, and the way there.
 #[inline(always)]
-fn follow(ctx: &XdpContext, node: &NodeConfig, ip: &mut Ipv4, (from, to): (Be32, Be32), same: Reason) -> Reason {
-    if !V4::may_hop(ip) {
+fn follow<F: Nat>(
+    ctx: &XdpContext,
+    node: &NodeConfig,
+    ip: &mut F::Header,
+    (from, to): (&F::Addr, &F::Addr),
+    (len, protocol): (u16, u8),
+    same: Reason,
+) -> Reason {
+    if !F::may_hop(ip) {
         return Reason::NoRoute;
     }
     let answers = same.index() == Reason::NatRestored.index();
-    let found = leave::route(ctx, from, to, ip.total_len.get(), ip.protocol);
+    let found = route::to::<F>(ctx, from, to, len, protocol);
     if let Err(no) = &found
         && !answers
     {
         // Nobody is told that a later part is too big (RFC 1812, 4.3.2.7).
         return no.reason;
     }
-    let moved = V4::moved(ip.src, from).and(V4::moved(ip.dst, to));
-    ip.src = from;
-    V4::redirect(ip, to, moved, true);
+    let moved = F::moved(F::src(ip), *from).and(F::moved(F::dst(ip), *to));
+    F::redirect(ip, *to, moved, true);
+    F::set_src(ip, *from);
     match found {
         Ok(route) if !answers || route.ifindex == ctx.ingress_ifindex() as u32 => leave::by(ctx, node, &route, same),
         // As its first part did.

@@ -16,7 +16,7 @@ use crate::mode::{Explain, Live, Mode, note};
 use crate::packet::{Packet, slot_hash};
 use crate::tunnel::send::{Wrap, send};
 use crate::tunnel::{INNER_IP, Outer};
-use crate::vip::{past, tag};
+use crate::vip::{hops, past, tag};
 use crate::{icmp, parse, settle};
 
 #[inline(never)]
@@ -152,7 +152,7 @@ fn error<M: Mode, F: Family>(ctx: &XdpContext, names: &Eth) -> Reason {
 /// Gives the inner packet to a backend of this node.
 #[inline(always)]
 fn deliver<M: Mode, F: Family>(ctx: &XdpContext, packet: &Packet<F>, backend: &BackendEntry) -> Reason {
-    let past_stack = backend.ifindex != 0 && F::may_hop(packet.ip());
+    let past_stack = hops::<F>(backend, packet.ip(), packet.len);
     packet.redirect(F::narrow(&backend.addr), backend.port, past_stack);
     unwrap::<M, F>(ctx, backend, past_stack)
 }
@@ -168,7 +168,7 @@ pub(crate) fn unwrap<M: Mode, F: Family>(ctx: &XdpContext, backend: &BackendEntr
         let eth = if past_stack {
             Eth {
                 dst: backend.mac,
-                src: backend.from_mac,
+                src: (*outer).eth.dst,
                 kind: F::ETHER,
             }
         } else {

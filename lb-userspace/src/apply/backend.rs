@@ -4,7 +4,7 @@ use lb_common::{BackendEntry, BackendStats, Be16, Ip, Tag, backend_flags};
 
 use super::{ApplyError, absent_is_fine, map};
 use crate::sock_destroy::Doomed;
-use crate::{BackendKey, BackendState, Lb, VIPS_PER_BACKEND, clock, guard};
+use crate::{BackendKey, BackendState, Hop, Lb, VIPS_PER_BACKEND, clock, guard, hop};
 
 fn tag(key: &BackendKey) -> Tag {
     Tag::new(&Ip::from(key.addr), Be16::new(key.port), key.protocol.number())
@@ -35,6 +35,16 @@ pub(super) fn put(lb: &mut Lb, key: &BackendKey, state: &BackendState) -> Result
     }
     guard::put(lb, key, index, &entry, state.weight > 0).map_err(map("GUARDS"))?;
     put_tag(lb, key, index)
+}
+
+/// Changes the way to a backend of this node; nothing else of it.
+pub(super) fn set_hop(lb: &mut Lb, key: &BackendKey, hop: Option<Hop>) -> Result<(), ApplyError> {
+    let Some(index) = lb.book.indices.get(key) else {
+        return Ok(());
+    };
+    let mut entry = lb.maps.backends.get(&index, 0).map_err(map("BACKENDS"))?;
+    hop::write(&mut entry, hop);
+    lb.maps.backends.set(index, entry, 0).map_err(map("BACKENDS"))
 }
 
 /// Local sockets to a backend that is gone learn it at once. What takes no more connections but lives keeps what it has,
@@ -78,7 +88,7 @@ fn entry(
         _ => clock::seconds_u32(),
     };
     let [vip, ..] = vip_ids(lb, state)?;
-    Ok(BackendEntry {
+    let mut entry = BackendEntry {
         addr: Ip::from(key.addr),
         node: Ip::from(state.node),
         port: Be16::new(key.port),
@@ -88,8 +98,10 @@ fn entry(
         opened,
         vip,
         weight: state.weight.max(1),
-        ..known.copied().unwrap_or_default()
-    })
+        ..BackendEntry::default()
+    };
+    hop::write(&mut entry, lb.hop(state.local, key.addr));
+    Ok(entry)
 }
 
 /// Numbers of the VIPs it stands behind; new VIPs get theirs here, before they are there.

@@ -1,7 +1,7 @@
 //! Opening: maps by their pins, the program through the verifier, links on the interfaces; and taking it all off.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
@@ -160,7 +160,9 @@ impl NameMap {
         let (back, _) = self.pins.restore();
         let mut restored: Vec<String> = back.iter().map(|pin| pin.display().to_string()).collect();
         for interface in self.settings.interfaces.clone() {
-            if live(&self.link(&interface), &interface).is_none() && open::ifindex(&interface).is_some() {
+            let pin = self.link(&interface);
+            let held = || self.pins.held(&pin).filter(|link| leads_to(link, &interface));
+            if live(&pin, &interface).or_else(held).is_none() && open::ifindex(&interface).is_some() {
                 self.attach(&interface)?;
                 restored.push(interface);
             }
@@ -174,10 +176,13 @@ fn folder() -> String {
 }
 
 /// The link pinned there, if it still leads to the interface.
-fn live(pin: &Path, interface: &str) -> Option<std::os::fd::OwnedFd> {
-    let link = raw::obj_get(pin).ok()?;
-    let target = raw::link_target(link.as_fd()).ok()?;
-    (target & 0xffff_ffff == u64::from(open::ifindex(interface)?)).then_some(link)
+fn live(pin: &Path, interface: &str) -> Option<OwnedFd> {
+    raw::obj_get(pin).ok().filter(|link| leads_to(link, interface))
+}
+
+fn leads_to(link: &OwnedFd, interface: &str) -> bool {
+    let target = raw::link_target(link.as_fd()).map(|target| target & 0xffff_ffff).ok();
+    target.is_some() && target == open::ifindex(interface).map(u64::from)
 }
 
 /// Takes all of it off: nothing is answered but by the server any more.

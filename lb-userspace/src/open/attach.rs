@@ -134,7 +134,7 @@ pub(crate) fn unattached(lb: &Lb) -> BTreeSet<String> {
     hooks
         .filter(|hook| match filtered(config, hook) {
             Some(uplink) => !clsact::is_attached(uplink),
-            None => live_link(config, hook).is_none(),
+            None => live_link(lb, hook).is_none(),
         })
         .collect()
 }
@@ -155,8 +155,12 @@ fn by_clsact(config: &Config) -> bool {
     }
 }
 
-fn live_link(config: &Config, hook: &str) -> Option<OwnedFd> {
-    let link = raw::obj_get(&pin(config, hook)).ok()?;
+/// The link of an attached hook. One that has lost its pin is attached all the same while it is held: to attach it anew would be to
+/// take it off first.
+fn live_link(lb: &Lb, hook: &str) -> Option<OwnedFd> {
+    let config = &lb.config;
+    let pin = pin(config, hook);
+    let link = raw::obj_get(&pin).ok().or_else(|| lb.pins.held(&pin))?;
     let target = raw::link_target(link.as_fd()).ok()?;
     let expected = match place(hook) {
         // The interface's index is the low half of the word; the attach type follows it.
@@ -179,7 +183,7 @@ pub(crate) fn replace(lb: &mut Lb, hook: &str) -> Result<(), OpenError> {
     if filtered(&lb.config, hook).is_some() {
         return attach_one(lb, hook);
     }
-    let Some(link) = live_link(&lb.config, hook) else {
+    let Some(link) = live_link(lb, hook) else {
         return attach_one(lb, hook);
     };
     let program = lb

@@ -178,6 +178,46 @@ pub(crate) fn accept_own(uplinks: &[String], warnings: &mut Vec<String>) {
     }
 }
 
+/// Lets the programs ask for routes of IPv6 on the uplinks, and the stack send restored answers on. An uplink that has its address
+/// and routes from a router's announcements goes on to hear them.
+pub(crate) fn forward6(uplinks: &[String], warnings: &mut Vec<String>) {
+    let setting = |name: &str, key: &str| format!("/proc/sys/net/ipv6/conf/{name}/{key}");
+    for name in uplinks {
+        let forwarding = setting(name, "forwarding");
+        if !Path::new(&forwarding).exists() {
+            // A kernel without IPv6.
+            continue;
+        }
+        let announcements = setting(name, "accept_ra");
+        let is = |file: &str, wanted: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == wanted);
+        // One that forwards already is left alone: it may be deaf to routers on purpose, and to write this forgets what other
+        // interfaces have from theirs.
+        if !is(&forwarding, "1") {
+            let heard = is(&announcements, "1").then_some((&announcements, "2"));
+            for (file, value) in heard.into_iter().chain([(&forwarding, "1")]) {
+                if let Err(error) = fs::write(file, value) {
+                    warnings.push(format!(
+                        "could not write {value} to {file}: {error}; IPv6 packets for backends on nodes without Revere are dropped until {forwarding} is 1"
+                    ));
+                    break;
+                }
+                tracing::info!("wrote {value} to {file}, so that IPv6 backends on nodes without Revere are reached");
+            }
+        }
+        // Linux 6.17; before it the stack forwards on all interfaces or none, which is not for us to say.
+        let (forced, all) = (setting(name, "force_forwarding"), setting("all", "forwarding"));
+        let why = match (Path::new(&forced).exists(), is(&all, "1")) {
+            (true, _) => fs::write(&forced, "1")
+                .err()
+                .map(|error| format!("could not write 1 to {forced}: {error}")),
+            (false, true) => None,
+            (false, false) => Some(format!("this kernel has no {forced}, and {all} is not 1")),
+        };
+        warnings
+            .extend(why.map(|why| format!("{why}; IPv6 answers to clients whose link address is not known are lost")));
+    }
+}
+
 /// The ports that the kernel gives to sockets which ask for any, per network namespace.
 const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 

@@ -17,7 +17,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("REVERE_BPF_OBJECT_PATH"
 static OBJECT: &[u8] = &[];
 
 /// Maps that outlive the daemon. Not pinned: what one run of a program leaves for its caller (`DECISION`).
-const PINNED: [&str; 41] = [
+const PINNED: [&str; 46] = [
     "LAYOUT",
     "NODE",
     "VIPS4",
@@ -43,6 +43,11 @@ const PINNED: [&str; 41] = [
     "FRAGMENTS6",
     "NAT4",
     "NAT4_BACK",
+    "NAT6",
+    "NAT6_BACK",
+    "NAT6_PARTS",
+    "NAT6_PROGRAMS",
+    "OWN6",
     "GUARDS",
     "LISTENERS",
     "LISTEN_PLACES",
@@ -82,8 +87,8 @@ fn rooms(config: &Config) -> [(&'static str, u32); 22] {
         ("HALF4", config.half),
         ("HALF6", config.half6),
         ("SOCKETS", config.sockets),
-        // Paid for in advance, unlike connected sockets.
-        ("DATAGRAMS", config.sockets / 2),
+        // Paid for in advance, unlike connected sockets; of sockets without a connection a node has far fewer.
+        ("DATAGRAMS", config.sockets / 4),
         ("SOCKET_RATES", config.vips),
         ("SYN_RATES", config.vips),
         ("COOKIE_TIMES", config.vips),
@@ -198,6 +203,7 @@ pub(crate) fn maps(ebpf: &mut Ebpf, mut config: Config) -> Result<(Maps, Config)
         listen_places: take(ebpf, "LISTEN_PLACES")?,
         cookie_counts: take(ebpf, "COOKIE_COUNTS")?,
         nat4: take(ebpf, "NAT4")?,
+        own6: take(ebpf, "OWN6")?,
         slots: SlotMemory::map(slots.fd(), found).map_err(OpenError::Slots)?,
     };
     Ok((maps, config))
@@ -211,6 +217,7 @@ fn hand_over(ebpf: &mut Ebpf) -> Result<(), OpenError> {
     };
     for (map, place, name) in [
         ("PROGRAMS", 0, "revere_nat"),
+        ("NAT6_PROGRAMS", 0, "revere_nat6"),
         ("COOKIE_PROGRAMS", 1, "revere_xdp"),
         ("COOKIE_PROGRAMS", 0, COOKIES),
     ] {

@@ -173,7 +173,8 @@ fn write(lb: &mut Lb, held: Held) -> io::Result<Carried> {
     wanted.peers = held.peers;
     let vips = held.vips.len();
     for (address, vip) in held.vips {
-        wanted.put(address, vip);
+        let all: Vec<_> = vip.members.keys().copied().collect();
+        wanted.put(address, vip, &all);
     }
     let mut actual = observe(lb).map_err(io::Error::other)?;
     // The hooks come last, when everything is in its place.

@@ -131,6 +131,37 @@ fn a_peer_that_leaves_takes_exactly_its_objects_along() {
 }
 
 #[test]
+fn a_change_is_planned_without_a_look_at_the_kernel_as_with_one() {
+    let nodes = |list: &[(&'static str, [u8; 4], Option<&'static str>)]| desired(&snapshot(list), &view(), &config());
+    let (a, b, c) = (
+        ("a", [10, 0, 0, 1], Some("9.0.0.0/24")),
+        ("b", [10, 0, 0, 2], Some("9.0.1.0/24")),
+        ("c", [10, 0, 0, 3], Some("9.0.2.0/24")),
+    );
+    // The same tunnel address behind another underlay address: the FDB's key stays.
+    let moved = ("c", [10, 0, 0, 9], Some("9.0.2.0/24"));
+    let states = [nodes(&[a, b, c]), nodes(&[a, b]), nodes(&[a, b, moved]), nodes(&[a])];
+    for before in &states {
+        for after in &states {
+            assert_eq!(change(before, after), Some(plan(after, &fulfilled(before))));
+        }
+    }
+    let replaced = change(&states[0], &states[2]).expect("only objects change");
+    assert!(
+        replaced.adds.len() > replaced.removes.len(),
+        "what is replaced is not removed: {replaced:?}"
+    );
+    let mut other = states[0].clone();
+    other.sysctls.clear();
+    assert_eq!(change(&states[0], &other), None, "switches have to be read");
+    other = states[0].clone();
+    other.tunnels = Tunnels::Exactly(BTreeMap::new());
+    assert_eq!(change(&states[0], &other), None, "and devices");
+    other.tunnels = Tunnels::Keep;
+    assert_eq!(change(&other, &other), None, "nothing is known of them");
+}
+
+#[test]
 fn a_peer_that_moves_is_replaced_and_not_deleted() {
     let wanted = three_nodes();
     let mut actual = fulfilled(&wanted);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -195,10 +195,10 @@ impl Lab {
     }
 
     /// Warms one peer, which must succeed.
-    pub(crate) fn warm(&self, node: &Node, peer: Ipv4Addr) {
+    pub(crate) fn warm(&self, node: &Node, peer: impl Into<IpAddr>) {
         let (runtime, overlay, _) = node.plane.as_ref().expect("a node, not a container");
         let mut overlay = overlay.borrow_mut();
-        let failed = self.inside(node, || runtime.block_on(overlay::warm(&mut overlay, &[peer])));
+        let failed = self.inside(node, || runtime.block_on(overlay::warm(&mut overlay, &[peer.into()])));
         assert!(failed.is_empty(), "{failed:?}");
     }
 

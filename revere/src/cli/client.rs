@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::keepalive::keep_alive;
+
 /// An answer takes milliseconds; a master that needs longer is in trouble.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -137,11 +139,9 @@ impl Client {
             url: self.url.clone(),
             cause,
         };
-        match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
-            Ok(Ok((status, bytes))) => self.judge(status, &bytes),
-            Ok(Err(cause)) => Err(unreachable(cause)),
-            Err(_) => Err(unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
-        }
+        let answer = within(TIMEOUT, self.exchange(method, path, body)).await;
+        let (status, bytes) = answer.map_err(unreachable)?;
+        self.judge(status, &bytes)
     }
 
     /// A change whose deployment is told in a header, as Marathon does for pods: (deployment, answer).
@@ -155,9 +155,7 @@ impl Client {
             let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
             Ok((parts, bytes))
         };
-        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
-        let (parts, bytes) = answer.map_err(unreachable)?;
+        let (parts, bytes) = within(TIMEOUT, exchange).await.map_err(unreachable)?;
         let value = self.judge(parts.status, &bytes)?;
         let header = parts
             .headers
@@ -186,6 +184,17 @@ impl Client {
         self.send(method, path, &all, body).await
     }
 
+    /// A connection that ends when the other machine is gone, however long nothing is said on it.
+    async fn connect(&self) -> Result<TcpStream, String> {
+        let tcp = within(TIMEOUT, async {
+            let tcp = TcpStream::connect(&self.authority).await;
+            tcp.map_err(|error| error.to_string())
+        });
+        let tcp = tcp.await?;
+        keep_alive(&tcp).map_err(|error| format!("the connection cannot be watched: {error}"))?;
+        Ok(tcp)
+    }
+
     /// A request with these headers and any body; the answer comes when it comes.
     pub(super) async fn send(
         &self,
@@ -194,9 +203,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: BoxBody<Bytes, hyper::Error>,
     ) -> Result<Response<Incoming>, String> {
-        let tcp = TcpStream::connect(&self.authority)
-            .await
-            .map_err(|error| error.to_string())?;
+        let tcp = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
             .await
             .map_err(|error| error.to_string())?;
@@ -227,13 +234,12 @@ impl Client {
     /// An answer as it comes.
     pub(crate) async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Incoming, ClientError> {
         let opening = self.open(Method::GET, path, headers, Bytes::new());
-        let response = tokio::time::timeout(TIMEOUT, opening)
+        let response = within(TIMEOUT, opening)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
-        let response = response.map_err(|cause| ClientError::Unreachable {
-            url: self.url.clone(),
-            cause,
-        })?;
+            .map_err(|cause| ClientError::Unreachable {
+                url: self.url.clone(),
+                cause,
+            })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response.into_body());
@@ -263,6 +269,12 @@ impl Client {
             _ => Err(ClientError::Foreign(self.url.clone())),
         }
     }
+}
+
+/// The work's result, or a sentence when it takes too long.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let result = tokio::time::timeout(limit, work).await;
+    result.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs_f32())))
 }
 
 /// A refusal in plain words, as nodes give it; a page of something else is none.
@@ -319,6 +331,15 @@ mod tests {
             Client::new("http://a:5050/").map(|client| client.authority).ok(),
             Some("a:5050".to_owned())
         );
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_vanishes_is_noticed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let tcp = Client::new(&url).expect("valid").connect().await.expect("connects");
+        assert_eq!(rustix::net::sockopt::socket_keepalive(&tcp), Ok(true));
+        assert_eq!(rustix::net::sockopt::tcp_keepidle(&tcp), Ok(Duration::from_secs(60)));
     }
 
     #[tokio::test]

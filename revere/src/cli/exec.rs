@@ -1,6 +1,7 @@
 //! `revere task exec`: a program inside a running task, with this terminal as its own.
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use clap::Args;
 use data_encoding::BASE64;
@@ -15,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::ClientArgs;
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, within};
 use crate::recordio::{Decoder, encode};
 
 /// Bytes of input that are sent at once.
@@ -24,6 +25,8 @@ const PART: usize = 16 * 1024;
 const WAITING: usize = 16;
 /// Longest record that a node sends.
 const LONGEST_RECORD: usize = 1 << 20;
+/// Longest wait for a program to start, which takes milliseconds.
+const LAUNCH: Duration = Duration::from_secs(30);
 /// As shells tell an end by a signal.
 const BY_SIGNAL: u8 = 128;
 
@@ -84,7 +87,7 @@ pub async fn run(args: ExecArgs) -> Result<(), ClientError> {
     let node = Client::new(&url)?;
     let session = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let container = json!({"value": session.trim(), "parent": {"value": args.id}});
-    let output = launch(&node, &url, &args, &container).await?;
+    let output = launch(&node, &url, &args, &container, LAUNCH).await?;
     let raw = (args.tty && args.interactive && isatty(std::io::stdin()))
         .then(Raw::new)
         .flatten();
@@ -129,7 +132,13 @@ fn spec(args: &ExecArgs, container: &Value) -> Value {
     json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session": launch})
 }
 
-async fn launch(node: &Client, url: &str, args: &ExecArgs, container: &Value) -> Result<Incoming, ClientError> {
+async fn launch(
+    node: &Client,
+    url: &str,
+    args: &ExecArgs,
+    container: &Value,
+    limit: Duration,
+) -> Result<Incoming, ClientError> {
     let headers = [
         ("content-type", "application/json"),
         ("accept", "application/recordio"),
@@ -138,7 +147,7 @@ async fn launch(node: &Client, url: &str, args: &ExecArgs, container: &Value) ->
     let body = Full::from(spec(args, container).to_string())
         .map_err(|never| match never {})
         .boxed();
-    let opened = node.send(Method::POST, "/api/v1", &headers, body).await;
+    let opened = within(limit, node.send(Method::POST, "/api/v1", &headers, body)).await;
     judged(opened, url).await.map(Response::into_body)
 }
 
@@ -281,6 +290,27 @@ fn code(status: Option<i32>) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_never_answers_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let args = ExecArgs {
+            interactive: false,
+            tty: false,
+            id: "task".to_owned(),
+            command: vec!["true".to_owned()],
+            node: None,
+            client: ClientArgs {
+                master: url.clone(),
+                json: false,
+            },
+        };
+        let node = Client::new(&url).expect("valid");
+        let launched = launch(&node, &url, &args, &json!({}), Duration::from_millis(50)).await;
+        let told = launched.map(drop).expect_err("nobody answers").to_string();
+        assert!(told.contains("no answer within 0.05 s"), "{told}");
+    }
 
     #[test]
     fn ends_are_told_as_a_shell_does() {

@@ -302,6 +302,17 @@ fn early_line(healths: &[Option<Value>]) -> Option<String> {
     (!on.is_empty()).then(|| format!("{} on {} of {} nodes", names.join(", "), on.len(), healths.len()))
 }
 
+/// Why IPv6 packets for nodes without Revere are dropped, `on 1 of 3 nodes: no uplink ...`; nothing where they are not.
+fn nat6_line(healths: &[Option<Value>]) -> Option<String> {
+    let said: Vec<&str> = healths
+        .iter()
+        .flatten()
+        .filter_map(|health| health["nat6_hindered"].as_str())
+        .collect();
+    let first = said.first()?;
+    Some(format!("dropped on {} of {} nodes: {first}", said.len(), healths.len()))
+}
+
 /// `0.4 s old at most, on 3 of 3 nodes`.
 fn age_line(ages: &[Option<u64>]) -> String {
     let known = ages.iter().flatten();
@@ -339,7 +350,7 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let status = serde_json::json!({
-            "data_age_ms": ages, "dns_xdp": early_line(&healths),
+            "data_age_ms": ages, "dns_xdp": early_line(&healths), "nat6_hindered": nat6_line(&healths),
             "master": leader["leader"], "copies_age_ms": copies,
             "nodes": items(&nodes["nodes"]).count(), "nodes_connected": connected,
             "apps": items(&apps["apps"]).count(), "instances_running": running, "instances_wanted": wanted,
@@ -362,6 +373,9 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
     if let Some(line) = early_line(&healths) {
         writeln!(out, "dns in xdp   {line}")?;
     }
+    if let Some(line) = nat6_line(&healths) {
+        writeln!(out, "ipv6 nat     {line}")?;
+    }
     writeln!(out, "apps         {}", items(&apps["apps"]).count())?;
     writeln!(out, "instances    {running} of {wanted} run")?;
     writeln!(
@@ -377,6 +391,14 @@ pub async fn status(args: &ClientArgs) -> Result<(), ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ipv6_lacks_is_told_with_its_first_cause() {
+        let health = |said: Option<&str>| Some(serde_json::json!({"nat6_hindered": said}));
+        assert_eq!(nat6_line(&[health(None), None]), None);
+        let line = nat6_line(&[health(None), health(Some("no address")), health(Some("other")), None]);
+        assert_eq!(line.as_deref(), Some("dropped on 2 of 4 nodes: no address"));
+    }
 
     #[test]
     fn others_are_told_with_the_oldest_data() {

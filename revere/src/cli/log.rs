@@ -102,16 +102,27 @@ impl Followed {
         write(out, &part.text)?;
         let any = part.next != self.offset;
         self.offset = part.next;
-        if !any && number > 0 {
-            // It is full and read: the next newer one goes on.
-            let newer = self.part(number - 1, 0).await?;
-            if newer.identity != part.identity {
-                (self.offset, self.identity) = (0, Some(newer.identity));
-            }
-            return Ok(true);
-        }
+        let read_out = !any && number > 0;
         self.identity = Some(part.identity);
-        Ok(any)
+        if read_out { self.go_on(number).await } else { Ok(any) }
+    }
+
+    /// The file with that number is full and read: the next newer one goes on. Whether that is known already.
+    async fn go_on(&mut self, number: u32) -> Result<bool, ClientError> {
+        let newer = match self.part(number - 1, 0).await {
+            // The full one has its new name, and there is no other in its place yet.
+            Err(ClientError::Refused { .. }) => return Ok(false),
+            newer => newer?,
+        };
+        let still = match self.part(number, self.offset).await {
+            Err(ClientError::Refused { .. }) => return Ok(false),
+            still => still?,
+        };
+        // All of them may have been renamed between the two: then the newer one is not the next, and both are looked for again.
+        if self.identity.as_ref() == Some(&still.identity) {
+            (self.offset, self.identity) = (0, Some(newer.identity));
+        }
+        Ok(true)
     }
 
     /// The file that was read last, and the number in its name now.
@@ -170,5 +181,94 @@ pub(super) async fn node_of(id: &str, args: &ClientArgs) -> Result<String, Clien
     match found {
         Some(node) => Ok(format!("http://{}:{}", text(&node["ip"]), node["http_port"])),
         None => Err(ClientError::NoTask(id.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use axum::Json;
+    use axum::extract::{Query, State};
+    use axum::http::StatusCode;
+    use parking_lot::Mutex;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A sandbox's files, the newest first, each one its name and what is in it; none has been made yet.
+    #[derive(Debug, Default)]
+    struct Files {
+        now: Vec<Option<&'static str>>,
+        /// What they are when a file has been looked at from its beginning.
+        next: Option<Vec<Option<&'static str>>>,
+    }
+
+    type Shared = Arc<Mutex<Files>>;
+
+    async fn read(
+        State(files): State<Shared>,
+        Query(asked): Query<HashMap<String, String>>,
+    ) -> Result<Json<Value>, (StatusCode, &'static str)> {
+        let mut files = files.lock();
+        let offset: usize = asked["offset"].parse().expect("a number");
+        if offset == 0
+            && let Some(next) = files.next.take()
+        {
+            files.now = next;
+        }
+        let number = asked["path"].rsplit('.').next().and_then(|number| number.parse().ok());
+        let file = files.now.get(number.unwrap_or(0)).copied().flatten();
+        let text = file.ok_or((StatusCode::NOT_FOUND, "no such file"))?;
+        let data = text.get(offset..).unwrap_or_default();
+        Ok(Json(json!({"data": data, "next": text.len(), "file": text})))
+    }
+
+    async fn followed(now: &[Option<&'static str>]) -> (Followed, Shared) {
+        let files = Shared::default();
+        files.lock().now = now.to_vec();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let router = axum::Router::new().route("/files/read", axum::routing::get(read));
+        let router = router.with_state(Arc::clone(&files));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let log = Followed {
+            node: Client::new(&url).expect("valid"),
+            id: "task".to_owned(),
+            file: "stdout".to_owned(),
+            offset: 0,
+            identity: None,
+            missed: 0,
+        };
+        (log, files)
+    }
+
+    /// Everything there is, as long as there is more.
+    async fn all(log: &mut Followed) -> String {
+        let mut out = Vec::new();
+        while log.more(&mut out).await.expect("the node answers") {}
+        String::from_utf8(out).expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_renamed_while_the_next_is_looked_for_is_not_skipped() {
+        let (mut log, files) = followed(&[Some("one ")]).await;
+        assert_eq!(all(&mut log).await, "one ");
+        *files.lock() = Files {
+            now: vec![Some("two "), Some("one ")],
+            next: Some(vec![Some("three "), Some("two "), Some("one ")]),
+        };
+        assert_eq!(all(&mut log).await, "two three ");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_there_yet_is_waited_for() {
+        let (mut log, files) = followed(&[Some("one ")]).await;
+        assert_eq!(all(&mut log).await, "one ");
+        files.lock().now = vec![None, Some("one ")];
+        assert_eq!(all(&mut log).await, "", "between its new name and the next file");
+        files.lock().now = vec![Some("two "), Some("one ")];
+        assert_eq!(all(&mut log).await, "two ");
     }
 }

@@ -124,6 +124,15 @@ fn row(network: &Value) -> Vec<String> {
     ]
 }
 
+/// What of a node's block is in use.
+fn used(node: &Value, usage: &Value) -> Vec<String> {
+    let tasks = match node["block"].as_str() {
+        Some(_) => format!("{} of {}", text(&node["tasks"]), text(&usage["addresses_per_node"])),
+        None => "none: all blocks are given".to_owned(),
+    };
+    vec![text(&node["node"]), text(&node["block"]), tasks]
+}
+
 fn print(network: &Value, json: bool) -> Result<(), ClientError> {
     let mut out = std::io::stdout().lock();
     if json {
@@ -155,5 +164,11 @@ fn print(network: &Value, json: bool) -> Result<(), ClientError> {
     for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty() && value != "-") {
         writeln!(out, "{name:<20}{value}")?;
     }
-    Ok(())
+    let nodes: Vec<Vec<String>> = items(&usage["by_node"]).map(|node| used(node, usage)).collect();
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    drop(out);
+    Ok(table::print(&["NODE", "BLOCK", "TASKS"], &nodes)?)
 }

@@ -30,9 +30,11 @@ pub enum TaskCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
-    /// Write out what a task has written; its sandbox is kept for a day after its end.
+    /// Write out what a task has written; its sandbox is kept for a day after its end, or for ten minutes while the node's disk is
+    /// nearly full.
     Log(super::log::LogArgs),
-    /// Run a program inside a running task, as the task's user; its exit code is this command's.
+    /// Run a program inside a running task, as the task's user; its exit code is this command's. The task's node must have
+    /// `node.task_sessions = true`.
     Exec(super::exec::ExecArgs),
     /// Tell why a task is on the node where it is, and not on another.
     Why {

@@ -1,7 +1,7 @@
 //! Thousands of agents that run nothing, each on a connection of its own, and the load that a bench puts on a master with
 //! them.
 
-mod agent;
+pub(super) mod agent;
 mod ask;
 mod readers;
 mod start;
@@ -66,12 +66,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    fn one_more(&self) {
+    pub(super) fn one_more(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.more.notify_waiters();
     }
 
-    async fn reach(&self, wanted: u64) -> anyhow::Result<()> {
+    pub(super) async fn reach(&self, wanted: u64) -> anyhow::Result<()> {
         let waiting = async {
             loop {
                 let more = self.more.notified();

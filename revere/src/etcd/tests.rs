@@ -44,6 +44,8 @@ struct Kept {
     compacted: u64,
     /// Nobody is told anything.
     mute: bool,
+    /// What it says of itself, if that is not the usual.
+    version: Option<String>,
 }
 
 /// See the module.
@@ -258,6 +260,11 @@ async fn lease(State(fake): State<Fake>, Path(what): Path<String>, body: axum::b
     }
 }
 
+async fn version(State(fake): State<Fake>) -> Response {
+    let version = fake.kept.lock().version.clone();
+    axum::Json(json!({"etcdserver": version.as_deref().unwrap_or("3.4.23")})).into_response()
+}
+
 impl Fake {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
@@ -272,7 +279,7 @@ impl Fake {
             axum::Json(fake.kept.lock().range(&call))
         };
         let router = Router::new()
-            .route("/version", get(async || r#"{"etcdserver":"3.4.23"}"#))
+            .route("/version", get(version))
             .route("/v3/kv/range", post(range))
             .route("/v3/kv/txn", post(transaction))
             .route("/v3/watch", post(watch))
@@ -287,6 +294,11 @@ impl Fake {
         Arc::new(Etcd::new(
             Transport::new(&address, Access::default()).expect("a client"),
         ))
+    }
+
+    /// From now on it says that it is of another version.
+    pub(crate) fn is(&self, version: &str) {
+        self.kept.lock().version = Some(version.to_owned());
     }
 
     /// What the next transactions meet.

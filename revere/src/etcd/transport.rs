@@ -67,6 +67,9 @@ pub enum EtcdError {
     /// The password.
     #[error("cannot read master.etcd_password_file = {0}: {1}")]
     Password(PathBuf, std::io::Error),
+    /// No thread.
+    #[error("the system gives no thread to renew the lease in: {0}")]
+    Thread(std::io::Error),
 }
 
 impl EtcdError {
@@ -152,6 +155,18 @@ impl Transport {
             idle: Mutex::new(Vec::new()),
             token: Mutex::new(None),
         })
+    }
+
+    /// Another one to the same members, with connections of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            servers: self.servers.clone(),
+            tls: self.tls.clone(),
+            access: self.access.clone(),
+            turn: AtomicUsize::new(self.turn.load(Ordering::Relaxed)),
+            idle: Mutex::new(Vec::new()),
+            token: Mutex::new(None),
+        }
     }
 
     /// Posts a call. Each member gets `patience`, one after the other. What was asked may have been done although the

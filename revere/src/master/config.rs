@@ -1,12 +1,16 @@
 //! Settings of the master, `[master]` in the file.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::MasterError;
+use super::lead::Member;
+use super::publish::Publisher;
 use crate::etcd::{Access, EtcdAddress};
+use crate::node::ZkAddress;
 
 /// `[master]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,8 +24,10 @@ pub struct Config {
     pub state_dir: String,
     /// `file`, `memory`, or `etcd://host:port,host:port/prefix` (`etcds://` over TLS).
     pub store: StoreKind,
-    /// With etcd: `host:port` where other masters, nodes and people reach this one; empty is `listen`.
+    /// With etcd, or to be published: `host:port` where others reach this one; empty is `listen`.
     pub advertise: String,
+    /// Where ZooKeeper is told who leads, `zk://host:port,host:port/mesos`, as Mesos's masters do; empty for nowhere.
+    pub publish: String,
     /// With etcd: how long a leader that is cut off keeps its place.
     pub lease_seconds: u64,
     /// Certificates of authorities (PEM) that sign etcd's; the system's if empty.
@@ -113,6 +119,7 @@ impl Default for Config {
             state_dir: "/var/lib/revere/master".to_owned(),
             store: StoreKind::File,
             advertise: String::new(),
+            publish: String::new(),
             lease_seconds: 3,
             etcd_ca: String::new(),
             etcd_cert: String::new(),
@@ -176,6 +183,27 @@ impl Config {
             grace: Duration::from_millis(self.grace_ms),
             ready_within: Duration::from_millis(self.ready_within_ms),
             ..scheduler::Config::default()
+        })
+    }
+
+    /// What tells ZooKeeper that `me` leads, if anything is to.
+    pub(super) fn publisher(&self, me: &Member) -> Result<Option<Publisher>, MasterError> {
+        if self.publish.is_empty() {
+            return Ok(None);
+        }
+        // The address may hold a password, so it is not repeated.
+        let address = ZkAddress::parse(&self.publish)
+            .ok_or_else(|| wrong("publish", "zk://...", "write zk://host:port,host:port/path"))?;
+        Ok(Some(Publisher::new(address, &self.cluster, me)))
+    }
+
+    /// This master as others know it; `listens` is its first address.
+    pub(super) fn member(&self, listens: Option<&SocketAddr>) -> Result<Member, MasterError> {
+        let me = listens.and_then(|listens| Member::new(&self.advertise, *listens));
+        me.ok_or_else(|| {
+            let want = "others must know where this master is, for its store is in etcd or ZooKeeper is told of it: \
+                        write host:port, or an address of this machine into master.listen";
+            wrong("advertise", &self.advertise, want)
         })
     }
 
@@ -244,6 +272,31 @@ mod tests {
             let error = config.core().expect_err(key).to_string();
             assert!(error.starts_with(&format!("master.{key} = ")), "{error}");
         }
+    }
+
+    #[test]
+    fn where_it_is_published_is_checked_and_no_password_is_told() {
+        let listens = "10.0.0.1:5050".parse().expect("an address");
+        let publisher = |publish: &str| {
+            let config = Config {
+                publish: publish.to_owned(),
+                ..Config::default()
+            };
+            config.publisher(&config.member(Some(&listens)).expect("named"))
+        };
+        assert!(publisher("").expect("fine").is_none());
+        assert!(publisher("zk://me:pw@a:2181,b/mesos").expect("fine").is_some());
+        for wrong in ["zk://me:secret@a:2181", "http://a/secret", "zk://a:secret/mesos"] {
+            let error = publisher(wrong).expect_err(wrong).to_string();
+            assert!(
+                error.starts_with("master.publish = ") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+        let error = Config::default()
+            .member(Some(&"0.0.0.0:5050".parse().expect("an address")))
+            .expect_err("nobody could reach it");
+        assert!(error.to_string().contains("write host:port"), "{error}");
     }
 
     #[test]

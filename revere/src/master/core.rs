@@ -1,7 +1,7 @@
 //! What the driver owns and readers may look at: the scheduler core and what is derived from its effects.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,19 +11,28 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use super::events::Events;
+use super::gathered::{Gathered, Starts, record};
 use super::trail::Trail;
 use crate::mesos::decode::Encoding;
 use crate::mesos::encode::{self, Sizes};
-use crate::mesos::protobuf;
-use crate::recordio;
 
 /// Gathered events a subscriber may lag behind before it is dropped; it then reconnects and takes a new snapshot.
 const GATHERED_BUFFER: usize = 256;
 /// Events that go out together at most; with the number above this bounds what is kept for readers.
-const MOST_GATHERED: usize = 64;
+const MOST_GATHERED: usize = 1_024;
 /// Events that come this soon after others wait for more: a thousand readers cannot be woken for each of a thousand
 /// events a second. The first after a pause goes out at once.
-pub(super) const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(20);
+/// The longest such wait, however many readers there are.
+const MOST_GATHER: Duration = Duration::from_millis(250);
+/// From so many events on, gathered within that wait, they come fast, and waits are twice as long: what a waking costs then
+/// is mostly the bytes, and half as many wakings leave time for those.
+const MANY: usize = 100;
+/// The longest of these. With the rest of a change's way it is to be at the last reader within a second.
+const LONG_GATHER: Duration = Duration::from_millis(450);
+/// What one core should have between two wakings of each reader: some four times what a waking costs it, so that the rest
+/// is left for everything else.
+const PER_READER: Duration = Duration::from_micros(200);
 
 /// State for readers.
 #[derive(Debug)]
@@ -37,13 +46,28 @@ pub(super) struct Core {
     pub(super) now: Timestamp,
     pub(super) sizes: SharedMap<(FrameworkId, TaskId), Arc<Sizes>>,
     events: broadcast::Sender<Arc<Gathered>>,
-    /// Events that have not gone out yet.
-    gathered: Vec<Value>,
+    /// Records of events that have not gone out yet, and how many.
+    gathered: Vec<u8>,
+    events_gathered: usize,
     sent_at: Timestamp,
+    cores: u32,
+    starts: Starts,
     /// Marathon's event stream.
     pub(super) told: Events,
     /// Of a copy.
     trail: Option<Trail>,
+    /// Where subscribers are who were told everything that went out.
+    position: Option<String>,
+    /// That, as it is told.
+    here: Option<Arc<Gathered>>,
+}
+
+/// Everything that is told from some moment on.
+pub(super) type Followed = broadcast::Receiver<Arc<Gathered>>;
+
+/// How many cores wake readers.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
 }
 
 fn key_of(spec: &LaunchSpec) -> (FrameworkId, TaskId) {
@@ -60,7 +84,7 @@ fn sizes_of(spec: &LaunchSpec) -> Sizes {
 /// What was sent of an instance: one order of an app, one for each container of a pod.
 fn specs(instance: &InstanceRecord) -> Vec<&LaunchSpec> {
     if instance.members.is_empty() {
-        return vec![&instance.spec];
+        return vec![instance.spec.as_ref()];
     }
     instance.members.iter().map(|member| &member.spec).collect()
 }
@@ -90,9 +114,14 @@ impl Core {
             sizes,
             events: broadcast::Sender::new(GATHERED_BUFFER),
             gathered: Vec::new(),
+            events_gathered: 0,
             sent_at: Timestamp::default(),
+            cores: cores(),
+            starts: Starts::default(),
             told: Events::new(now),
             trail: None,
+            position: None,
+            here: None,
         }
     }
 
@@ -121,14 +150,15 @@ impl Core {
 
     /// Tells every subscriber, soon: see [`send_gathered`](Self::send_gathered).
     pub(super) fn emit(&mut self, event: TaskEvent) {
-        if (self.trail.is_some() || self.events.receiver_count() > 0)
-            && let Some(json) = self.event(&event)
-        {
+        let heard = self.trail.is_some() || self.events.receiver_count() > 0 || !self.starts.is_empty();
+        if heard && let Some(json) = self.event(&event) {
+            let record = record(&json, Encoding::Json);
+            self.gathered.extend_from_slice(&record);
+            self.events_gathered += 1;
             if let Some(trail) = &mut self.trail {
-                trail.keep(Arc::new(Gathered::new(vec![json.clone()])));
+                trail.keep(record);
             }
-            self.gathered.push(json);
-            if self.gathered.len() >= MOST_GATHERED {
+            if self.events_gathered >= MOST_GATHERED {
                 self.send_all();
             }
         }
@@ -147,10 +177,11 @@ impl Core {
 
     /// Sends what was gathered unless events went out just before; when to try again.
     pub(super) fn send_gathered(&mut self) -> Option<Timestamp> {
-        if self.gathered.is_empty() {
+        if !self.has_news() {
             return None;
         }
-        let due = self.sent_at.after(GATHER);
+        let readers = u32::try_from(self.events.receiver_count()).unwrap_or(u32::MAX);
+        let due = self.sent_at.after(gather(readers, self.cores, self.events_gathered));
         if self.now < due {
             return Some(due);
         }
@@ -158,15 +189,29 @@ impl Core {
         None
     }
 
-    /// Sends what was gathered. Before a new subscriber is told the state, so that nothing is told to it twice.
-    pub(super) fn send_all(&mut self) {
-        if !self.gathered.is_empty() {
-            self.sent_at = self.now;
-            // Fails only when nobody listens any more.
-            let _ = self
-                .events
-                .send(Arc::new(Gathered::new(std::mem::take(&mut self.gathered))));
+    /// Whether there are events to send, or subscribers are elsewhere than they know.
+    fn has_news(&self) -> bool {
+        let reached = self
+            .trail
+            .as_ref()
+            .is_some_and(|trail| !trail.is_at(self.position.as_deref()));
+        self.events_gathered > 0 || reached
+    }
+
+    /// Sends what was gathered, and where its readers are then.
+    fn send_all(&mut self) {
+        if !self.has_news() {
+            return;
         }
+        self.sent_at = self.now;
+        self.position = self.trail.as_ref().and_then(Trail::position);
+        self.here = None;
+        let json = std::mem::take(&mut self.gathered).into();
+        let events = std::mem::take(&mut self.events_gathered);
+        let gathered = Arc::new(Gathered::new(json, self.position.as_deref()));
+        self.starts.told(&gathered, events);
+        // Fails only when nobody listens any more.
+        let _ = self.events.send(gathered);
     }
 
     fn event(&self, event: &TaskEvent) -> Option<Value> {
@@ -208,82 +253,58 @@ impl Core {
         })
     }
 
-    /// The first records of a subscriber and everything after them, with nothing between.
-    pub(super) fn subscribe(&self, encoding: Encoding) -> (Bytes, broadcast::Receiver<Arc<Gathered>>) {
-        let first = record(&encode::subscribed(self.get_state()), encoding);
-        (first, self.events.subscribe())
-    }
-
     /// From here on subscribers can come back to where they were.
     pub(super) fn begin_trail(&mut self, identity: String, revision: u64) {
         self.trail = Some(Trail::new(identity, revision));
-        self.tell_position();
+        self.starts.forget();
+        self.send_all();
     }
 
     /// A commit is told whole.
     pub(super) fn reach(&mut self, revision: u64) {
         if let Some(trail) = &mut self.trail {
             trail.reach(revision);
-            self.tell_position();
         }
     }
 
-    fn tell_position(&mut self) {
-        if let Some(position) = self.trail.as_ref().and_then(Trail::position) {
+    /// A state and everything after it, with nothing between and nothing twice, for so many readers. It is that of now if it
+    /// shall be `new`, and else one that no event was told after.
+    pub(super) fn begin(&mut self, new: bool, readers: usize) -> (Arc<Gathered>, Vec<Followed>) {
+        let known = self.starts.state().filter(|_| !new);
+        let state = known.unwrap_or_else(|| {
             self.send_all();
-            // Fails only when nobody listens.
-            let _ = self
-                .events
-                .send(Arc::new(Gathered::new(vec![encode::position(&position)])));
-        }
+            let state = Arc::new(Gathered::whole(self.state(), self.position.as_deref()));
+            self.starts.begin(Arc::clone(&state));
+            state
+        });
+        (state, (0..readers).map(|_| self.events.subscribe()).collect())
     }
 
-    /// As [`Self::subscribe`], for a reader that can come back and was at `position`: what it missed, if that is known.
-    pub(super) fn resume(&self, position: &str) -> (Vec<Bytes>, broadcast::Receiver<Arc<Gathered>>) {
-        let encoding = Encoding::Json;
-        let trail = self.trail.as_ref();
-        let mut first = match trail.and_then(|trail| trail.since(position)) {
-            Some(missed) => {
-                let missed = missed.iter().map(|told| told.records(encoding));
-                std::iter::once(record(&encode::resumed(), encoding))
-                    .chain(missed)
-                    .collect()
+    /// The same for a reader that was at `position`: what it missed, if that is known. It may be what an earlier one was told,
+    /// with what was told since.
+    pub(super) fn resume(&mut self, position: &str) -> Option<(Vec<Arc<Gathered>>, Followed)> {
+        self.trail.as_ref().filter(|trail| trail.knows(position))?;
+        let mut first = match self.starts.at(position) {
+            Some(first) => first,
+            None => {
+                self.send_all();
+                let missed = self.trail.as_ref()?.since(position)?;
+                let resumed = record(&encode::resumed(), Encoding::Json);
+                let records: Vec<Bytes> = std::iter::once(resumed).chain(missed).collect();
+                let first = Arc::new(Gathered::new(records.concat().into(), None));
+                self.starts.add(position.to_owned(), Arc::clone(&first));
+                vec![first]
             }
-            None => vec![record(&encode::subscribed(self.get_state()), encoding)],
         };
-        if let Some(position) = trail.and_then(Trail::position) {
-            first.push(record(&encode::position(&position), encoding));
-        }
-        (first, self.events.subscribe())
+        first.extend(self.here());
+        Some((first, self.events.subscribe()))
     }
 
-    /// `get_state`.
-    pub(super) fn get_state(&self) -> Value {
-        serde_json::json!({
-            "get_tasks": self.get_tasks(),
-            "get_executors": {},
-            "get_frameworks": self.get_frameworks(),
-            "get_agents": self.get_agents(),
-        })
-    }
-
-    /// `get_tasks`.
-    pub(super) fn get_tasks(&self) -> Value {
-        let shown = |tasks: &[model::Task]| {
-            let tasks = tasks.iter();
-            tasks.map(|task| encode::task(task, self.sizes_of(task))).collect()
-        };
-        encode::lists(vec![
-            ("tasks", shown(&self.scheduler.state().tasks)),
-            ("unreachable_tasks", shown(&self.scheduler.unreachable_tasks())),
-            (
-                "completed_tasks",
-                self.scheduler
-                    .completed_framework_tasks()
-                    .map(|task| encode::task(task, None))
-                    .collect(),
-            ),
-        ])
+    /// Where all are who were told everything that went out.
+    fn here(&mut self) -> Option<Arc<Gathered>> {
+        let position = self.position.as_deref()?;
+        let here = || Arc::new(Gathered::new(Bytes::new(), Some(position)));
+        Some(Arc::clone(self.here.get_or_insert_with(here)))
     }
 
     fn sizes_of(&self, task: &model::Task) -> Option<&Sizes> {
@@ -317,57 +338,6 @@ impl Core {
         encode::lists(vec![("roles", roles.iter().map(encode::role).collect())])
     }
 
-    /// `get_agents`.
-    pub(super) fn get_agents(&self) -> Value {
-        let ports = self.ports_used();
-        let empty = Vec::new();
-        let agents = self
-            .scheduler
-            .agents()
-            .map(|view| {
-                let id = &view.record.id;
-                let there: Vec<_> = self.scheduler.residences().filter(|one| one.agent == *id).collect();
-                let mut reserved = encode::reserved(self.scheduler.framework(), there.iter().copied());
-                for held in self.scheduler.holdings(id) {
-                    reserved.0.extend(encode::held(held));
-                    reserved.1 = reserved.1.plus(&held.total());
-                }
-                // Reservations without a task are used by nobody.
-                let idle = there
-                    .into_iter()
-                    .filter(|one| self.scheduler.instance(&one.id).is_none());
-                let (_, mut unused) = encode::reserved(self.scheduler.framework(), idle);
-                for held in self.scheduler.unused_holdings(id) {
-                    unused = unused.plus(&held.total());
-                }
-                let shown = encode::agent(
-                    view.record,
-                    &view.used.minus(&unused),
-                    ports.get(id).unwrap_or(&empty),
-                    reserved,
-                );
-                encode::ordered(shown, &view)
-            })
-            .collect();
-        let recovered = self.scheduler.recovered_agents().map(encode::agent_info).collect();
-        encode::lists(vec![("agents", agents), ("recovered_agents", recovered)])
-    }
-
-    fn ports_used(&self) -> BTreeMap<AgentId, Vec<u16>> {
-        let mut used: BTreeMap<AgentId, Vec<u16>> = BTreeMap::new();
-        for instance in self.scheduler.instances() {
-            used.entry(instance.agent.clone())
-                .or_default()
-                .extend(&instance.spec.host_ports);
-        }
-        for task in self.scheduler.framework_tasks().filter(|task| !task.is_over()) {
-            used.entry(task.agent.clone())
-                .or_default()
-                .extend(&task.spec.host_ports);
-        }
-        used
-    }
-
     /// Sum over all registered agents: (used, total).
     pub(super) fn capacity(&self) -> (Resources, Resources) {
         self.scheduler
@@ -378,46 +348,31 @@ impl Core {
     }
 }
 
-/// One RecordIO record.
-pub(super) fn record(json: &Value, encoding: Encoding) -> Bytes {
-    match encoding {
-        Encoding::Json => recordio::encode(json.to_string().as_bytes()),
-        Encoding::Protobuf => recordio::encode(&protobuf::from_json(&protobuf::EVENT, json)),
+/// How long events wait for more: the more readers, the fewer wakings of all of them.
+fn gather(readers: u32, cores: u32, events: usize) -> Duration {
+    let wait = PER_READER * readers / cores.max(1);
+    match events < MANY {
+        true => wait.clamp(GATHER, MOST_GATHER),
+        false => (wait * 2).clamp(GATHER, LONG_GATHER),
     }
 }
 
-/// Some events for all subscribers: each encoding is made once, when the first subscriber needs it.
-#[derive(Debug)]
-pub(super) struct Gathered {
-    events: Vec<Value>,
-    json: OnceLock<Bytes>,
-    protobuf: OnceLock<Bytes>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Gathered {
-    pub(super) fn new(events: Vec<Value>) -> Self {
-        Self {
-            events,
-            json: OnceLock::new(),
-            protobuf: OnceLock::new(),
-        }
-    }
-
-    /// The type of the first, which is the only one if it tells a position.
-    pub(super) fn kind(&self) -> &Value {
-        self.events.first().map_or(&Value::Null, |event| &event["type"])
-    }
-
-    /// Their records.
-    pub(super) fn records(&self, encoding: Encoding) -> Bytes {
-        let made = match encoding {
-            Encoding::Json => &self.json,
-            Encoding::Protobuf => &self.protobuf,
-        };
-        let write = || {
-            let records: Vec<Bytes> = self.events.iter().map(|event| record(event, encoding)).collect();
-            records.concat().into()
-        };
-        made.get_or_init(write).clone()
+    #[test]
+    fn many_readers_are_woken_less_often() {
+        let millis = |readers, cores| gather(readers, cores, MANY - 1).as_millis();
+        assert_eq!((millis(0, 2), millis(200, 2), millis(1_000, 2)), (20, 20, 100));
+        assert_eq!(
+            (millis(1_000, 8), millis(10_000, 2), millis(10_000, 16)),
+            (25, 250, 125)
+        );
+        assert_eq!(millis(u32::MAX, 1), 250, "no reader waits for ever");
+        let fast = |readers, cores| gather(readers, cores, MANY).as_millis();
+        assert_eq!((fast(10, 2), fast(1_000, 2)), (20, 200));
+        assert_eq!((fast(3_333, 2), fast(10_000, 16)), (450, 250));
+        assert_eq!(fast(1_000_000, 1), 450, "nor while events come fast");
     }
 }

@@ -1,7 +1,8 @@
 //! The one task that owns the scheduler core: feeds it inputs and time, makes its records durable, carries out the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::AgentId;
@@ -11,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::core::Core;
+use super::events::Events;
 use super::flight::Flight;
-use super::handle::{Answer, Gone, Handle, Input, LinkId, Look};
+use super::handle::{Answer, Gone, Handle, Hearers, Input, LinkId, Look};
 use super::streams::Streams;
+use crate::store::etcd::MOST_OPS;
 use crate::store::{StateStore, StoreError, Trouble, key};
 use crate::wire::MasterMessage;
 
@@ -24,6 +27,10 @@ use frameworks::{Told, refuse};
 /// Inputs taken before their records are made durable together: one disk flush for all of them. All that can wait, since
 /// thousands of heartbeats would fill smaller batches and leave a flush to few statuses.
 const BATCH: usize = super::handle::INPUT_QUEUE;
+/// Records of several inputs that are made durable together at most. With their events they are one transaction of etcd's; more
+/// would go through the journal, which takes many, and while those are on their way more would come than before. What one
+/// input brings about is one write all the same, however much it is.
+const RECORDS: usize = MOST_OPS - 20;
 /// Without a timer in the core, look again after this.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -80,7 +87,10 @@ impl Driver {
         let mut hasher = std::hash::RandomState::new().build_hasher();
         hasher.write_u64(now.0);
         let scheduler = Scheduler::new(config, hasher.finish(), records);
-        let core = Core::new(scheduler, now);
+        let mut core = Core::new(scheduler, now);
+        if let Some((origin, recorded)) = store.events() {
+            core.told = Events::leading(&origin, &recorded);
+        }
         let driver = Self {
             core,
             trouble: store.trouble(),
@@ -99,7 +109,7 @@ impl Driver {
 
     /// Runs until the end is asked for or the store fails.
     pub(super) async fn run(mut self) -> Result<(), StoreError> {
-        let mut inputs = Vec::with_capacity(BATCH);
+        let (mut inputs, mut waiting) = (Vec::with_capacity(BATCH), VecDeque::with_capacity(BATCH));
         let shutdown = self.shutdown.clone();
         let mut trouble = self.trouble.clone();
         loop {
@@ -115,6 +125,7 @@ impl Driver {
                     self.land();
                 }
                 () = changed(&mut trouble) => self.meet_trouble(),
+                () = std::future::ready(()), if open && !waiting.is_empty() => {}
                 count = self.inputs.recv_many(&mut inputs, BATCH), if open => if count == 0 { return Ok(()) },
                 () = tokio::time::sleep(wait), if open => {}
                 // Whatever the disk does: a dead backend is told at once.
@@ -125,8 +136,9 @@ impl Driver {
             if open && self.core.scheduler.poll_timeout().is_some_and(|due| due <= now) {
                 self.core.scheduler.handle_timeout(now);
             }
-            for input in inputs.drain(..) {
-                self.take(now, input);
+            waiting.extend(inputs.drain(..));
+            if open {
+                self.take_some(now, &mut waiting);
             }
             self.carry_out();
             self.gathered_until = self.core.send_gathered();
@@ -140,10 +152,15 @@ impl Driver {
         (left(self.core.scheduler.poll_timeout()), left(self.gathered_until))
     }
 
-    /// Whoever looks may begin to follow: all that happened before is told before.
-    fn look(&mut self, look: Look) {
-        self.core.send_all();
-        look(&self.core);
+    /// Takes inputs in their order, until there is enough to write. While the store does not answer only the last form of each
+    /// record counts, and all that agents tell is taken.
+    fn take_some(&mut self, now: Timestamp, waiting: &mut VecDeque<Input>) {
+        while (self.flight.is_some() || self.batch.records.len() < RECORDS)
+            && let Some(input) = waiting.pop_front()
+        {
+            self.take(now, input);
+            self.gather();
+        }
     }
 
     fn take(&mut self, now: Timestamp, input: Input) {
@@ -153,7 +170,7 @@ impl Driver {
                 // The asker may have gone away meanwhile.
                 let _ = answer.send(Err(Gone::NotTaken(trouble.reason().to_owned())));
             }
-            (Input::Look(look), Some(_)) => self.look(look),
+            (Input::Look(look), Some(_)) => look(&mut self.core),
             // Its connection closes, and it finds who leads.
             (Input::Register { .. }, Some(Trouble::Lead(_))) => {}
             (input, Some(trouble)) => {
@@ -171,7 +188,10 @@ impl Driver {
                 let reply = self.core.scheduler.handle_command(now, command);
                 self.batch.after.push(After::Reply(answer, reply));
             }
-            Input::Tell { kind, data } => self.core.told.tell(kind, now, data),
+            Input::Tell { kind, data, to } => match to {
+                Hearers::All => self.core.told.tell(kind, now, data),
+                Hearers::Own => self.core.told.tell_here(kind, now, data),
+            },
             Input::Look(look) => self.batch.after.push(After::Look(look)),
             framework @ (Input::Subscribe { .. }
             | Input::Framework { .. }
@@ -270,7 +290,8 @@ impl Driver {
     /// Tells subscribers first, then makes all records durable in one write, then sends orders to agents.
     ///
     /// The stream may run ahead of the store: what it tells of is already so, a dead backend must not wait for a disk, and
-    /// a master that falls in between begins its next stream with a whole snapshot. Orders and answers never run ahead.
+    /// a master that falls in between begins its next stream with a whole snapshot. Orders and answers never run ahead, nor
+    /// do Marathon's events where the store keeps them: whoever leads next goes on behind the last one in it.
     fn carry_out(&mut self) {
         loop {
             self.gather();
@@ -278,9 +299,11 @@ impl Driver {
                 return;
             }
             let Batch { records, orders, after } = std::mem::take(&mut self.batch);
-            if self.store.suspect(self.core.scheduler.suspects()) || !records.is_empty() {
-                let write = self.store.clone().write(records.into_values().collect());
-                self.flight = Some(Flight::new(write, orders, after));
+            let events = self.core.told.take_unrecorded().map(Arc::new);
+            if self.store.suspect(self.core.scheduler.suspects()) || !records.is_empty() || events.is_some() {
+                let records = records.into_values().collect();
+                let write = self.store.clone().write(records, events.clone());
+                self.flight = Some(Flight::new(write, events, orders, after));
                 return;
             }
             if orders.is_empty() && after.is_empty() {
@@ -320,7 +343,13 @@ impl Driver {
 
     /// The write is durable.
     fn land(&mut self) {
-        if let Some(Flight { orders, after, .. }) = self.flight.take() {
+        if let Some(flight) = self.flight.take() {
+            let Flight {
+                events, orders, after, ..
+            } = flight;
+            if let Some(events) = events {
+                self.core.told.publish(&events);
+            }
             self.finish(orders, after);
         }
     }
@@ -335,7 +364,7 @@ impl Driver {
         for item in waiting.into_iter().flatten() {
             match item {
                 After::Reply(answer, _) => drop(answer.send(Err(Gone::Unknown(trouble.reason().to_owned())))),
-                After::Look(look) => self.look(look),
+                After::Look(look) => look(&mut self.core),
                 After::Framework(told) => {
                     kept.extend(Self::doubt(told, trouble.reason()).map(After::Framework));
                 }
@@ -376,7 +405,7 @@ impl Driver {
                         self.tell(&agent, MasterMessage::Ack { sequence });
                     }
                 }
-                After::Look(look) => self.look(look),
+                After::Look(look) => look(&mut self.core),
                 After::Framework(told) => self.finish_framework(told),
             }
         }
@@ -387,5 +416,53 @@ impl Driver {
 async fn changed(trouble: &mut watch::Receiver<Option<Trouble>>) {
     if trouble.changed().await.is_err() {
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scheduler::Registration;
+
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn many_inputs_are_several_writes_unless_one_waits() {
+        let store = StateStore::Embedded(Arc::new(Store::memory()));
+        let config = scheduler::Config::default();
+        let (mut driver, _handle) = Driver::new(config, store, Vec::new(), CancellationToken::new());
+        let (sender, _messages) = mpsc::channel(1);
+        let register = |number: u8| Input::Register {
+            link: LinkId(number.into()),
+            registration: Box::new(Registration {
+                agent: None,
+                hostname: number.to_string(),
+                ip: [10, 0, 0, number].into(),
+                http_port: 5051,
+                resources: Default::default(),
+                ports: Vec::new(),
+                attributes: Default::default(),
+                domain: Default::default(),
+                taken: Vec::new(),
+                tasks: Vec::new(),
+            }),
+            sender: sender.clone(),
+            answer: oneshot::channel().0,
+        };
+        let mut waiting: VecDeque<Input> = (0..=u8::MAX).map(register).collect();
+        driver.take_some(Timestamp(1), &mut waiting);
+        assert!(!waiting.is_empty(), "more than one transaction of etcd's");
+        let records = driver.batch.records.len();
+        assert!((RECORDS..=MOST_OPS).contains(&records), "{records}");
+        // The order is kept.
+        let Some(Input::Register { registration, .. }) = waiting.front() else {
+            panic!("no registration waits");
+        };
+        assert_eq!(registration.hostname, driver.links.len().to_string());
+        // Inputs are taken while a write waits only if the store does not answer.
+        let never = std::future::pending();
+        driver.flight = Some(Flight::new(never, None, Vec::new(), Vec::new()));
+        driver.take_some(Timestamp(2), &mut waiting);
+        assert!(waiting.is_empty() && driver.links.len() == 256);
     }
 }

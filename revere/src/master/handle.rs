@@ -18,8 +18,8 @@ pub(super) const INPUT_QUEUE: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkId(pub(super) u64);
 
-/// A look at the state.
-pub(super) type Look = Box<dyn FnOnce(&Core) + Send>;
+/// A look at the state, by one who may begin to follow what comes.
+pub(super) type Look = Box<dyn FnOnce(&mut Core) + Send>;
 
 /// What the driver takes.
 pub(super) enum Input {
@@ -32,6 +32,7 @@ pub(super) enum Input {
     Tell {
         kind: &'static str,
         data: Value,
+        to: Hearers,
     },
     /// A framework joins or comes back.
     Subscribe {
@@ -87,6 +88,15 @@ pub(super) enum Input {
     },
 }
 
+/// Who is told of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearers {
+    /// Readers of every master.
+    All,
+    /// Those of this one.
+    Own,
+}
+
 /// What an operator says.
 #[derive(Debug)]
 pub(super) enum OperatorCall {
@@ -107,6 +117,9 @@ pub(super) enum Gone {
     /// Nothing was done.
     #[error("nothing was changed, because the change could not be kept: {0}; try again later")]
     NotTaken(String),
+    /// Too many ask for the same.
+    #[error("{0} readers wait for a state already; try again later")]
+    Crowded(usize),
     /// It may have been done.
     #[error("the change was begun, and whether it will be kept is not known yet: {0}; look before you repeat it")]
     Unknown(String),
@@ -132,8 +145,8 @@ impl Handle {
     }
 
     /// Tells readers of Marathon's events, unless the driver is overburdened: no event is worth a wait.
-    pub(super) fn tell(&self, kind: &'static str, data: Value) {
-        let _ = self.inputs.try_send(Input::Tell { kind, data });
+    pub(super) fn tell(&self, to: Hearers, kind: &'static str, data: Value) {
+        let _ = self.inputs.try_send(Input::Tell { kind, data, to });
     }
 
     /// Answers once the change is durable.
@@ -147,6 +160,14 @@ impl Handle {
     pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        self.follow(|core| look(core)).await
+    }
+
+    /// The same, for who begins to follow what comes.
+    pub(super) async fn follow<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, Gone> {
         let (answer, reply) = oneshot::channel();
         let look: Look = Box::new(move |core| {

@@ -25,6 +25,7 @@ use axum::Router;
 use axum::routing::{any, get};
 use tokio_util::sync::CancellationToken;
 
+use super::begin::Beginners;
 use super::handle::Handle;
 use super::lead::Leadership;
 use super::summary::Summary;
@@ -47,6 +48,8 @@ pub(super) struct App {
     pub(super) leadership: Option<Arc<Leadership>>,
     /// What `/state-summary` said last.
     pub(super) summary: Arc<Summary>,
+    /// Who begins to follow the task stream.
+    pub(super) beginners: Arc<Beginners>,
 }
 
 impl App {
@@ -58,6 +61,7 @@ impl App {
     ) -> Self {
         let first = addresses.first();
         Self {
+            beginners: Arc::new(Beginners::new(handle.clone())),
             handle,
             store,
             shutdown,
@@ -76,6 +80,7 @@ impl App {
         term: CancellationToken,
     ) -> Self {
         Self {
+            beginners: Arc::new(Beginners::new(handle.clone())),
             handle,
             store,
             shutdown: term,

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
+use super::publish::Publisher;
 use super::{Config, MasterError, http};
 use crate::etcd::clock::Moment;
 use crate::etcd::{Compare, Etcd, EtcdAddress, Kv, Op, Session, Standing, Transport};
@@ -39,6 +40,8 @@ pub(super) struct Leadership {
     cluster: String,
     lease_seconds: u64,
     core: scheduler::Config,
+    /// Tells those who look for the leader elsewhere.
+    publisher: Option<Publisher>,
     pub(super) front: Arc<Front>,
     /// This master was asked to let another one lead.
     pub(super) resign: Notify,
@@ -71,6 +74,7 @@ impl Leadership {
             cluster: config.cluster.clone(),
             lease_seconds: config.lease_seconds,
             core: config.core()?,
+            publisher: config.publisher(&me)?,
             front: Arc::new(Front::new(me.address.clone())),
             me,
             resign: Notify::new(),
@@ -157,6 +161,10 @@ impl Leadership {
             Arc::clone(&session.clock),
             Arc::clone(&store),
         ));
+        let sign = self
+            .publisher
+            .clone()
+            .map(|publisher| tokio::spawn(publisher.run(term.clone())));
         let end = tokio::select! {
             ended = driver.run() => ended.map(|()| End::Shutdown),
             error = store.guard() => Err(error),
@@ -168,6 +176,10 @@ impl Leadership {
         };
         self.front.set(Role::Waiting(told.to_owned()));
         term.cancel();
+        // Before another can lead.
+        if let Some(sign) = sign {
+            let _ = sign.await;
+        }
         end
     }
 

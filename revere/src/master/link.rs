@@ -87,9 +87,11 @@ async fn exchange(
     shutdown: &CancellationToken,
 ) -> Result<(), LinkError> {
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+    let over = shutdown.cancelled();
+    tokio::pin!(over);
     loop {
         let outgoing = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = &mut over => return Ok(()),
             incoming = stream.next() => {
                 let input = match incoming {
                     None => return Ok(()),

@@ -1,9 +1,8 @@
 //! Where a copy's subscribers are, and what it told lately, for those who come back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use super::core::Gathered;
+use bytes::Bytes;
 
 /// Events kept: some megabytes.
 const KEPT: usize = 8_192;
@@ -17,7 +16,8 @@ pub(super) struct Trail {
     reached: u64,
     /// Who has all up to this commit, or a later one, can be told the rest.
     oldest: u64,
-    kept: VecDeque<(u64, Arc<Gathered>)>,
+    /// Records in JSON.
+    kept: VecDeque<(u64, Bytes)>,
 }
 
 impl Trail {
@@ -32,7 +32,7 @@ impl Trail {
     }
 
     /// Keeps what is told on the way to the next commit.
-    pub(super) fn keep(&mut self, told: Arc<Gathered>) {
+    pub(super) fn keep(&mut self, told: Bytes) {
         if self.kept.len() >= KEPT
             && let Some((revision, _)) = self.kept.pop_front()
         {
@@ -56,15 +56,29 @@ impl Trail {
         (!self.identity.is_empty()).then(|| format!("{}/{}", self.identity, self.reached))
     }
 
-    /// What a reader missed who was at `position`; `None` if that is not known.
-    pub(super) fn since(&self, position: &str) -> Option<Vec<Arc<Gathered>>> {
+    /// Whether a reader who was told that position, or none, has heard everything.
+    pub(super) fn is_at(&self, told: Option<&str>) -> bool {
+        self.position().as_deref() == told
+    }
+
+    /// Whether what a reader missed who was at `position` is known.
+    pub(super) fn knows(&self, position: &str) -> bool {
+        self.revision(position).is_some()
+    }
+
+    /// The commit that a position names.
+    fn revision(&self, position: &str) -> Option<u64> {
         let (identity, revision) = position.split_once('/')?;
         let revision: u64 = revision.parse().ok()?;
-        if self.identity.is_empty() || identity != self.identity || !(self.oldest..=self.reached).contains(&revision) {
-            return None;
-        }
+        let known = (self.oldest..=self.reached).contains(&revision);
+        (!self.identity.is_empty() && identity == self.identity && known).then_some(revision)
+    }
+
+    /// The records that a reader missed who was at `position`; `None` if that is not known.
+    pub(super) fn since(&self, position: &str) -> Option<Vec<Bytes>> {
+        let revision = self.revision(position)?;
         let missed = self.kept.iter().filter(|(known, _)| *known > revision);
-        Some(missed.map(|(_, told)| Arc::clone(told)).collect())
+        Some(missed.map(|(_, told)| told.clone()).collect())
     }
 }
 
@@ -72,12 +86,12 @@ impl Trail {
 mod tests {
     use super::*;
 
-    fn told(number: u64) -> Arc<Gathered> {
-        Arc::new(Gathered::new(vec![serde_json::json!({"type": number})]))
+    fn told(number: u64) -> Bytes {
+        number.to_string().into()
     }
 
-    fn numbers(missed: Option<Vec<Arc<Gathered>>>) -> Option<Vec<u64>> {
-        let number = |told: Arc<Gathered>| told.kind().as_u64();
+    fn numbers(missed: Option<Vec<Bytes>>) -> Option<Vec<u64>> {
+        let number = |told: Bytes| std::str::from_utf8(&told).ok()?.parse().ok();
         missed?.into_iter().map(number).collect()
     }
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, LOCATION,
+};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -25,6 +27,7 @@ use tokio_rustls::TlsConnector;
 
 use super::decode::Encoding;
 use super::encode::POSITION_HEADER;
+use super::pack::{self, Unpacker};
 use super::protobuf;
 
 pub use tls::TlsError;
@@ -112,6 +115,9 @@ pub enum ApiError {
     /// An answer of another kind.
     #[error("{0} answers with `{1}`, which is neither JSON nor protobuf of Mesos")]
     ContentType(String, String),
+    /// An answer packed in a way that was not asked for.
+    #[error("{0} packs its stream as `{1}`, which this node cannot unpack")]
+    Coding(String, String),
     /// A body that is too large or broke off.
     #[error("the answer of {0} is unreadable: {1}")]
     Body(String, String),
@@ -133,8 +139,10 @@ pub struct Subscription {
     pub leader: String,
     /// How its records are written.
     pub encoding: Encoding,
-    /// RecordIO.
+    /// RecordIO, perhaps packed.
     pub body: Incoming,
+    /// What unpacks it.
+    pub unpacker: Unpacker,
 }
 
 /// Where a request goes.
@@ -203,7 +211,7 @@ impl Client {
         self.subscribe_at(master, None).await
     }
 
-    /// The same, by a reader that can go on at a position; empty while it has none.
+    /// The same, by a reader that can go on at a position; empty while it has none. The stream may come packed.
     pub async fn subscribe_at(&self, master: &str, position: Option<&str>) -> Result<Subscription, ApiError> {
         let mut target = Target::parse(master)?;
         for _ in 0..=MAX_REDIRECTS {
@@ -228,9 +236,16 @@ impl Client {
                 Encoding::of(&told).ok_or_else(|| ApiError::ContentType(target.authority.clone(), told.clone()))?
             }
         };
+        let coding = response.headers().get(CONTENT_ENCODING);
+        let unpacker = match coding.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()) {
+            None => Unpacker::Plain,
+            Some(coding) if coding == pack::CODING => Unpacker::packed(),
+            Some(coding) => return Err(ApiError::Coding(target.authority, coding)),
+        };
         Ok(Subscription {
             leader: target.authority,
             encoding,
+            unpacker,
             body: response.into_body(),
         })
     }
@@ -290,6 +305,8 @@ impl Client {
         let mut request = self.request(target, kind).await?;
         if let Some(position) = position.and_then(|position| HeaderValue::from_str(position).ok()) {
             request.headers_mut().insert(POSITION_HEADER, position);
+            let coding = HeaderValue::from_static(pack::CODING);
+            request.headers_mut().insert(ACCEPT_ENCODING, coding);
         }
         timeout(ANSWER_TIMEOUT, self.exchange(target, request))
             .await

@@ -14,6 +14,7 @@ pub use role::{get_quota, legacy_role, quota_info, role};
 
 use model::{FrameworkInfo, Network, PortMapping, PortScope, Resources, Task, TaskNetwork, TaskPort, TaskStatus};
 use scheduler::{AgentRecord, AgentView};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Seconds between heartbeats, as Mesos has it.
@@ -315,9 +316,28 @@ pub fn heartbeat() -> Value {
     json!({"type": "HEARTBEAT"})
 }
 
-/// `SUBSCRIBED`, around a `get_state`.
-pub fn subscribed(state: Value) -> Value {
-    json!({"type": "SUBSCRIBED", "subscribed": {"get_state": state, "heartbeat_interval_seconds": HEARTBEAT_SECONDS}})
+#[derive(Serialize)]
+struct Event<'a, S> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    subscribed: Subscribed<'a, S>,
+}
+
+#[derive(Serialize)]
+struct Subscribed<'a, S> {
+    get_state: &'a S,
+    heartbeat_interval_seconds: f64,
+}
+
+/// `SUBSCRIBED`, around a `get_state`, as it is written.
+pub fn subscribed(state: &impl Serialize) -> Vec<u8> {
+    let subscribed = Subscribed {
+        get_state: state,
+        heartbeat_interval_seconds: HEARTBEAT_SECONDS,
+    };
+    let kind = "SUBSCRIBED";
+    // Nothing fails but maps whose keys are no texts.
+    serde_json::to_vec(&Event { kind, subscribed }).unwrap_or_default()
 }
 
 /// An object of the lists given that are not empty: Mesos leaves empty ones out.

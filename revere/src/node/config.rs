@@ -117,11 +117,16 @@ pub struct Config {
     pub nat_ports: String,
     /// Addresses or networks of nodes that have tasks but run no `revere node`: packets for these go there in this node's name.
     pub bare_nodes: Vec<String>,
+    /// This node's IPv6 address as their source; empty: one of the uplinks', the kernel's own choice towards such a node if it has one.
+    pub nat_address6: String,
     /// `auto`: while more than `syn_cookie_rate` SYNs a second come for a VIP (on one CPU), listeners of this node that have no room
     /// for them answer with cookies from the uplink, before the stack; `always`: whatever the rate; `off`.
     pub syn_cookies: CookieMode,
     /// See `syn_cookies`.
     pub syn_cookie_rate: u32,
+    /// Whether packets from outside for containers of this node go past its network stack. Faster, and the node's packet filter and
+    /// traffic shaping do not see them. Containers started while this is on; Linux 6.3.
+    pub fast_path: bool,
     /// Block that node subnets are cut from.
     pub overlay: String,
     /// Whether to make VIPs and overlay work in the kernel; off loads and routes nothing and runs tasks and names only.
@@ -145,13 +150,14 @@ pub struct Config {
     /// How long the sandbox of an ended task is kept.
     pub sandbox_keep_seconds: u64,
     /// How full the state directory's disk may be, in percent, before sandboxes of ended tasks and then images that no task uses
-    /// are removed early, the oldest first.
+    /// are removed early, the oldest first, but none that ended or was used in the last ten minutes.
     pub disk_percent: u8,
     /// Most megabytes of a file of a task's output; a full one is renamed.
     pub log_limit_mb: u64,
     /// How many such older files are kept of each.
     pub log_files: u32,
-    /// Whether people may run programs inside running tasks (`revere task exec`).
+    /// Whether people may run programs inside running tasks (`revere task exec`). Nobody is asked who they are: on, whoever reaches
+    /// `api_listen` can run any program in any task of this node, as that task's user.
     pub task_sessions: bool,
     /// Whether to take tasks from a Revere master; off for a node that only follows a Mesos master.
     pub run_tasks: bool,
@@ -262,8 +268,10 @@ impl Default for Config {
             vip_range6: String::new(),
             nat_ports: String::new(),
             bare_nodes: Vec::new(),
+            nat_address6: String::new(),
             syn_cookies: CookieMode::Auto,
             syn_cookie_rate: 2_000,
+            fast_path: false,
             overlay: "9.0.0.0/8".to_owned(),
             dataplane: true,
             hold_seconds: 600,
@@ -278,7 +286,7 @@ impl Default for Config {
             disk_percent: 90,
             log_limit_mb: 10,
             log_files: 9,
-            task_sessions: true,
+            task_sessions: false,
             run_tasks: true,
             source: SourceKind::Master,
             agent_url: "http://127.0.0.1:5051".to_owned(),
@@ -534,6 +542,10 @@ mod tests {
         );
         assert_eq!(settings.dns_listen[1], SocketAddr::from(([10, 0, 0, 7], 53)));
         assert_eq!(settings.vip_range(), VipRange::default());
+        assert!(
+            !settings.config.task_sessions,
+            "nobody is asked who they are, and the port is open to all"
+        );
         assert!(settings.resources.cpus_milli >= 1000 && settings.resources.mem_mb > 0);
     }
 

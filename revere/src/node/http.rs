@@ -131,6 +131,7 @@ fn document() -> Value {
             paths.extend(more.clone());
         }
     }
+    whole["paths"]["/api/v1"] = session::document();
     whole
 }
 
@@ -197,6 +198,7 @@ fn health_of(facts: &Facts) -> (bool, Value) {
         "planes": planes,
         "dns_xdp": facts.dns_xdp,
         "syn_cookies_hindered": facts.cookies_hindered,
+        "nat6_hindered": facts.nat6_hindered,
         "left_out": facts.left_out,
         "last_error": facts.last_error,
     });

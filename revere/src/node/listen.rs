@@ -2,11 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
-use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::config::Settings;
@@ -15,11 +13,7 @@ use super::planes::NamePlane;
 use super::status::Status;
 use super::table::Picture;
 use super::{NodeError, Parts};
-
-/// A connection that is silent for so long is asked whether it is there, so often, and given up then.
-const IDLE: Duration = Duration::from_secs(60);
-const PROBE: Duration = Duration::from_secs(10);
-const PROBES: u32 = 3;
+use crate::keepalive::keep_alive;
 
 /// Bound sockets, one for each API that is on.
 #[derive(Debug)]
@@ -78,13 +72,6 @@ pub(super) fn view(
         names,
         masters: settings.source.told(),
     }
-}
-
-fn keep_alive(tcp: &TcpStream) -> Result<(), rustix::io::Errno> {
-    sockopt::set_socket_keepalive(tcp, true)?;
-    sockopt::set_tcp_keepidle(tcp, IDLE)?;
-    sockopt::set_tcp_keepintvl(tcp, PROBE)?;
-    sockopt::set_tcp_keepcnt(tcp, PROBES)
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {

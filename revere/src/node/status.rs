@@ -104,6 +104,8 @@ pub(super) struct Facts {
     pub(super) dns_xdp: Option<EarlyState>,
     /// Why no SYN cookies are sent from the uplinks though they are wanted.
     pub(super) cookies_hindered: Option<String>,
+    /// Why IPv6 packets for backends on nodes without Revere are dropped, if there are such backends.
+    pub(super) nat6_hindered: Option<String>,
     /// What the picture leaves out, a sentence each; the first few.
     pub(super) left_out: Vec<String>,
     /// The last error of the stream or the agent's connection.

@@ -18,6 +18,7 @@ use super::masters::Masters;
 use super::status::Status;
 use crate::mesos::client::{ApiError, Client, Subscription};
 use crate::mesos::decode::{DecodeError, Encoding, Message, Reject, RejectKind, decode_as};
+use crate::mesos::pack::UnpackError;
 use crate::metrics::Kind;
 use crate::recordio::{Decoder, RecordError};
 
@@ -64,6 +65,8 @@ pub(super) enum StreamError {
     Http(#[from] hyper::Error),
     #[error("the task stream is unreadable: {0}")]
     Record(#[from] RecordError),
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
     #[error("the task stream was silent for {0:?}")]
@@ -167,6 +170,7 @@ impl Follower {
             leader,
             encoding,
             mut body,
+            mut unpacker,
         } = self.client.subscribe_at(master, Some(&self.position)).await?;
         let mut decoder = Decoder::new(self.max_record);
         let mut silence = self.patience.start;
@@ -174,30 +178,36 @@ impl Follower {
         let mut whole = Instant::now();
         let mut heard = whole;
         loop {
-            while let Some(record) = decoder.next_record()? {
-                if let Some(heartbeat) = self.take(encoding, &record, &leader).await? {
-                    let believed = heartbeat.clamp(*self.patience.heartbeats.start(), *self.patience.heartbeats.end());
-                    silence = believed * MISSED_HEARTBEATS;
-                    began.get_or_insert_with(Instant::now);
-                }
-                whole = Instant::now();
-                heard = whole;
-            }
             let slow = whole + self.patience.record;
-            match timeout_at((heard + silence).min(slow), body.frame()).await {
+            let mut data = match timeout_at((heard + silence).min(slow), body.frame()).await {
                 Err(_) if Instant::now() >= slow => return Err(StreamError::Slow(self.patience.record)),
                 Err(_) => return Err(StreamError::Silent(silence)),
-                Ok(Some(frame)) => {
-                    if let Ok(data) = frame?.into_data() {
-                        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                        self.status.metrics.stream_bytes.inc_by(length);
-                        decoder.push(&data);
-                        heard = Instant::now();
-                    }
-                }
+                Ok(Some(frame)) => match frame?.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
                 Ok(None) => {
                     decoder.finish()?;
                     return Err(StreamError::Ended);
+                }
+            };
+            let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            self.status.metrics.stream_bytes.inc_by(length);
+            heard = Instant::now();
+            loop {
+                let part = unpacker.part(&mut data)?;
+                if part.is_empty() {
+                    break;
+                }
+                decoder.push(&part);
+                while let Some(record) = decoder.next_record()? {
+                    if let Some(heartbeat) = self.take(encoding, &record, &leader).await? {
+                        let (shortest, longest) = self.patience.heartbeats.clone().into_inner();
+                        silence = heartbeat.clamp(shortest, longest) * MISSED_HEARTBEATS;
+                        began.get_or_insert_with(Instant::now);
+                    }
+                    whole = Instant::now();
+                    heard = whole;
                 }
             }
         }
@@ -239,6 +249,28 @@ impl Follower {
         self.status.stream_alive();
         Ok(heartbeat)
     }
+}
+
+/// Follows these masters for ever as a node does, without anything else of one: for figures.
+pub(crate) async fn follow(
+    masters: Vec<String>,
+    first: usize,
+    client: Client,
+    max_record: usize,
+    events: mpsc::Sender<TaskEvent>,
+) {
+    let follower = Follower {
+        // A list that never changes.
+        masters: tokio::sync::watch::channel(masters).1,
+        first,
+        position: String::new(),
+        client,
+        max_record,
+        patience: Patience::default(),
+        events,
+        status: Arc::new(Status::new()),
+    };
+    follower.run().await;
 }
 
 /// Counts and logs what was left out.

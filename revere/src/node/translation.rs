@@ -1,6 +1,6 @@
 //! Settings of source translation: ports of this node's own for it, and nodes that need it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use model::Ipv4Net;
@@ -17,6 +17,8 @@ pub(super) struct Translation {
     /// `None`: whatever is free of the usual ports.
     ports: Option<Option<RangeInclusive<u16>>>,
     pub(super) bare: Vec<Ipv4Net>,
+    /// `None`: one of the uplinks'.
+    pub(super) address6: Option<Ipv6Addr>,
 }
 
 impl Translation {
@@ -35,7 +37,11 @@ impl Translation {
                 "bare_nodes are reached by translated packets only; name ports for them",
             ));
         }
-        Ok(Self { ports, bare })
+        let address6 = match config.nat_address6.as_str() {
+            "" => None,
+            text => Some(address6(text)?),
+        };
+        Ok(Self { ports, bare, address6 })
     }
 
     /// The ports to use. The usual ones are left alone where the kernel gives them to others.
@@ -61,6 +67,17 @@ fn range(text: &str) -> Result<RangeInclusive<u16>, NodeError> {
         (first > 0 && first <= last).then_some(first..=last)
     });
     ends.ok_or_else(|| wrong("nat_ports", text, want))
+}
+
+/// One that packets from elsewhere can be sent to.
+fn address6(text: &str) -> Result<Ipv6Addr, NodeError> {
+    let want = "write an IPv6 address of this node such as 2001:db8::17 that is valid beyond its link, or nothing for one of the uplinks'";
+    let parsed = text.parse::<Ipv6Addr>().ok();
+    let fits = |addr: &Ipv6Addr| {
+        let odd = addr.is_loopback() || addr.is_multicast() || addr.is_unspecified() || addr.is_unicast_link_local();
+        !odd && addr.to_ipv4_mapped().is_none()
+    };
+    parsed.filter(fits).ok_or_else(|| wrong("nat_address6", text, want))
 }
 
 fn net(text: &str) -> Result<Ipv4Net, NodeError> {
@@ -99,5 +116,31 @@ mod tests {
         assert!(bare[1].contains([10, 0, 5, 77].into()));
         assert!(of("", &["ten"]).expect_err("no net").to_string().contains("bare_nodes"));
         assert!(of("none", &["10.0.0.9"]).is_err());
+    }
+
+    #[test]
+    fn an_address_that_no_answer_could_reach_is_refused() {
+        let of = |text: &str| {
+            Translation::new(&Config {
+                nat_address6: text.to_owned(),
+                ..Config::default()
+            })
+        };
+        assert_eq!(of("").expect("the uplinks'").address6, None);
+        let taken = of("2001:db8::17").expect("an address").address6;
+        assert_eq!(taken, Some("2001:db8::17".parse().expect("an address")));
+        for text in [
+            "10.0.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "x",
+            "2001:db8::/64",
+        ] {
+            let said = of(text).expect_err(text).to_string();
+            assert!(said.contains("nat_address6"), "{said}");
+        }
     }
 }

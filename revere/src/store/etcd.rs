@@ -6,6 +6,7 @@
 //! into a journal first; the commit that names the journal makes all of it true at once.
 
 mod batch;
+mod events;
 mod follow;
 mod hold;
 mod meta;
@@ -30,13 +31,14 @@ use crate::etcd::clock::{LeaseClock, Moment};
 use crate::etcd::{Compare, Etcd, EtcdError, Op, Session, Standing};
 use crate::wire::WireError;
 use batch::Long;
-
+pub(crate) use batch::MOST_OPS;
+pub(crate) use events::Recorded;
 pub(crate) use follow::{Step, follow};
 pub(crate) use hold::Hold;
 pub(crate) use meta::check;
 
-/// For one member's answer; then the next one is asked.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// For one member's answer; then the next one is asked. A test has one member only, which may have to wait for a processor.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 20 } else { 2 });
 
 /// Between two tries of a write.
 const RETRY: Duration = Duration::from_millis(200);
@@ -142,6 +144,31 @@ impl Place {
     fn records_key(&self) -> String {
         self.key("records/")
     }
+
+    /// Not below `state/`, where earlier releases know of no such keys.
+    fn events_key(&self) -> String {
+        format!("{}/events/", self.prefix)
+    }
+
+    fn events_end(&self) -> String {
+        format!("{}/events0", self.prefix)
+    }
+
+    /// All that a commit may touch lies between these two, and some that it never does.
+    fn range(&self) -> (String, String) {
+        (self.events_key(), format!("{}/state0", self.prefix))
+    }
+
+    /// The two parts of it that only commits touch.
+    fn ours(&self) -> [(String, String); 2] {
+        let (from, end) = self.range();
+        [(from, self.events_end()), (self.key(""), end)]
+    }
+
+    /// Whether a key in that range is a commit's.
+    fn is_ours(&self, key: &str) -> bool {
+        key.starts_with(&self.key("")) || key.starts_with(&self.events_key())
+    }
 }
 
 /// What allows a master to write.
@@ -194,6 +221,8 @@ struct Raw {
     chunks: BTreeMap<String, Vec<Op>>,
     journal: Vec<Vec<Op>>,
     kept: BTreeMap<String, Vec<u8>>,
+    /// Of those that load; whoever follows has told them.
+    events: Vec<Recorded>,
 }
 
 /// See the module.
@@ -205,19 +234,25 @@ pub(crate) struct EtcdStore {
     /// See [`Commit::suspects`].
     suspects: Mutex<BTreeSet<String>>,
     trouble: watch::Sender<Option<Trouble>>,
+    /// Which records these are.
+    identity: String,
+    /// Events that were recorded before this term.
+    events: Mutex<Vec<Recorded>>,
 }
 
 impl EtcdStore {
     /// Takes up what the last leader left, as the leader that `fence` tells of.
     pub(crate) async fn open(place: Place, fence: Fence, cluster: &str) -> Result<(Self, Vec<Record>), StoreError> {
-        let store = Self {
+        let mut store = Self {
             place,
             fence,
             chain: Mutex::new(Chain::default()),
             suspects: Mutex::default(),
             trouble: watch::Sender::new(None),
+            identity: String::new(),
+            events: Mutex::default(),
         };
-        store.sign(cluster).await?;
+        store.identity = store.sign(cluster).await?;
         let raw = load(&store.place).await?;
         let (records, long) = batch::join(&store.place.records_key(), &raw.kept);
         let mut chain = Chain {
@@ -229,6 +264,7 @@ impl EtcdStore {
             store.carry_over(&mut chain, raw.journal).await?;
         }
         *store.chain.lock() = chain;
+        *store.events.lock() = raw.events;
         let records = decoded(&store.place, records)?;
         Ok((store, records))
     }
@@ -258,8 +294,13 @@ impl EtcdStore {
         backup(&self.place).await
     }
 
+    /// Which records these are, and the events that were recorded before this term; those are given once.
+    pub(crate) fn events(&self) -> (String, Vec<Recorded>) {
+        (self.identity.clone(), std::mem::take(&mut *self.events.lock()))
+    }
+
     /// See [`super::state::StateStore::write`].
-    pub(crate) async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
+    pub(crate) async fn write(&self, records: &[Record], events: Option<&Recorded>) -> Result<(), StoreError> {
         let entry = |record: &Record| Ok((key(record), encode(record)?));
         let entries: Result<Vec<_>, WireError> = records.iter().map(entry).collect();
         let entries = entries.map_err(|source| StoreError::Record {
@@ -267,13 +308,18 @@ impl EtcdStore {
             key: "(new)".to_owned(),
             source,
         })?;
-        Ok(self.put(entries).await?)
+        Ok(self.put(entries, events).await?)
     }
 
     /// All of it or nothing.
-    async fn put(&self, entries: Vec<(String, Option<Vec<u8>>)>) -> Result<(), EtcdStoreError> {
+    async fn put(
+        &self,
+        entries: Vec<(String, Option<Vec<u8>>)>,
+        events: Option<&Recorded>,
+    ) -> Result<(), EtcdStoreError> {
         let mut chain = self.chain.lock().clone();
-        let ops = batch::ops(&self.place.records_key(), entries, &mut chain.long);
+        let mut ops = batch::ops(&self.place.records_key(), entries, &mut chain.long);
+        ops.extend(events.into_iter().flat_map(|events| events.ops(&self.place)));
         let mut chunks = batch::chunks(ops);
         if chunks.len() <= 1 {
             let ops = chunks.pop().unwrap_or_default();
@@ -462,7 +508,7 @@ fn decoded(place: &Place, records: BTreeMap<String, Vec<u8>>) -> Result<Vec<Reco
 /// All keys, as they were at one revision, with what the journal makes of them.
 async fn load(place: &Place) -> Result<Raw, EtcdStoreError> {
     let mut raw = Raw::default();
-    let (mut from, end) = (place.key(""), format!("{}/state0", place.prefix));
+    let (mut from, end) = place.range();
     let (records, mut revision) = (place.records_key(), 0);
     let mut more = true;
     while more {
@@ -474,7 +520,10 @@ async fn load(place: &Place) -> Result<Raw, EtcdStoreError> {
         for kv in page.kvs {
             from = format!("{}\0", kv.key);
             let damaged = || EtcdStoreError::Damaged(kv.key.clone());
-            if kv.key.starts_with(&records) {
+            if !place.is_ours(&kv.key) {
+                continue;
+            }
+            if kv.key.starts_with(&records) || kv.key.starts_with(&place.events_key()) {
                 raw.kept.insert(kv.key, kv.value);
             } else if kv.key == place.commit_key() {
                 raw.commit = serde_json::from_slice(&kv.value).map_err(|_| damaged())?;
@@ -496,6 +545,7 @@ async fn load(place: &Place) -> Result<Raw, EtcdStoreError> {
             batch::apply(chunk, &mut raw.kept);
         }
     }
+    raw.events = events::read(place, &events::take_out(place, &mut raw.kept))?;
     raw.revision = revision;
     Ok(raw)
 }
@@ -516,6 +566,6 @@ pub(crate) async fn restore(place: Place, fence: Fence, cluster: &str, backup: B
     }
     let entries = backup.into_records().into_iter();
     Ok(store
-        .put(entries.map(|(key, value)| (key, Some(value))).collect())
+        .put(entries.map(|(key, value)| (key, Some(value))).collect(), None)
         .await?)
 }

@@ -7,7 +7,7 @@ use model::AgentId;
 use scheduler::Record;
 use tokio::sync::watch;
 
-use super::etcd::EtcdStore;
+use super::etcd::{EtcdStore, Recorded};
 use super::{Store, StoreError};
 
 /// Why nothing can be written for now.
@@ -37,8 +37,8 @@ pub(crate) enum StateStore {
 
 impl StateStore {
     /// Makes a batch durable, all of it or nothing. With etcd it waits until that can be done, or until another master
-    /// leads; [`StateStore::trouble`] tells meanwhile what it waits for.
-    pub(crate) async fn write(self, records: Vec<Record>) -> Result<(), StoreError> {
+    /// leads; [`StateStore::trouble`] tells meanwhile what it waits for. A file keeps no events.
+    pub(crate) async fn write(self, records: Vec<Record>, events: Option<Arc<Recorded>>) -> Result<(), StoreError> {
         match self {
             Self::Embedded(store) => {
                 let written = tokio::task::spawn_blocking(move || store.write(&records)).await;
@@ -47,7 +47,15 @@ impl StateStore {
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 }
             }
-            Self::Etcd(store) => store.write(&records).await,
+            Self::Etcd(store) => store.write(&records, events.as_deref()).await,
+        }
+    }
+
+    /// Which records these are and the events recorded with them, where events are recorded at all.
+    pub(crate) fn events(&self) -> Option<(String, Vec<Recorded>)> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Etcd(store) => Some(store.events()),
         }
     }
 

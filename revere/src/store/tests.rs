@@ -219,6 +219,20 @@ fn residences_come_back_as_kept() {
 }
 
 #[test]
+fn shares_come_back_as_kept() {
+    let app = scheduler::AppId::parse("/g/canary").expect("valid");
+    let told = scheduler::ToldShare {
+        share: 25,
+        since: scheduler::Timestamp(9),
+    };
+    let put = Record::PutShare(app.clone(), told);
+    let kept = encode(&put).expect("written").expect("a value");
+    assert_eq!(decode(&key(&put), &kept).expect("read"), put);
+    let gone = Record::DeleteShare(app);
+    assert_eq!((key(&gone), encode(&gone).expect("written")), (key(&put), None));
+}
+
+#[test]
 fn records_of_unknown_versions_are_refused() {
     for version in [0, wire::VERSION + 1] {
         let mut kept = bytes(APP_1);

@@ -13,6 +13,7 @@ mod residence;
 
 pub(crate) use framework::{OrderOf, WeightOf};
 pub(crate) use holding::HoldingsOf;
+pub(crate) use record::ShareOf;
 
 use super::{Wire, WireError};
 

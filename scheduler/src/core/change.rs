@@ -169,6 +169,7 @@ impl Scheduler {
     fn begin(&mut self, change: Change, steps: Vec<Vec<Action>>) -> String {
         let mut before = BTreeMap::new();
         let mut groups_before = BTreeMap::new();
+        let only_new = change.apps.keys().all(|id| !self.apps.contains_key(id));
         for (id, app) in change.apps {
             before.insert(id.clone(), self.apps.get(&id).cloned());
             match app {
@@ -193,11 +194,17 @@ impl Scheduler {
             };
             groups_before.insert(id, earlier);
         }
-        let mut ports = ServicePorts::new(self.config.service_ports);
-        for app in self.apps.values() {
-            ports.take(app);
+        if only_new {
+            for app in before.keys().filter_map(|id| self.apps.get(id)) {
+                self.service_ports.take(app);
+            }
+        } else {
+            // Several apps may have the same port: what one gives up is not free yet.
+            self.service_ports = ServicePorts::new(self.config.service_ports);
+            for app in self.apps.values() {
+                self.service_ports.take(app);
+            }
         }
-        self.service_ports = ports;
         self.deploy(change.version, steps, before, groups_before)
     }
 

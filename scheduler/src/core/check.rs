@@ -63,6 +63,7 @@ impl Scheduler {
 
     /// Panics where the state contradicts itself.
     pub(crate) fn check(&self) {
+        self.nodes.check();
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for instance in self.instances.values() {
             *counts.entry(&instance.app).or_default() += 1;

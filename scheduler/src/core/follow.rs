@@ -31,10 +31,9 @@ impl Scheduler {
                 touched.insert(record.id.clone());
                 match self.nodes.get_mut(&record.id) {
                     Some(node) => node.record = *record,
-                    None => drop(
-                        self.nodes
-                            .insert(record.id.clone(), Node::new(*record, Link::Connected)),
-                    ),
+                    None => self
+                        .nodes
+                        .insert(record.id.clone(), Node::new(*record, Link::Connected)),
                 }
             }
             Record::DeleteAgent(id) => {
@@ -173,10 +172,11 @@ impl Scheduler {
             Record::PutApp(app) => {
                 let id = app.id.clone();
                 self.apps.insert(id.clone(), *app);
-                self.follow_share(&id, touched);
+                self.follow_share(&id, self.shares.get(&id).copied(), touched);
             }
             Record::DeleteApp(id) => {
                 self.apps.remove(&id);
+                self.follow_share(&id, None, touched);
                 let ids: Vec<InstanceId> = self.instances_of(&id).map(|one| one.id.clone()).collect();
                 self.follow_unwanted(&ids, touched);
             }
@@ -216,6 +216,8 @@ impl Scheduler {
                     kept.remove(&version);
                 }
             }
+            Record::PutShare(id, told) => self.follow_share(&id, Some(told), touched),
+            Record::DeleteShare(id) => self.follow_share(&id, None, touched),
             other => self.follow_framework(other, touched),
         }
     }
@@ -233,16 +235,6 @@ impl Scheduler {
         }
         for app in &apps {
             self.hide_before(app);
-        }
-    }
-
-    /// Whoever has an instance of an app tells it again, where the app's share is another.
-    fn follow_share(&mut self, app: &AppId, touched: &mut BTreeSet<AgentId>) {
-        let before = self.shares.clone();
-        self.take_up_shares();
-        if self.shares.get(app) != before.get(app) {
-            let agents: Vec<AgentId> = self.instances_of(app).map(|one| one.agent.clone()).collect();
-            touched.extend(agents);
         }
     }
 

@@ -294,13 +294,13 @@ impl Scheduler {
         }
     }
 
-    /// The highest id stays known, so that no later agent gets it again; so does an agent that instances wait for.
+    /// The highest id stays known, so that no later agent gets it again; so does an agent that instances wait for, or that
+    /// keeps something for a role: that goes when somebody says so, or with the agent that is marked gone.
     pub(super) fn forget_agent(&mut self, agent: &AgentId) {
         let Some(node) = self.nodes.get(agent).filter(|node| node.link == Link::Unreachable) else {
             return;
         };
-        let needed = !node.instances.is_empty() || self.keeps_volumes(agent) || self.keeps_role_volumes(agent);
-        let keeps = !node.holdings().is_empty();
+        let needed = !node.instances.is_empty() || !node.holdings().is_empty() || self.keeps_volumes(agent);
         self.framework_tasks_forgotten(agent);
         let next = self.next_agent_id();
         let node = self.nodes.remove(agent);
@@ -309,11 +309,10 @@ impl Scheduler {
             self.forget_wiped_on(agent);
             self.persist(Record::DeleteAgent(agent.clone()));
             self.persist(Record::DeleteAgentOrder(agent.clone()));
-            if keeps {
-                self.persist(Record::DeleteHoldings(agent.clone()));
-            }
         } else {
-            self.nodes.extend(node.map(|node| (agent.clone(), node)));
+            if let Some(node) = node {
+                self.nodes.insert(agent.clone(), node);
+            }
             let again = self.now.after(self.config.forget_agent);
             self.timers.set(Timer::ForgetAgent(agent.clone()), again);
         }

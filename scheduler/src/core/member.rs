@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{AgentId, CheckResults, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus};
+use model::{AgentId, CheckResults, LaunchSpec, Task, TaskEvent, TaskId, TaskPort, TaskState, TaskStatus};
 
 use crate::{ClusterEvent, Effect, InstanceId, InstanceRecord, Member, Timestamp};
 
@@ -152,7 +152,7 @@ pub(super) fn tasks_of(
     told: &dyn Fn(&TaskStatus) -> TaskStatus,
     ports: &dyn Fn(&[TaskPort]) -> Vec<TaskPort>,
 ) -> Vec<Task> {
-    let task = |spec: &model::LaunchSpec, status: &TaskStatus| Task {
+    let task = |spec: &LaunchSpec, status: &TaskStatus| Task {
         id: spec.task.clone(),
         name: spec.name.clone(),
         framework: spec.framework.clone(),
@@ -218,7 +218,7 @@ impl Scheduler {
         if instance.members.is_empty() {
             return Effect::Launch {
                 agent,
-                spec: Box::new(instance.spec.clone()),
+                spec: Box::new(LaunchSpec::clone(&instance.spec)),
             };
         }
         Effect::LaunchPod {

@@ -48,8 +48,7 @@ impl Scheduler {
         }
         let node = self
             .nodes
-            .entry(agent.clone())
-            .or_insert_with(|| Node::new(record.clone(), Link::Connected));
+            .get_or_insert(&agent, || Node::new(record.clone(), Link::Connected));
         node.record = record;
         node.link = Link::Connected;
         node.lost_at = None;
@@ -201,7 +200,7 @@ impl Scheduler {
             told.insert(task.spec.task.clone(), task);
         }
         self.forget_strays(agent, &told);
-        let mut unknown = Vec::new();
+        let (mut unknown, mut strays) = (Vec::new(), Vec::new());
         let mut confirmed = BTreeSet::new();
         let tasks: BTreeSet<TaskId> = told.keys().cloned().collect();
         let mut of_frameworks = BTreeSet::new();
@@ -216,7 +215,10 @@ impl Scheduler {
             }
             let Some(id) = self.instance_on(agent, &task) else {
                 if !report.status.state.is_terminal() {
-                    self.add_stray(agent, &report);
+                    if let Some(node) = self.nodes.get_mut(agent) {
+                        node.expect_unknown(&report.spec);
+                    }
+                    strays.push(report);
                     unknown.push(task);
                 }
                 continue;
@@ -232,18 +234,27 @@ impl Scheduler {
             }
             confirmed.insert(id);
         }
-        for id in &confirmed {
-            self.members_not_told(agent, id, &tasks);
+        self.free_not_told(agent, &confirmed, &tasks);
+        self.framework_tasks_told(agent, &of_frameworks);
+        // Only now, or what they use would be cut to what the agent's lost tasks leave.
+        for report in &strays {
+            self.add_stray(agent, report);
+        }
+        unknown
+    }
+
+    /// Instances of an agent, and members of them, that it did not tell are not there.
+    fn free_not_told(&mut self, agent: &AgentId, confirmed: &BTreeSet<InstanceId>, tasks: &BTreeSet<TaskId>) {
+        for id in confirmed {
+            self.members_not_told(agent, id, tasks);
         }
         let missing: Vec<InstanceId> = match self.nodes.get(agent) {
-            Some(node) => node.instances.difference(&confirmed).cloned().collect(),
+            Some(node) => node.instances.difference(confirmed).cloned().collect(),
             None => Vec::new(),
         };
         for id in missing {
             self.instance_not_told(&id);
         }
-        self.framework_tasks_told(agent, &of_frameworks);
-        unknown
     }
 
     /// An agent came back without a task that it should have.

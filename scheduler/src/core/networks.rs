@@ -1,12 +1,12 @@
 //! Networks of tasks: kept as records, checked against all that has addresses, told to nodes as attributes of theirs.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use model::{Ipv4Net, Network, Protocol, TaskEvent, TaskNetwork, VipTarget, is_vip_label, parse_vip};
 
-use crate::{App, CommandError, Fault, NetworkError, NetworkMode, NetworkSpec, NetworkView, Record, Reply};
+use crate::{App, BlockUse, CommandError, Fault, NetworkError, NetworkMode, NetworkSpec, NetworkView, Record, Reply};
 
 use super::Scheduler;
 
@@ -72,18 +72,59 @@ impl Scheduler {
         let nodes = self.nodes.values().filter(|node| has_block(node)).count();
         // Network, node and broadcast.
         let whole = 1u32.checked_shl(32 - u32::from(network.prefix)).unwrap_or(u32::MAX);
-        let inside = |addr: &&IpAddr| matches!(addr, IpAddr::V4(addr) if network.subnet.contains(*addr));
-        let own = self.instances.values().flat_map(|one| &one.status.addresses);
-        let of_frameworks = self.framework_tasks().filter(|task| !task.is_over());
-        let of_frameworks = of_frameworks.flat_map(|task| &task.status.addresses);
         NetworkView {
             network: network.clone(),
             nodes: count(nodes),
             nodes_without: count(self.nodes.len() - nodes),
             block_addresses: whole.saturating_sub(3),
-            tasks: count(own.chain(of_frameworks).filter(inside).count()),
+            tasks: count(self.addresses_in(network.subnet).count()),
             apps: self.network_apps(&network.name),
         }
+    }
+
+    /// Addresses of that range that tasks have.
+    fn addresses_in(&self, subnet: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+        let own = self.instances.values().flat_map(|one| &one.status.addresses);
+        let of_frameworks = self.framework_tasks().filter(|task| !task.is_over());
+        let of_frameworks = of_frameworks.flat_map(|task| &task.status.addresses);
+        own.chain(of_frameworks).filter_map(move |addr| match addr {
+            IpAddr::V4(addr) if subnet.contains(*addr) => Some(*addr),
+            _ => None,
+        })
+    }
+
+    /// What each node has of a network and how much of that is in use, the fullest first; nothing of one that is not there.
+    pub fn network_blocks(&self, name: &str) -> Vec<BlockUse> {
+        let default = self.default_network().filter(|default| default.name == name);
+        let is_default = default.is_some();
+        let Some(network) = default.or_else(|| self.networks.get(name).cloned()) else {
+            return Vec::new();
+        };
+        let host = u32::MAX.checked_shr(network.prefix.into()).unwrap_or(0);
+        let mut used: BTreeMap<Ipv4Addr, u32> = BTreeMap::new();
+        for addr in self.addresses_in(network.subnet) {
+            *used.entry(Ipv4Addr::from(u32::from(addr) & !host)).or_default() += 1;
+        }
+        let block = |node: &super::Node| {
+            let subnet = node.record.subnet?;
+            let number = || subnet.index_in(self.config.overlay?);
+            if is_default {
+                Some(subnet)
+            } else {
+                network.block(number()?)
+            }
+        };
+        let one = |node: &super::Node| {
+            let block = block(node);
+            BlockUse {
+                hostname: node.record.hostname.clone(),
+                block,
+                tasks: block.and_then(|block| used.get(&block.network()).copied()).unwrap_or(0),
+            }
+        };
+        let mut all: Vec<BlockUse> = self.nodes.values().map(one).collect();
+        all.sort_by(|a, b| b.tasks.cmp(&a.tasks).then_with(|| a.hostname.cmp(&b.hostname)));
+        all
     }
 
     fn network_apps(&self, name: &str) -> Vec<String> {
@@ -287,7 +328,7 @@ impl Scheduler {
 }
 
 /// The virtual addresses that an app declares by number.
-fn vip_addresses(app: &App) -> impl Iterator<Item = std::net::Ipv4Addr> {
+fn vip_addresses(app: &App) -> impl Iterator<Item = Ipv4Addr> {
     let labels = app.ports.iter().flat_map(|port| &port.labels);
     let vips = labels.filter(|(name, _)| is_vip_label(name));
     vips.filter_map(|(_, value)| match parse_vip(value, "", Protocol::Tcp).ok()?.target {

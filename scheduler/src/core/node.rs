@@ -214,8 +214,26 @@ impl Node {
         self.add_stray(&record.spec, record.unreserved(), record.from.clone());
     }
 
+    /// A task that nobody here knows is there, whatever it will be charged: volumes that it uses are not removed meanwhile.
+    pub(crate) fn expect_unknown(&mut self, spec: &LaunchSpec) {
+        let stray = Stray {
+            from: Vec::new(),
+            resources: Resources::default(),
+            host_ports: Vec::new(),
+            policy: spec.kill,
+        };
+        let owner = InstanceId(volume_owner(&spec.task).to_owned());
+        self.recharging(&owner, |node| {
+            node.strays.entry(spec.task.clone()).or_insert(stray);
+        });
+    }
+
     /// A task that nobody here knows. What it used of a reservation is charged there already.
     pub(crate) fn add_unknown(&mut self, spec: &LaunchSpec) {
+        let nothing = |one: &Stray| one.resources == Resources::default() && one.from.is_empty();
+        if self.strays.get(&spec.task).is_some_and(nothing) {
+            self.drop_stray(&spec.task);
+        }
         // A residence's room is its task's while that is here, and must be there again when it ends: at least that is charged.
         let owner = InstanceId(volume_owner(&spec.task).to_owned());
         let kept = self.reserved.get(&owner).map(|kept| kept.volumes);

@@ -1,5 +1,6 @@
 //! What operators say of agents: no more tasks there, empty it, it will not come back; and what roles weigh.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{AgentId, TaskEvent, TaskId, TaskState};
@@ -90,7 +91,8 @@ impl Scheduler {
         let instances: Vec<InstanceId> = node.instances.iter().cloned().collect();
         for id in instances {
             if let Some(instance) = self.instances.get_mut(&id) {
-                instance.spec.kill.grace = instance.spec.kill.grace.min(most);
+                let kill = &mut Arc::make_mut(&mut instance.spec).kill;
+                kill.grace = kill.grace.min(most);
             }
             self.end(&id);
         }

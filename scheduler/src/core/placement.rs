@@ -2,13 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
-use model::AgentId;
+use model::{AgentId, Resources};
 
 use crate::{App, NetworkMode};
 
 use super::Refusals;
 use super::node::Node;
+use super::nodes::{Glance, Nodes, Table};
 use super::random::Random;
 
 mod decision;
@@ -114,8 +116,9 @@ pub(crate) fn host_port_wishes(app: &App) -> Vec<Option<u16>> {
     app.ports.iter().map(wish).collect()
 }
 
-/// What agents are compared by: instances of the app there, used cpus, id. The least wins.
-type Rank = (u32, u64, AgentId);
+/// What agents are compared by: instances of the app there, used cpus, and the place among all in the order of ids. The
+/// least wins.
+type Rank = (u32, u64, usize);
 
 /// Finds places for several instances of one app, looking at every agent once.
 ///
@@ -125,28 +128,43 @@ pub(crate) struct Placer<'a> {
     app: &'a App,
     rules: Rules,
     wishes: Vec<u16>,
+    ids: Arc<[AgentId]>,
     classes: BTreeMap<Vec<String>, BinaryHeap<Reverse<Rank>>>,
     refusals: Refusals,
 }
 
 impl<'a> Placer<'a> {
     /// `placed` counts the app's instances per agent, those on their way out included.
-    pub(crate) fn new(app: &'a App, nodes: &BTreeMap<AgentId, Node>, placed: &BTreeMap<AgentId, u32>) -> Self {
+    pub(crate) fn new(app: &'a App, nodes: &Nodes, placed: &BTreeMap<AgentId, u32>) -> Self {
+        let table = nodes.table();
         let mut placer = Self {
             app,
             rules: Rules::new(app, nodes, placed),
             wishes: host_port_wishes(app).into_iter().flatten().collect(),
+            ids: Arc::clone(&table.ids),
             classes: BTreeMap::new(),
             refusals: Refusals::default(),
         };
+        let takes = |role: &String| app.accepted_roles.contains(role);
+        let roles: Vec<bool> = table.roles.iter().map(takes).collect();
+        let here = placer.counts(&table, placed);
         let mut classes: BTreeMap<Vec<String>, Vec<Reverse<Rank>>> = BTreeMap::new();
-        for (id, node) in nodes.iter().filter(|(_, node)| node.takes_more()) {
+        let all = table.glances.iter().zip(table.ids.iter()).enumerate();
+        for (index, (glance, id)) in all.filter(|(_, (glance, _))| glance.takes_more) {
             placer.refusals.processed += 1;
-            match placer.refusal(node) {
+            let takes = roles.get(glance.role).copied().unwrap_or(false);
+            let refused = if takes {
+                placer.refusal_at(glance, id, nodes)
+            } else {
+                Some(Refusal::Role)
+            };
+            match refused {
                 Some(reason) => placer.refused(id, reason),
                 None => {
-                    let rank = (placed.get(id).copied().unwrap_or(0), node.used.cpus_milli, id.clone());
-                    classes.entry(placer.rules.class(node)).or_default().push(Reverse(rank));
+                    let count = here.get(index).copied().unwrap_or(0);
+                    let class = placer.class_of(id, nodes);
+                    let rank = (count, glance.used_cpus, index);
+                    classes.entry(class).or_default().push(Reverse(rank));
                 }
             }
         }
@@ -157,6 +175,37 @@ impl<'a> Placer<'a> {
         placer
     }
 
+    /// The app's instances by the agents' places in the table; empty: there are none.
+    fn counts(&self, table: &Table, placed: &BTreeMap<AgentId, u32>) -> Vec<u32> {
+        let mut counts = Vec::new();
+        for (id, count) in placed {
+            counts.resize(table.ids.len(), 0);
+            if let Some(place) = table.index(id).and_then(|index| counts.get_mut(index)) {
+                *place = *count;
+            }
+        }
+        counts
+    }
+
+    /// As [`Self::refusal`] of an agent whose role is taken, and it is seldom looked at itself.
+    fn refusal_at(&self, glance: &Glance, id: &AgentId, nodes: &Nodes) -> Option<Refusal> {
+        let exact = self.wishes.iter().any(|port| *port != 0);
+        if !self.rules.is_empty() || glance.lacks || exact || glance.ports < self.wishes.len() {
+            return nodes.get(id).and_then(|node| self.refusal(node));
+        }
+        if glance.away {
+            return Some(Refusal::Maintenance);
+        }
+        self.lacking(&glance.free)
+    }
+
+    fn class_of(&self, id: &AgentId, nodes: &Nodes) -> Vec<String> {
+        if self.rules.is_empty() {
+            return Vec::new();
+        }
+        nodes.get(id).map(|node| self.rules.class(node)).unwrap_or_default()
+    }
+
     /// A place for one more instance. The caller charges it to its agent before it asks again.
     pub(crate) fn next(&mut self, nodes: &BTreeMap<AgentId, Node>, random: &mut Random) -> Result<Placement, Refusals> {
         loop {
@@ -165,10 +214,13 @@ impl<'a> Placer<'a> {
             };
             let heap = self.classes.entry(class).or_default();
             heap.pop();
-            let Some(node) = nodes.get(&rank.2) else { continue };
+            let Some(id) = self.ids.get(rank.2).cloned() else {
+                continue;
+            };
+            let Some(node) = nodes.get(&id) else { continue };
             if let Some(reason) = self.refusal(node) {
                 // No instance that is placed later makes room or lifts such a rule.
-                self.refused(&rank.2, reason);
+                self.refused(&id, reason);
                 continue;
             }
             let host_ports = choose_ports(node, &self.wishes, random);
@@ -183,14 +235,14 @@ impl<'a> Placer<'a> {
             let after = (
                 rank.0.saturating_add(1),
                 node.used.cpus_milli.saturating_add(self.app.resources.cpus_milli),
-                rank.2.clone(),
+                rank.2,
             );
             self.classes
                 .entry(self.rules.class(node))
                 .or_default()
                 .push(Reverse(after));
             return Ok(Placement {
-                agent: rank.2,
+                agent: id,
                 host_ports,
                 decision,
             });
@@ -202,14 +254,15 @@ impl<'a> Placer<'a> {
         let open = self.classes.iter().filter(|(class, _)| self.rules.class_is_open(class));
         let tops = open.filter_map(|(class, heap)| Some((class, &heap.peek()?.0)));
         let (class, rank) = tops.min_by(|(_, one), (_, other)| one.cmp(other))?;
-        Some((class.clone(), rank.clone()))
+        Some((class.clone(), *rank))
     }
 
     fn runners_up(&self) -> Vec<AgentId> {
         let open = self.classes.iter().filter(|(class, _)| self.rules.class_is_open(class));
         let mut tops: Vec<&Rank> = open.filter_map(|(_, heap)| Some(&heap.peek()?.0)).collect();
         tops.sort();
-        tops.into_iter().take(NAMED).map(|(_, _, id)| id.clone()).collect()
+        let ids = tops.into_iter().filter_map(|(_, _, index)| self.ids.get(*index));
+        ids.take(NAMED).cloned().collect()
     }
 
     fn refusal(&self, node: &Node) -> Option<Refusal> {
@@ -227,7 +280,11 @@ impl<'a> Placer<'a> {
         if node.away {
             return Some(Refusal::Maintenance);
         }
-        let left = node.free();
+        let lacking = self.lacking(&node.free());
+        lacking.or_else(|| (!ports_suffice(node, &self.wishes)).then_some(Refusal::Ports))
+    }
+
+    fn lacking(&self, left: &Resources) -> Option<Refusal> {
         let need = &self.app.resources;
         if left.cpus_milli < need.cpus_milli {
             Some(Refusal::Cpus)
@@ -235,8 +292,6 @@ impl<'a> Placer<'a> {
             Some(Refusal::Memory)
         } else if left.disk_mb < need.disk_mb {
             Some(Refusal::Disk)
-        } else if !ports_suffice(node, &self.wishes) {
-            Some(Refusal::Ports)
         } else {
             None
         }
@@ -249,8 +304,10 @@ impl<'a> Placer<'a> {
     /// All refusals so far, and the agents whose group has its share.
     fn why_none(&self) -> Refusals {
         let mut refusals = self.refusals.clone();
-        for Reverse((_, _, agent)) in self.classes.values().flatten() {
-            refusals.note(agent, Refusal::Constraint);
+        for Reverse((_, _, index)) in self.classes.values().flatten() {
+            if let Some(agent) = self.ids.get(*index) {
+                refusals.note(agent, Refusal::Constraint);
+            }
         }
         refusals
     }

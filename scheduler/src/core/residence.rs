@@ -95,11 +95,13 @@ impl Scheduler {
                 ..app.clone()
             };
             let placed = self.placed(app);
-            if self.room().is_some_and(|room| !room.has_for_marathon(&whole.resources)) {
-                refusals.add(self.kept_refusals());
+            let kept = self.room().is_some_and(|room| !room.has_for_marathon(&whole.resources));
+            if kept && !self.make_room(&whole, &placed) {
+                refusals.add(self.kept_refusals(&whole, &placed));
                 break;
             }
             let place = loop {
+                self.nodes.refresh();
                 match Placer::new(&whole, &self.nodes, &placed).next(&self.nodes, &mut self.random) {
                     Err(_) if self.make_room(&whole, &placed) => {}
                     place => break place,

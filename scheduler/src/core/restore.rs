@@ -6,7 +6,7 @@ use model::{AgentId, FrameworkId, FrameworkInfo, Network, SecretValues, TaskId};
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
-    GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota, Record, Residence, Timestamp,
+    GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota, Record, Residence, Timestamp, ToldShare,
 };
 
 use super::message::Subnets;
@@ -34,6 +34,7 @@ struct Folded {
     orders: BTreeMap<AgentId, AgentOrder>,
     weights: BTreeMap<String, f64>,
     quotas: BTreeMap<String, Quota>,
+    shares: BTreeMap<AppId, ToldShare>,
     maintenance: Maintenance,
     holdings: BTreeMap<AgentId, Vec<Holding>>,
     tasks: BTreeMap<(FrameworkId, TaskId), FrameworkTaskRecord>,
@@ -149,6 +150,12 @@ impl Folded {
             Record::DeleteQuota(role) => {
                 self.quotas.remove(&role);
             }
+            Record::PutShare(id, told) => {
+                self.shares.insert(id, told);
+            }
+            Record::DeleteShare(id) => {
+                self.shares.remove(&id);
+            }
             Record::PutFramework(framework) => {
                 self.joined.insert(framework.id.clone(), *framework);
             }
@@ -192,7 +199,7 @@ impl Scheduler {
             versions: std::mem::take(&mut folded.versions),
             instances: BTreeMap::new(),
             by_app: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            nodes: super::nodes::Nodes::default(),
             agents_numbered: None,
             subnets: Subnets::default(),
             residences: BTreeMap::new(),
@@ -226,8 +233,8 @@ impl Scheduler {
         if folded.framework.is_none() {
             core.persist(Record::Framework(id));
         }
+        core.take_up_shares(std::mem::take(&mut folded.shares));
         core.put_back(folded);
-        core.take_up_shares();
         core
     }
 

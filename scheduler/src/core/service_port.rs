@@ -9,6 +9,8 @@ use crate::App;
 pub struct ServicePorts {
     range: (u16, u16),
     taken: BTreeSet<u16>,
+    /// All of the range before this one are taken.
+    first_free: u16,
 }
 
 impl ServicePorts {
@@ -17,12 +19,14 @@ impl ServicePorts {
         Self {
             range,
             taken: BTreeSet::new(),
+            first_free: range.0,
         }
     }
 
     /// The lowest free port, from now on taken.
     pub fn give(&mut self) -> Option<u16> {
-        let port = (self.range.0..=self.range.1).find(|port| !self.taken.contains(port))?;
+        let port = (self.first_free..=self.range.1).find(|port| !self.taken.contains(port))?;
+        self.first_free = port;
         self.taken.insert(port);
         Some(port)
     }
@@ -38,6 +42,7 @@ impl ServicePorts {
     pub fn free(&mut self, app: &App) {
         for port in &app.ports {
             self.taken.remove(&port.service_port);
+            self.first_free = self.first_free.min(port.service_port.max(self.range.0));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The rule that drives everything: as many instances as wanted, no more, no fewer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::{AgentId, LaunchSpec, TaskId, TaskState, TaskStatus};
 
@@ -84,18 +85,23 @@ impl Scheduler {
             (missing, refusals) = self.fill_resident(app, missing);
         } else if may {
             let mut placed = self.placed(app);
-            let mut placer = Placer::new(app, &self.nodes, &placed);
+            let mut placer = self.placer(app, &placed);
             let mut room = self.room();
             while missing > 0 {
                 if room.as_ref().is_some_and(|room| !room.has_for_marathon(&app.resources)) {
-                    refusals = self.kept_refusals();
-                    break;
+                    if !self.make_room(app, &placed) {
+                        refusals = self.kept_refusals(app, &placed);
+                        break;
+                    }
+                    room = self.room();
+                    placer = self.placer(app, &placed);
+                    continue;
                 }
                 match placer.next(&self.nodes, &mut self.random) {
                     Ok(placement) if self.yields(&placement.agent) => {
                         room = self.room();
                         placed = self.placed(app);
-                        placer = Placer::new(app, &self.nodes, &placed);
+                        placer = self.placer(app, &placed);
                         continue;
                     }
                     Ok(placement) => {
@@ -107,7 +113,7 @@ impl Scheduler {
                     Err(_) if self.make_room(app, &placed) => {
                         room = self.room();
                         placed = self.placed(app);
-                        placer = Placer::new(app, &self.nodes, &placed);
+                        placer = self.placer(app, &placed);
                         continue;
                     }
                     Err(why) => {
@@ -124,6 +130,11 @@ impl Scheduler {
             let since = self.waiting.get(&app.id).map_or(self.now, |waiting| waiting.since);
             self.waiting.insert(app.id.clone(), Waiting { since, refusals });
         }
+    }
+
+    fn placer<'a>(&mut self, app: &'a App, placed: &BTreeMap<AgentId, u32>) -> Placer<'a> {
+        self.nodes.refresh();
+        Placer::new(app, &self.nodes, placed)
     }
 
     /// The app's instances per agent.
@@ -196,7 +207,7 @@ impl Scheduler {
             version: app.version,
             config: app.last_config_change,
             agent: placement.agent.clone(),
-            spec,
+            spec: Arc::new(spec),
             service_ports: app.ports.iter().map(|port| port.service_port).collect(),
             status,
             staged_at: self.now,

@@ -5,12 +5,12 @@
 //! labels change nothing of the instances themselves: a change of them alone restarts nothing, and one change of two apps
 //! takes their VIP from one to the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{TaskEvent, TaskPort, is_vip_label};
+use model::{AgentId, TaskEvent, TaskPort, is_vip_label};
 
-use crate::{App, AppId, InstanceRecord, Timestamp};
+use crate::{App, AppId, InstanceRecord, Record, Timestamp};
 
 use super::Scheduler;
 use super::deadline::duration;
@@ -34,6 +34,16 @@ const WEIGHT_LABEL: &str = "revere.weight";
 pub(crate) struct Shares {
     steps: Vec<u16>,
     ramp: Option<Duration>,
+}
+
+/// The share of an app that was told last. It is kept, so that every master tells the same, and a new one goes on where the
+/// earlier one was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldShare {
+    /// What each of its instances weighs.
+    pub share: u16,
+    /// Since when its steps are counted: the app's newest change, or the end of the delay after its newest failure.
+    pub since: Timestamp,
 }
 
 impl Shares {
@@ -93,18 +103,30 @@ pub(super) fn is_of_shares(label: &str) -> bool {
 
 impl Scheduler {
     /// An app's share of its VIPs now, and when it changes by itself. `None`: it says nothing of shares.
-    fn share_now(&self, app: &App) -> Option<(u16, Option<Timestamp>)> {
+    fn share_now(&self, app: &App) -> Option<(ToldShare, Option<Timestamp>)> {
         let shares = Shares::of_labels(&app.labels)?.ok()?;
-        // Where its instances fail it begins anew once the next may be launched.
+        // Where its instances fail it begins anew once the next may be launched. Delays are not kept over a restart and may
+        // be lifted: then the next may be launched now.
+        let told = self.shares.get(&app.id).map(|told| told.since.min(self.now));
         let failed = self.delays.get(&app.id).map(|delay| delay.until);
-        let since = failed.map_or(app.version, |until| until.max(app.version));
-        Some(shares.at(since, self.now))
+        let since = failed.or(told).filter(|_| shares.ramp.is_some());
+        let since = since.map_or(app.version, |since| since.max(app.version));
+        let (share, next) = shares.at(since, self.now);
+        Some((ToldShare { share, since }, next))
+    }
+
+    /// Before anything was told: the first step.
+    fn first_share(app: &App) -> Option<ToldShare> {
+        let shares = Shares::of_labels(&app.labels)?.ok()?;
+        let since = app.version;
+        let (share, _) = shares.at(since, since);
+        Some(ToldShare { share, since })
     }
 
     /// Ports as the stream tells them: with the weight that the app's share gives their VIPs.
     pub(super) fn told_ports(&self, instance: &InstanceRecord, ports: &[TaskPort]) -> Vec<TaskPort> {
         let mut ports = ports.to_vec();
-        if let Some(share) = self.shares.get(&instance.app) {
+        if let Some(ToldShare { share, .. }) = self.shares.get(&instance.app) {
             for port in &mut ports {
                 let named = |name: fn(&str) -> bool| port.labels.iter().any(|(key, _)| name(key));
                 if named(is_vip_label) && !named(|key| key == WEIGHT_LABEL) {
@@ -122,13 +144,17 @@ impl Scheduler {
             Some(next) => self.timers.set(Timer::Share(id.clone()), next),
             None => self.timers.cancel(&Timer::Share(id.clone())),
         }
-        let share = now.map(|(share, _)| share);
-        if self.shares.get(id).copied() == share {
+        let (told, before) = (now.map(|(told, _)| told), self.shares.get(id).copied());
+        if told == before {
             return;
         }
-        match share {
-            Some(share) => drop(self.shares.insert(id.clone(), share)),
-            None => drop(self.shares.remove(id)),
+        self.set_share(id, told);
+        self.persist(match told {
+            Some(told) => Record::PutShare(id.clone(), told),
+            None => Record::DeleteShare(id.clone()),
+        });
+        if told.map(|one| one.share) == before.map(|one| one.share) {
+            return;
         }
         let told = |one: &&InstanceRecord| self.nodes.get(&one.agent).is_some_and(|node| node.link.is_told());
         let instances: Vec<InstanceRecord> = self.instances_of(id).filter(told).cloned().collect();
@@ -141,10 +167,37 @@ impl Scheduler {
         }
     }
 
-    /// What an earlier master, or the one that leads, tells of shares.
-    pub(super) fn take_up_shares(&mut self) {
-        let all = self.apps.values();
-        let now = all.filter_map(|app| Some((app.id.clone(), self.share_now(app)?.0)));
-        self.shares = now.collect();
+    fn set_share(&mut self, id: &AppId, told: Option<ToldShare>) {
+        match told {
+            Some(told) => drop(self.shares.insert(id.clone(), told)),
+            None => drop(self.shares.remove(id)),
+        }
+    }
+
+    /// What an earlier master told of shares. Of an app that it told none of, as one of an earlier release, the first step.
+    pub(super) fn take_up_shares(&mut self, told: BTreeMap<AppId, ToldShare>) {
+        for (id, told) in told {
+            if self.apps.contains_key(&id) {
+                self.set_share(&id, Some(told));
+            } else {
+                self.persist(Record::DeleteShare(id));
+            }
+        }
+        let untold = self.apps.values().filter(|app| !self.shares.contains_key(&app.id));
+        let first = untold.filter_map(|app| Some((app.id.clone(), Self::first_share(app)?)));
+        for (id, told) in first.collect::<Vec<_>>() {
+            self.set_share(&id, Some(told));
+            self.persist(Record::PutShare(id, told));
+        }
+    }
+
+    /// The same of one app, record by record. Whoever has an instance of it tells it again, where its share is another.
+    pub(super) fn follow_share(&mut self, id: &AppId, told: Option<ToldShare>, touched: &mut BTreeSet<AgentId>) {
+        let before = self.shares.get(id).copied();
+        let told = told.or_else(|| self.apps.get(id).and_then(Self::first_share));
+        self.set_share(id, told);
+        if told.map(|one| one.share) != before.map(|one| one.share) {
+            touched.extend(self.instances_of(id).map(|one| one.agent.clone()));
+        }
     }
 }

@@ -127,6 +127,14 @@ impl Bench {
         assert!(self.core.handle_status(self.at(), agent, task.clone(), status));
     }
 
+    /// The same with the task's address.
+    pub(super) fn tell_at(&mut self, agent: &AgentId, task: &TaskId, state: TaskState, address: std::net::IpAddr) {
+        self.now += 1;
+        let mut status = status(state, self.now);
+        status.addresses = vec![address];
+        assert!(self.core.handle_status(self.at(), agent, task.clone(), status));
+    }
+
     /// Lets time pass until the next timer.
     pub(super) fn next_timer(&mut self) -> Duration {
         let before = self.now;
@@ -264,6 +272,39 @@ fn a_silent_agent_is_replaced_and_its_tasks_end_on_return() {
     assert_eq!(used, Some(200), "the old task counts until it has ended");
     bench.tell(&agent, &spec.task, TaskState::Killed);
     assert_eq!(bench.core.agents().next().map(|view| view.used.cpus_milli), Some(100));
+}
+
+#[test]
+fn what_comes_back_unknown_is_charged_whole_where_known_tasks_are_lost() {
+    let mut bench = Bench::new();
+    let agent = bench.register(None, Vec::new()).agent;
+    let app = AppSpec {
+        id: "/a".to_owned(),
+        cmd: Some("x".to_owned()),
+        cpus: Some(0.8),
+        mem: Some(10.0),
+        instances: Some(1),
+        ..AppSpec::default()
+    };
+    bench.command(Command::CreateApp(Box::new(app))).expect("valid");
+    let spec = bench.launches().remove(0);
+    bench.tell(&agent, &spec.task, TaskState::Running);
+    let other = LaunchSpec {
+        task: TaskId::new("nobodys"),
+        ..spec
+    };
+    let report = ReportedTask {
+        spec: other.clone(),
+        status: status(TaskState::Running, bench.now),
+    };
+    let registered = bench.register(Some(&agent), vec![report]);
+    assert_eq!(registered.unknown, std::slice::from_ref(&other.task));
+    let used = |bench: &Bench| bench.core.agents().next().map(|view| view.used.cpus_milli);
+    assert_eq!(used(&bench), Some(800), "with the lost one's port and cpus");
+    assert!(bench.launches().is_empty(), "there is no room for both");
+    bench.core.check();
+    bench.tell(&agent, &other.task, TaskState::Killed);
+    assert_eq!((bench.launches().len(), used(&bench)), (1, Some(800)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use model::{
 
 use crate::{
     AgentOrder, AgentRecord, App, AppId, DeploymentRecord, FrameworkRecord, FrameworkTaskRecord, GroupId, GroupRecord,
-    GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota, Record, Residence, Timestamp,
+    GroupVersion, Holding, InstanceId, InstanceRecord, Maintenance, Quota, Record, Residence, Timestamp, ToldShare,
 };
 
 use super::agent::SimTask;
@@ -30,6 +30,7 @@ pub(super) struct Store {
     orders: BTreeMap<AgentId, AgentOrder>,
     weights: BTreeMap<String, f64>,
     quotas: BTreeMap<String, Quota>,
+    shares: BTreeMap<AppId, ToldShare>,
     maintenance: Maintenance,
     pub(super) holdings: BTreeMap<AgentId, Vec<Holding>>,
     pub(super) tasks: BTreeMap<(FrameworkId, TaskId), FrameworkTaskRecord>,
@@ -74,6 +75,8 @@ impl Store {
             Record::DeleteHoldings(agent) => drop(self.holdings.remove(&agent)),
             Record::PutQuota(quota) => drop(self.quotas.insert(quota.role.clone(), *quota)),
             Record::DeleteQuota(role) => assert!(self.quotas.remove(&role).is_some(), "a quota ends once"),
+            Record::PutShare(id, told) => drop(self.shares.insert(id, told)),
+            Record::DeleteShare(id) => assert!(self.shares.remove(&id).is_some(), "a share ends once"),
             Record::PutFramework(one) => drop(self.frameworks.insert(one.id.clone(), *one)),
             Record::DeleteFramework(id) => drop(self.frameworks.remove(&id)),
             Record::PutFrameworkTask(one) => {
@@ -118,6 +121,8 @@ impl Store {
         records.extend(holdings.map(|(id, all)| Record::PutHoldings(id.clone(), all.clone())));
         let quotas = self.quotas.values().cloned();
         records.extend(quotas.map(|one| Record::PutQuota(Box::new(one))));
+        let shares = self.shares.iter();
+        records.extend(shares.map(|(id, told)| Record::PutShare(id.clone(), *told)));
         let frameworks = self.frameworks.values().cloned();
         records.extend(frameworks.map(|one| Record::PutFramework(Box::new(one))));
         let tasks = self.tasks.values().cloned();
@@ -130,6 +135,13 @@ impl Store {
             .values()
             .map(|app| (app.id.to_string(), app.instances))
             .collect()
+    }
+
+    /// What a task weighs in its VIP: what was kept of its app's share, or as any other.
+    fn share_of(&self, task: &TaskId) -> u16 {
+        let instance = self.instances.values().find(|one| one.spec.task == *task);
+        let told = instance.and_then(|one| self.shares.get(&one.app));
+        told.map_or(1, |one| one.share)
     }
 
     pub(super) fn has_task(&self, task: &TaskId) -> bool {
@@ -368,8 +380,12 @@ impl World {
             .map(|count| usize::try_from(*count).expect("few"))
             .sum();
         let all = told.services.values().flat_map(|service| service.backends.iter());
-        let taking = all.filter(|backend| backend.weight == 1).count();
-        assert_eq!(taking, wanted, "each instance takes connections of its VIP");
+        let taking: Vec<_> = all.filter(|backend| backend.weight > 0).collect();
+        assert_eq!(taking.len(), wanted, "each instance takes connections of its VIP");
+        for backend in taking {
+            let share = self.store.share_of(&backend.task);
+            assert_eq!(backend.weight, share, "{} has what its app's share says", backend.task);
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use model::{AgentId, TaskId, TaskState};
 
 use crate::{
-    AfterKill, AppSpec, Cancel, Command, ContainerSpec, Force, GroupChange, GroupSpec, HealthCheckSpec, PersistentSpec,
-    PodCheckSpec, PodContainerSpec, PodSpec, PortSpec, Run, UnreachableSpec, VolumeSpec, Volumes,
+    AfterKill, Amounts, AppSpec, Cancel, Command, ContainerSpec, Force, GroupChange, GroupSpec, HealthCheckSpec,
+    PersistentSpec, PodCheckSpec, PodContainerSpec, PodSpec, PortSpec, Quota, Run, UnreachableSpec, VolumeSpec,
+    Volumes,
 };
 
 use super::world::{Event, Layered, World};
@@ -128,13 +129,52 @@ impl World {
         }
         let pause = 3_000 + self.random.below(40_000);
         self.after(pause, Event::Command);
-        match (self.core.is_some(), self.random.below(11)) {
+        match (self.core.is_some(), self.random.below(12)) {
             (false, _) => {}
             (true, 0 | 1) => self.group_command(),
             (true, 2) => self.cancel_command(),
             (true, 3) => self.wipe_command(),
+            (true, 4) => self.quota_command(),
             (true, _) => self.app_command(),
         }
+    }
+
+    /// An operator limits what a role gets, keeps some for it, or ends that.
+    fn quota_command(&mut self) {
+        let amount = Amounts {
+            cpus_milli: Some(100 * self.random.below(8)),
+            ..Amounts::default()
+        };
+        let mut quota = Quota {
+            role: "db".to_owned(),
+            ..Quota::default()
+        };
+        match self.random.below(4) {
+            0 | 1 => quota.guarantees = amount,
+            2 => quota.limits = amount,
+            _ => {}
+        }
+        self.set_quota(quota);
+    }
+
+    /// In the end nothing is kept from others.
+    pub(super) fn end_quota(&mut self) {
+        if self.core.as_ref().is_none_or(|core| core.quotas().next().is_none()) {
+            return;
+        }
+        self.set_quota(Quota {
+            role: "db".to_owned(),
+            ..Quota::default()
+        });
+    }
+
+    fn set_quota(&mut self, quota: Quota) {
+        let now = self.master_now();
+        let Some(core) = &mut self.core else { return };
+        let taken = core.handle_quotas(now, Force::Yes, vec![quota]);
+        assert!(taken.is_ok(), "{taken:?}");
+        self.note("quota");
+        self.carry_out();
     }
 
     /// A task that a user may name.
@@ -445,7 +485,11 @@ fn spec(id: &str, instances: u64) -> AppSpec {
             ..AppSpec::default()
         };
     }
+    // One of them gets more and more of its VIP, as long as nothing fails.
+    let ramp = [("revere.share", "5,25,100"), ("revere.ramp", "20s")];
+    let ramp = ramp.map(|(label, text)| (label.to_owned(), text.to_owned()));
     AppSpec {
+        labels: if id == "/a" { ramp.into() } else { BTreeMap::new() },
         id: id.to_owned(),
         cmd: Some("serve".to_owned()),
         cpus: Some(0.1),

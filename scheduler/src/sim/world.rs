@@ -11,6 +11,7 @@ use crate::{
 
 use super::agent::SimAgent;
 use super::check::Store;
+use super::follower::Copies;
 use super::framework::SimFramework;
 use super::stuck::Held;
 
@@ -80,6 +81,8 @@ pub(super) enum Bug {
     ForgottenVolumes,
     /// Agents offer one instance's cpus more than they have.
     CapacityOffByOne,
+    /// A copy misses what becomes of instances.
+    MissedRecord,
     /// The framework's acknowledgements of ends are taken for granted: one that never comes is never missed.
     ForgottenUpdate,
 }
@@ -101,8 +104,8 @@ pub(super) struct World {
     pub(super) held: Held,
     /// By how much the leading master's clock is fast.
     pub(super) fast: u64,
-    /// What another master has of the store.
-    pub(super) copy: Scheduler,
+    /// What the other masters have of the store.
+    pub(super) copies: Copies,
     pub(super) agents: Vec<SimAgent>,
     pub(super) framework: SimFramework,
     /// Newest connection that the master has of each agent id.
@@ -138,7 +141,7 @@ impl World {
             store: Store::default(),
             held: Held::default(),
             fast: 0,
-            copy: Scheduler::following(super::master::config(), Vec::new()),
+            copies: Copies::new(),
             agents: (0..AGENTS).map(SimAgent::new).collect(),
             framework: SimFramework::new(seed),
             connections: BTreeMap::new(),
@@ -189,7 +192,7 @@ impl World {
                 self.check_store();
             }
             if steps.is_multiple_of(128) && !self.held.stuck {
-                self.check_copy();
+                self.check_copies();
             }
         }
         self.faults = false;
@@ -202,6 +205,7 @@ impl World {
             if self.now >= next_look {
                 next_look = self.now + 5_000;
                 self.give_up_lost_volumes();
+                self.end_quota();
                 match self.unsettled() {
                     None => break,
                     Some(why) => assert!(self.now < limit, "not settled in time: {why}"),

@@ -66,6 +66,9 @@ fn the_manuals_commands_for_masters_do_what_it_says() {
         })?;
         alone.signal(Signal::TERM)?;
         alone.wait()?;
+        few.until("etcd answers", || {
+            few.etcd("maintenance/status", &serde_json::json!({})).ok()
+        })?;
         run(few, 2, &into.replace("/var/lib/revere/master", one[1]))?;
         let start = take(&mut left, "master --store etcd://")?;
         for number in [2, 3] {

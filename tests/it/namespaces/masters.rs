@@ -1,11 +1,14 @@
 //! Three masters on an etcd of three members: the leader dies under writes and load, then etcd loses its majority.
 
+mod reader;
+
 use std::time::{Duration, Instant};
 
 use xtask::lab::writes::{self, Writer};
 use xtask::lab::{net, wait_for};
 
 use super::*;
+use reader::Reader;
 
 /// For a machine that is busy with everything else.
 const TAKEN_OVER: Duration = Duration::from_secs(60);
@@ -56,9 +59,12 @@ fn outlived(cluster: &mut Cluster) -> Result<()> {
     })?;
     let time = ["--seconds", "12", "--hold", "--connections", "20"];
     let load = Load::start(cluster, &At::Outside, URL, &time)?;
+    let mut last: Option<String> = None;
     for round in 0..2 {
         let leader = cluster.leader()?;
         let via = leader % NODES + 1;
+        // One that comes back to another master, and is told what happened meanwhile.
+        let reader = Reader::start(cluster, via, &format!("events-{round}"), last.as_deref())?;
         let started = Instant::now();
         let writer = Writer::start(cluster, via, round);
         let begun = wait_for(TAKEN_OVER, || writer.first_after(started));
@@ -73,6 +79,9 @@ fn outlived(cluster: &mut Cluster) -> Result<()> {
             "{lost} of {} acknowledged writes are gone",
             acknowledged.len()
         );
+        let begun: Vec<String> = acknowledged.iter().map(|name| writes::path(name)).collect();
+        let before = last.replace(reader.finish(&begun)?);
+        ensure!(before != last, "nothing is new");
         ensure!(cluster.leader()? != leader, "the dead one still leads");
         cluster.start_master_of_many(leader)?;
         cluster.until("the killed master follows", |cluster| {

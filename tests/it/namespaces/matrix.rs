@@ -281,6 +281,7 @@ fn every_kind_of_task_is_reached_in_every_network_from_every_place() {
             add(cluster, "app", &asker(network))?;
         }
         let outcome = cells(cluster, &services)
+            .and_then(|()| switched_on(cluster))
             .and_then(|()| programs_inside(cluster))
             .and_then(|()| daemon_gone(cluster));
         for service in &services {
@@ -347,6 +348,25 @@ fn cells(cluster: &Cluster, services: &[Service]) -> Result<()> {
         missing.len()
     );
     Ok(())
+}
+
+/// Nobody is asked who they are, so that a node does it only when it was told to.
+fn switched_on(cluster: &mut Cluster) -> Result<()> {
+    let process = task_ids(cluster)?.remove("m-process-host").context("it runs")?;
+    let refused = cluster.cli(&["task", "exec", &process, "--", "true"]);
+    let told = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(told.contains("`node.task_sessions = true`"), "{told}");
+    cluster.stop_node(HERE)?;
+    start_with_sessions(cluster)?;
+    cluster.until("the node is back and runs programs", |cluster| {
+        cluster.cli(&["task", "exec", &process, "--", "true"]).ok()
+    })?;
+    Ok(())
+}
+
+fn start_with_sessions(cluster: &mut Cluster) -> Result<()> {
+    let revere = PathBuf::from(cluster.revere());
+    cluster.start_node_with(HERE, &revere, &["node.task_sessions=true".to_owned()])
 }
 
 /// `revere task exec` in a process, a container and a pod's container.
@@ -432,7 +452,7 @@ fn daemon_gone(cluster: &mut Cluster) -> Result<()> {
         (sessions(cluster, &process) == 0).then_some(())
     })?;
     cluster.until("its client is told", |_| client.ended().then_some(()))?;
-    cluster.start_node(HERE)?;
+    start_with_sessions(cluster)?;
     cluster.until("the node is back with its task", |cluster| {
         let nodes = cluster.json(&["node", "list"]).ok()?;
         let connected = nodes["nodes"].as_array()?.iter().all(|node| node["connected"] == true);

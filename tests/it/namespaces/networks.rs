@@ -114,6 +114,8 @@ fn walk(cluster: &Cluster) -> Result<()> {
     ensure!(blocks == [[10, 64, 0], [10, 64, 1], [10, 64, 2]], "{walled:?}");
     let shown = cluster.json(&["network", "show", "blue"])?;
     ensure!(shown["usage"]["tasks"] == 3 && shown["apps"][0] == APP, "{shown}");
+    let by_node = shown["usage"]["by_node"].as_array().context("nodes are told")?;
+    ensure!(by_node.iter().all(|node| node["tasks"] == 1), "one on each: {shown}");
     ensure!(network(cluster, &["list"])?.contains("10.64.0.0/16"));
 
     together(cluster, &walled)?;

@@ -1,5 +1,7 @@
 //! Masters on an etcd in trouble: what each says, and that what was whole stays whole.
 
+mod publish;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -140,7 +142,7 @@ impl Few {
     }
 
     /// A call of etcd's own API.
-    fn etcd(&self, path: &str, call: &Value) -> Result<Value> {
+    pub(super) fn etcd(&self, path: &str, call: &Value) -> Result<Value> {
         let (status, body) = net::http(
             self.place(1),
             address(1, 2379),

@@ -35,6 +35,8 @@ fn compare(kernel: &mut Kernel, model: &mut Model, way: Way, frame: &[u8], told:
         return;
     };
     model.cookies.answer.clone_from(&run.frame);
+    let translated = Model::tuple(frame).and_then(|tuple| kernel.translated(&tuple));
+    model.nat.told = translated.map(|flow| flow.port);
     model.cookies.accepted = kernel.cookies_accepted() > before;
     let wanted: Outcome = match way {
         Way::In => model.ingress(frame),
@@ -80,6 +82,7 @@ fn compare(kernel: &mut Kernel, model: &mut Model, way: Way, frame: &[u8], told:
 fn fuzz(seed: u64, count: u64) {
     let mut kernel = Kernel::new();
     let _listeners = kernel::listeners();
+    world::neighbours();
     let mut seen = std::collections::BTreeMap::<_, u64>::new();
     for world in 0..count.div_ceil(WORLD) {
         let mut chance = Chance::new(seed ^ world.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -90,6 +93,10 @@ fn fuzz(seed: u64, count: u64) {
             if number % CHANGE == CHANGE - 1 {
                 let index = world::change(&mut chance, &mut model.tables);
                 kernel.set_backend(&model.tables, index);
+                // As after a silence.
+                if let Some(key) = world::some_flow(&mut chance, &model.flows) {
+                    kernel.doubt(&mut model.flows, &key);
+                }
             }
             let (way, frame) = frame(&mut chance, &model);
             let told = format!("REVERE_FUZZ_SEED={seed}, world {world}, packet {number}");
@@ -102,6 +109,7 @@ fn fuzz(seed: u64, count: u64) {
         let told = format!("REVERE_FUZZ_SEED={seed}, world {world}");
         kernel.same_flows(&model.flows, &told);
         kernel.same_parts(&model.flows, &told);
+        kernel.same_nat(&model.nat, &told);
         kernel.same_counts();
     }
     eprintln!("fact: {} packets equal to the model, seed {seed}", kernel.runs);
@@ -133,6 +141,7 @@ fn mutated_packets_end_as_the_model_says() {
 fn packets_cut_at_every_length_end_as_the_model_says() {
     let mut kernel = Kernel::new();
     let _listeners = kernel::listeners();
+    world::neighbours();
     let mut chance = Chance::new(7);
     for world in 0..6 {
         let mut model = world::make(&mut chance, &kernel);

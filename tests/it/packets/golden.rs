@@ -1,5 +1,6 @@
 //! One packet for each edge case, with the exact bytes that come out: addresses, ports, checksums, hops, link addresses.
 
+mod bare;
 pub(in crate::packets) mod build;
 mod cookies;
 mod edges;

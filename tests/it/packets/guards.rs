@@ -1,12 +1,17 @@
 //! The daemon's part in what becomes of connections to a backend of this node that has stopped, and in translated sources.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use lb_userspace::{Config, Lb, OpenError, Reason};
+use aya::maps::{Array, MapData};
+use lb_common::Ip;
+use lb_userspace::{Config, Lb, OpenError, Reason, apply, desired, observe, plan};
+use model::{NodeView, Service, SharedMap, Snapshot, VipAddress};
 
 use crate::packets::frame::{ACK, SYN, Spec};
-use crate::packets::lab::{CLIENT, LOCAL, Lab, PEER, REMOTE, VIP, config};
+use crate::packets::fuzz::kernel::open;
+use crate::packets::lab::{CLIENT, LOCAL, Lab, OWN, OWN6, PEER, REMOTE, VIP, config, ip, six, snapshot};
 
 const PORTS: RangeInclusive<u16> = 61_000..=61_999;
 
@@ -100,6 +105,78 @@ fn packets_for_nodes_without_the_daemon_are_translated_and_a_changed_setting_cou
     lab.lb = Lb::open(again).expect("opens again").0;
     lab.set(&[(REMOTE, 1)]);
     assert_eq!(lab.xdp(&to(VIP, SYN, 2)).0, Reason::TunnelRedirected);
+}
+
+/// A VIP with a backend at an IPv6 address, on the node that runs no daemon.
+fn snapshot6() -> (Snapshot, VipAddress) {
+    let mut snapshot = snapshot(&[(REMOTE, 1)]);
+    let (_, service) = snapshot.services.iter().next().expect("a VIP");
+    let mut service = Service::clone(service);
+    service.vip.addr = "fd01:c::3".parse().expect("an address");
+    service.backends[0].addr = "fd00:7::2".parse().expect("an address");
+    let vip = service.vip;
+    let mut services = SharedMap::new();
+    services.insert(vip, Arc::new(service));
+    snapshot.services = services;
+    (snapshot, vip)
+}
+
+/// Brings the maps to it after a full look, as the daemon does every ten seconds; what first packets to the VIP then end as.
+fn looked(lab: &mut Lab, snapshot: &Snapshot, vip: &VipAddress) -> Option<Reason> {
+    let view = NodeView { ip: OWN, agent: None };
+    for _ in 0..2 {
+        let found = observe(&mut lab.lb).expect("maps can be read");
+        let report = apply(&mut lab.lb, &plan(&desired(snapshot, &view), &found));
+        assert!(report.failed.is_empty(), "{report:?}");
+    }
+    let from = "[2001:db8::50]:40000".parse().expect("an address");
+    let said = lab.lb.explain_first_packet(vip, from, lab.uplink).expect("explains");
+    let last = said.lines().len();
+    assert!(said.lines()[last - 2].contains("its node runs no Revere"), "{said}");
+    said.reason
+}
+
+fn told(lab: &Lab) -> IpAddr {
+    let own: Array<MapData, Ip> = open(&lab.folder, "OWN6");
+    IpAddr::from(own.get(&0, 0).expect("an address"))
+}
+
+#[test]
+fn ipv6_leaves_with_an_address_of_the_uplink_or_the_one_that_is_set_and_what_is_missing_is_told() {
+    let bare = |config: &mut Config| config.bare_nodes = vec![format!("{PEER}/32").parse().expect("a network")];
+    let mut lab = translating(bare);
+    six();
+    let (snapshot, vip) = snapshot6();
+    assert_eq!(looked(&mut lab, &snapshot, &vip), Some(Reason::NoNatAddress));
+    let said = lab.lb.nat6_hindered().expect("no address").to_owned();
+    assert!(said.contains("up0") && said.contains("nat_address6"), "{said}");
+    ip("addr add fd00:7::1/64 dev up0 nodad");
+    assert_eq!(looked(&mut lab, &snapshot, &vip), Some(Reason::NatSent));
+    assert_eq!((told(&lab), lab.lb.nat6_hindered()), (OWN6.into(), None));
+    // Another one that would be chosen before it changes nothing for the flows there are.
+    ip("addr add fd00:6::1/64 dev up0 nodad");
+    looked(&mut lab, &snapshot, &vip);
+    assert_eq!(told(&lab), IpAddr::from(OWN6));
+    ip("addr del fd00:7::1/64 dev up0");
+    looked(&mut lab, &snapshot, &vip);
+    assert_eq!(told(&lab), "fd00:6::1".parse::<IpAddr>().expect("an address"));
+    ip("addr del fd00:6::1/64 dev up0");
+    assert_eq!(looked(&mut lab, &snapshot, &vip), Some(Reason::NoNatAddress));
+    // One that is set may be any interface's, but has to be there.
+    let mut again = config(lab.folder.path());
+    bare(&mut again);
+    again.nat_ports = Some(PORTS);
+    again.nat_address6 = Some(OWN6);
+    lab.lb = Lb::open(again).expect("opens again").0;
+    let forwarding = std::fs::read_to_string("/proc/sys/net/ipv6/conf/up0/forwarding").expect("a kernel with IPv6");
+    assert_eq!(forwarding.trim(), "1");
+    assert_eq!(looked(&mut lab, &snapshot, &vip), Some(Reason::NoNatAddress));
+    let said = lab.lb.nat6_hindered().expect("not there").to_owned();
+    assert!(said.contains(&OWN6.to_string()), "{said}");
+    ip("link set lo up");
+    ip("addr add fd00:7::1/128 dev lo");
+    assert_eq!(looked(&mut lab, &snapshot, &vip), Some(Reason::NatSent));
+    assert_eq!((told(&lab), lab.lb.nat6_hindered()), (OWN6.into(), None));
 }
 
 #[test]

@@ -269,6 +269,8 @@ fn whoever_removes_the_pins_takes_nothing_off_and_they_come_back() {
     let shown = Command::new("ip").args(["-d", "link", "show", "up0"]).output();
     let shown = String::from_utf8(shown.expect("iproute2 is installed").stdout).expect("plain text");
     assert!(shown.contains("prog/xdp"), "still attached: {shown}");
+    // Who looks before the pins are back must not attach anew: that would take off what is there.
+    assert_eq!(lab.lb.unattached(), std::collections::BTreeSet::new());
     assert_eq!(lab.lb.restore_pins().len(), before.len());
     assert_eq!(pinned(&lab), before);
     assert_eq!(lab.lb.unattached(), std::collections::BTreeSet::new());

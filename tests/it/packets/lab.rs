@@ -1,7 +1,7 @@
 //! A node in network and mount namespaces of its own, for the thread that runs the test.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use nix::sched::{CloneFlags, unshare};
 
 pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 2);
+/// Its own IPv6 address where it has one.
+pub(crate) const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 1);
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 99);
 pub(crate) const CLIENT: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 168, 7, 50), 40_000);
 /// Not the usual range, so that the hooks of a node on this machine leave it alone.
@@ -53,6 +55,19 @@ pub(crate) fn ip(args: &str) {
         .status()
         .expect("iproute2 is installed");
     assert!(status.success(), "ip {args}");
+}
+
+/// IPv6 on the uplink, which says nothing there by itself; what is in neighbours' hands is up to the test.
+pub(crate) fn six() {
+    ip("link set up0 multicast off");
+    for (key, value) in [
+        ("addr_gen_mode", "1"),
+        ("accept_dad", "0"),
+        ("forwarding", "1"),
+        ("disable_ipv6", "0"),
+    ] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/up0/{key}"), value).expect("a kernel with IPv6");
+    }
 }
 
 /// Fresh namespaces; whatever is made in them goes with the thread.

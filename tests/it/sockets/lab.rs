@@ -52,6 +52,8 @@ pub(crate) struct Vip {
     pub(crate) protocol: Protocol,
     /// Where each listens, and its weight.
     pub(crate) backends: Vec<(SocketAddr, u16)>,
+    /// The node they are on: this one, unless told otherwise.
+    pub(crate) node: Ipv4Addr,
     pub(crate) options: ServiceOptions,
 }
 
@@ -61,6 +63,7 @@ impl Vip {
             addr,
             protocol,
             backends: backends.to_vec(),
+            node: OWN,
             options: ServiceOptions::default(),
         }
     }
@@ -249,7 +252,7 @@ fn snapshot(vips: &[Vip], generation: u64) -> Snapshot {
             port: addr.port(),
             weight: *weight,
             agent: AgentId::new("agent".to_owned()),
-            agent_ip: OWN,
+            agent_ip: vip.node,
             task: TaskId::new(format!("task-{addr}")),
         });
         let service = Service {

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lb_userspace::Reason;
@@ -11,7 +10,7 @@ use model::Protocol;
 use super::connect::listener;
 use super::datagram::exchange;
 use super::elsewhere::Elsewhere;
-use super::lab::{Lab, UNKNOWN, Vip, ip, until, vip4, vip6};
+use super::lab::{Lab, UNKNOWN, Vip, until, vip4, vip6};
 
 /// More than a receive window, so that packets are as long as the device lets them be.
 const BULK: usize = 4 << 20;
@@ -21,26 +20,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn lab() -> (Lab, Elsewhere) {
     let mut lab = Lab::configured(|config| config.local_interfaces = vec!["rv*".to_owned()]);
     let client = Elsewhere::start("rv0");
-    ip("addr add fd0c::1/64 dev rv0 nodad");
-    let outside = lab.outside();
-    client.run(move || {
-        std::fs::write(outside, nix::unistd::gettid().to_string()).expect("out of the hooks' reach");
-        ip("addr add fd0c::2/64 dev there nodad");
-        ip("route add 198.18.0.0/15 via 10.99.0.1");
-        ip("route add fd99:1:2:3::/64 via fd0c::1");
-    });
+    client.ask_vips(&lab, "rv0");
     lab.set(&[]);
     (lab, client)
 }
 
-fn offload(client: &Elsewhere, state: &'static str) {
-    client.run(move || {
-        let status = Command::new("ethtool")
-            .args(["-K", "there", "tx", state, "tso", state, "gso", state])
-            .stdout(Stdio::null())
-            .status();
-        assert!(status.expect("ethtool is installed").success());
-    });
+fn offload(client: &Elsewhere, state: &str) {
+    client.offload(&format!("tx {state} tso {state} gso {state}"));
 }
 
 fn bytes() -> Vec<u8> {

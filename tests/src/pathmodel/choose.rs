@@ -23,14 +23,14 @@ impl Model {
     }
 
     /// The owner of a flow that is known, and what the packet makes of it.
-    pub(super) fn known(&mut self, packet: &Packet, key: &Key) -> Option<Owner> {
+    pub(super) fn known(&mut self, packet: &Packet, key: &Key) -> Option<(Owner, bool)> {
         let flow = self.flows.flows.get(key).copied();
         let owned = flow.and_then(|flow| Some((flow, self.tables.owner(&flow)?)));
         let Some((flow, owner)) = owned else {
             return if packet.is_syn() {
                 None
             } else {
-                self.promoted(packet, key)
+                self.promoted(packet, key).map(|owner| (owner, false))
             };
         };
         if packet.is_syn() {
@@ -39,16 +39,28 @@ impl Model {
                 self.flows.close(key);
                 return None;
             }
-            return (!ending(&flow)).then_some(owner);
+            return (!ending(&flow)).then_some((owner, false));
         }
         if ending(&flow)
             && let Some(newer) = self.promoted(packet, key)
         {
-            return Some(newer);
+            return Some((newer, false));
         }
         self.flows
             .follow(Store::Flows, key, packet.flags, flow_flags::FIN_CLIENT);
-        Some(owner)
+        let elsewhere = !owner.is(backend_flags::LOCAL) && !owner.is(backend_flags::BARE);
+        let doubtful = packet.is_tcp() && elsewhere && flow.flags & flow_flags::DOUBTFUL != 0;
+        Some((owner, doubtful))
+    }
+
+    /// Who has a flow if its known backend has not: the one before or the table's, if it is on another node.
+    pub(super) fn instead(&self, packet: &Packet, entry: &VipEntry, known: &Owner) -> Tag {
+        let hash = Self::hash(packet, entry);
+        [entry.previous, entry.table]
+            .into_iter()
+            .filter_map(|table| self.tables.slot(table, hash))
+            .find(|other| other.index != known.index && !other.is(backend_flags::LOCAL))
+            .map_or_else(|| known.tag(), |other| other.tag())
     }
 
     /// Whether the flow has lost its backend and no newer one has taken its ports.

@@ -9,7 +9,7 @@ use super::Model;
 use super::flows::Key;
 use super::parse::{ACK, ETHERNET, FIN, Packet, Part, RST, SYN, TCP};
 use super::sums::whole;
-use super::tables::{Owner, Route};
+use super::tables::Owner;
 use super::write::octets;
 
 /// Cookies, and who makes them.
@@ -29,8 +29,10 @@ pub struct Cookies {
 impl Cookies {
     fn takes(&self, cookie: &(Key, u32, u32, u32)) -> bool {
         let near = |sent: &(Key, u32, u32, u32)| {
-            let away = cookie.3.wrapping_sub(sent.3).wrapping_add(3) & 0x00ff_ffff;
-            (sent.0, sent.1, sent.2) == (cookie.0, cookie.1, cookie.2) && away <= 6
+            // The kernel adds the number that the cookie is for to what it makes, so only the difference tells.
+            let made = |cookie: &(Key, u32, u32, u32)| cookie.3.wrapping_sub(cookie.2);
+            let away = made(cookie).wrapping_sub(made(sent)).wrapping_add(3) & 0x00ff_ffff;
+            (sent.0, sent.1) == (cookie.0, cookie.1) && away <= 6
         };
         self.sent.contains(cookie) || (self.accepted && self.sent.iter().any(near))
     }
@@ -139,12 +141,10 @@ impl Model {
         let node = &self.tables.node;
         let (ifindex, link) = match came {
             Came::Plain => (self.tables.uplink, [&frame[6..12], &frame[..6]].concat()),
-            Came::Wrapped => match self.tables.routes.get(&packet.network.from)? {
-                Route::Known { ifindex, to, from } if packet.network.family == 4 => {
-                    (*ifindex, [&to[..], &from[..]].concat())
-                }
-                _ => return None,
-            },
+            Came::Wrapped => {
+                let way = self.tables.way(packet.network.family, &packet.network.from, 0).ok()?;
+                (way.ifindex, [way.to, way.from].concat())
+            }
         };
         let redirect = ifindex != self.tables.uplink || node.flags & node_flags::REDIRECT != 0;
         let family = packet.network.family;

@@ -1,8 +1,9 @@
 //! A frame that comes in by the uplink.
 
-use lb_common::{Reason, TUNNEL_VNI, VipEntry, backend_flags, vip_flags};
+use lb_common::{ENCAP_LEN, Reason, TUNNEL_VNI, VipEntry, backend_flags, vip_flags};
 
 use super::cookies::Came;
+use super::errors::is_icmp;
 use super::flows::Key;
 use super::parse::{ACK, ETHERNET, NoPacket, Packet, Part, RST, SYN, UDP, ipv4, ipv6, word};
 use super::tables::Owner;
@@ -44,6 +45,10 @@ impl Model {
         {
             return self.received(frame);
         }
+        if is_icmp(&network) {
+            let other = if ours { Reason::VipProtocol } else { Reason::NotVip };
+            return self.error(frame, &network).unwrap_or(other);
+        }
         let own = self.tables.node.own;
         if network.family == 4 && network.from == own && own != lb_common::Ip::default() {
             return Reason::OwnSource;
@@ -58,7 +63,13 @@ impl Model {
             .tables
             .vip(network.family, network.to, packet.dest, network.protocol);
         let Some(entry) = vip else {
-            return if ours { Reason::UnknownVip } else { Reason::NotVip };
+            return if ours {
+                Reason::UnknownVip
+            } else if self.is_for_our_ports(&packet) {
+                self.translated(frame, &packet)
+            } else {
+                Reason::NotVip
+            };
         };
         let Ok(id) = u16::try_from(entry.id) else {
             return Reason::UnknownVip;
@@ -79,7 +90,8 @@ impl Model {
             return self.reset(frame, packet);
         }
         let (owner, alternate) = match self.known(packet, &key) {
-            Some(owner) => (owner, owner.tag()),
+            Some((owner, true)) => (owner, self.instead(packet, entry, &owner)),
+            Some((owner, false)) => (owner, owner.tag()),
             None => match self.choose(packet, entry, &key) {
                 Ok(chosen) => chosen,
                 Err(Reason::NoBackend) if resets => return self.reset(frame, packet),
@@ -91,7 +103,7 @@ impl Model {
             return Self::delivered(frame, packet, &owner);
         }
         if owner.is(backend_flags::BARE) {
-            return Reason::NoRoute;
+            return self.translated(frame, packet);
         }
         let wrapping = Wrapping {
             hash: Self::hash(packet, entry),
@@ -100,7 +112,10 @@ impl Model {
             redirect: false,
         };
         match self.wrapped(frame, &packet.network, &owner, &wrapping) {
-            Reason::TooBig => self.too_big(frame, packet),
+            Reason::TooBig => {
+                let encap = u16::try_from(ENCAP_LEN).unwrap_or(u16::MAX);
+                self.too_big(frame, packet, self.tables.node.underlay_mtu.saturating_sub(encap))
+            }
             other => other,
         }
     }
@@ -121,8 +136,8 @@ impl Model {
         let past = past_stack(&packet.network, owner);
         destination(frame, packet, &owner.entry.addr, owner.entry.port, past);
         if past {
+            frame.copy_within(..6, 6);
             frame[..6].copy_from_slice(&owner.entry.mac);
-            frame[6..12].copy_from_slice(&owner.entry.from_mac);
             Reason::LocalRedirected
         } else {
             Reason::LocalBackend

@@ -2,6 +2,8 @@
 
 use lb_common::{Be16, Ip, Reason};
 
+use super::errors::{Quote, ports};
+
 pub(super) const ETHERNET: usize = 14;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -159,6 +161,41 @@ pub(super) fn ipv6(frame: &[u8], at: usize) -> Result<Network, Reason> {
         return Err(Reason::Truncated);
     }
     Ok(network)
+}
+
+/// The IPv4 packet that an error quotes at an offset.
+pub(super) fn quoted4(frame: &[u8], at: usize) -> Option<Quote> {
+    let header = frame.get(at..at + 20)?;
+    let words = usize::from(header[0] & 15);
+    let place = word(frame, at + 6)? & 0x1fff;
+    if header[0] >> 4 != 4 || words < 5 || place != 0 {
+        return None;
+    }
+    let body = at + words * 4;
+    let (source, dest) = ports(frame, body)?;
+    Some(Quote {
+        at,
+        ports: body,
+        protocol: header[9],
+        from: (address4(frame, at + 12)?, source),
+        to: (address4(frame, at + 16)?, dest),
+    })
+}
+
+/// The same of IPv6, without extension headers.
+pub(super) fn quoted6(frame: &[u8], at: usize) -> Option<Quote> {
+    let header = frame.get(at..at + 40)?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let (source, dest) = ports(frame, at + 40)?;
+    Some(Quote {
+        at,
+        ports: at + 40,
+        protocol: header[6],
+        from: (address6(frame, at + 8)?, source),
+        to: (address6(frame, at + 24)?, dest),
+    })
 }
 
 impl Network {

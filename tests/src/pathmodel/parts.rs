@@ -9,7 +9,7 @@ use super::tables::Owner;
 use super::tunnel::Wrapping;
 use super::write::{address, past_stack};
 
-fn key(network: &Network, id: u32) -> PartKey {
+pub(super) fn key(network: &Network, id: u32) -> PartKey {
     PartKey {
         family: network.family,
         src: network.from,
@@ -33,8 +33,14 @@ impl Model {
     /// A part without ports that came in by the uplink.
     pub(super) fn later(&self, frame: &mut Vec<u8>, network: &Network) -> Reason {
         let Some((first, owner)) = self.first(network) else {
-            let ours = self.tables.in_range(network.family, &network.to);
-            return if ours { Reason::Fragment } else { Reason::NotVip };
+            if self.tables.in_range(network.family, &network.to) {
+                return Reason::Fragment;
+            }
+            return if self.is_for_us(network) {
+                self.translated_later(frame, network)
+            } else {
+                Reason::NotVip
+            };
         };
         if owner.is(backend_flags::LOCAL) {
             let past = past_stack(network, &owner);
@@ -42,12 +48,12 @@ impl Model {
             if !past {
                 return Reason::LocalBackend;
             }
+            frame.copy_within(..6, 6);
             frame[..6].copy_from_slice(&owner.entry.mac);
-            frame[6..12].copy_from_slice(&owner.entry.from_mac);
             return Reason::LocalRedirected;
         }
         if owner.is(backend_flags::BARE) {
-            return Reason::NoRoute;
+            return self.translated_later(frame, network);
         }
         let wrapping = Wrapping {
             hash: first.hash.into(),
@@ -73,7 +79,7 @@ impl Model {
         address(frame, network, &owner.entry.addr, past);
         if past {
             frame[..6].copy_from_slice(&owner.entry.mac);
-            frame[6..12].copy_from_slice(&owner.entry.from_mac);
+            frame[6..12].copy_from_slice(&outer[..6]);
             Reason::TunnelDeliveredRedirected
         } else {
             frame[..12].copy_from_slice(&outer);
@@ -81,7 +87,7 @@ impl Model {
         }
     }
 
-    fn first(&self, network: &Network) -> Option<(FragmentValue, Owner)> {
+    pub(super) fn first(&self, network: &Network) -> Option<(FragmentValue, Owner)> {
         let Part::Later(Some(id)) = network.part else {
             return None;
         };

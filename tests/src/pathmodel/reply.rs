@@ -1,6 +1,6 @@
 //! What the node answers itself, back to who sent the packet.
 
-use lb_common::{ENCAP_LEN, Reason, node_flags};
+use lb_common::{Reason, node_flags};
 
 use super::Model;
 use super::parse::{ETHERNET, Packet, RST, TCP};
@@ -13,11 +13,9 @@ const QUOTE6: usize = 1024;
 const LEAST6: u16 = 1280;
 
 impl Model {
-    /// A packet that does not fit once wrapped: "fragmentation needed" or "packet too big" in its place. How often one
-    /// sender is told is not known here.
-    pub(super) fn too_big(&self, frame: &mut Vec<u8>, packet: &Packet) -> Reason {
-        let encap = u16::try_from(ENCAP_LEN).unwrap_or(u16::MAX);
-        let mtu = self.tables.node.underlay_mtu.saturating_sub(encap);
+    /// A packet longer than the way carries: "fragmentation needed" or "packet too big" in its place. How often one sender is
+    /// told is not known here.
+    pub(super) fn too_big(&self, frame: &mut Vec<u8>, packet: &Packet, mtu: u16) -> Reason {
         let quoted = if packet.network.family == 4 { QUOTE4 } else { QUOTE6 };
         let Some(quote) = frame.get(ETHERNET..ETHERNET + quoted) else {
             return Reason::TooBig;

@@ -22,6 +22,12 @@ impl Change {
         self
     }
 
+    /// Both changes.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.0.extend(&other.0);
+        self
+    }
+
     /// The field after the change (RFC 1624).
     pub(super) fn apply(&self, field: u16) -> u16 {
         let sum = self.0.iter().fold(!field, |sum, (old, new)| add(add(sum, !old), *new));

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::{BackendEntry, Be16, Endpoint, FlowValue, Ip, NodeConfig, TableRange, Tag, VipEntry, backend_flags};
+use lb_common::{
+    BackendEntry, Be16, Endpoint, FlowValue, Ip, NodeConfig, Reason, TableRange, Tag, VipEntry, backend_flags,
+};
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +25,14 @@ pub struct Tables {
     pub tags: BTreeMap<Tag, u32>,
     /// Nodes whose tunnel packets are taken.
     pub peers: BTreeSet<Ip>,
-    /// How nodes are reached; what is not here has no route.
+    /// The IPv6 address that translated packets leave with; zero: there is none.
+    pub own6: Ip,
+    /// How nodes are reached, and whoever else is; what is not here has no route.
     pub routes: BTreeMap<Ip, Route>,
+    /// The same in IPv6.
+    pub routes6: BTreeMap<Ip, Route>,
+    /// Longest packet that each of these ways carries.
+    pub link_mtu: u16,
     /// The interface that packets come in by.
     pub uplink: u32,
 }
@@ -43,6 +51,14 @@ pub enum Route {
     },
     /// It is not.
     NoNeighbour,
+}
+
+/// A way whose next hop is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) ifindex: u32,
+    pub(super) to: [u8; 6],
+    pub(super) from: [u8; 6],
 }
 
 /// A backend that lives, and its index.
@@ -74,6 +90,19 @@ impl Tables {
             addr.0[3].get() & node.vip_mask.get() == node.vip_network.get()
         } else {
             node.vip6_network[0].get() != 0 && addr.0[..2] == node.vip6_network
+        }
+    }
+
+    /// The way to an address for a packet so long from its IP header on.
+    pub(super) fn way(&self, family: u8, to: &Ip, len: usize) -> Result<Way, Reason> {
+        let routes = if family == 4 { &self.routes } else { &self.routes6 };
+        let route = routes.get(to).ok_or(Reason::NoRoute)?;
+        if len > usize::from(self.link_mtu) {
+            return Err(Reason::TooBig);
+        }
+        match *route {
+            Route::Known { ifindex, to, from } => Ok(Way { ifindex, to, from }),
+            Route::NoNeighbour => Err(Reason::NoNeighbour),
         }
     }
 

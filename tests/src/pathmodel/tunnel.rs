@@ -92,26 +92,21 @@ impl Model {
         {
             return self.later_inside(frame, &network);
         }
+        let names = inside[..12].to_vec();
+        if let Some(network) = network
+            && network.protocol == if network.family == 4 { 1 } else { 58 }
+        {
+            return self.error_inside(frame, &network, mac(&names, 6));
+        }
         let Some(packet) = network.and_then(|network| network.packet(inside).ok()) else {
             return Reason::TunnelMalformed;
         };
-        let names = inside[..12].to_vec();
         let (family, protocol) = (packet.network.family, packet.network.protocol);
         let vip = self.tables.vip(family, packet.network.to, packet.dest, protocol);
         let Some((entry, id)) = vip.and_then(|entry| Some((entry, u16::try_from(entry.id).ok()?))) else {
             return Reason::TunnelNotVip;
         };
-        let named = |at: usize| {
-            let mac = [
-                names[at],
-                names[at + 1],
-                names[at + 2],
-                names[at + 3],
-                names[at + 4],
-                names[at + 5],
-            ];
-            self.tables.named(Tag::from_mac(mac, protocol, family))
-        };
+        let named = |at: usize| self.tables.named(Tag::from_mac(mac(&names, at), protocol, family));
         let Some(wanted) = named(6).filter(|owner| owner.is(backend_flags::LOCAL)) else {
             return Reason::TunnelNotLocal;
         };
@@ -160,7 +155,7 @@ impl Model {
         let is_here = |owner: &Owner| owner.is(backend_flags::LOCAL);
         let settled = last || packet.is_syn();
         match self.known(packet, key) {
-            Some(owner) if is_here(&owner) || !settled => return Ok(owner),
+            Some((owner, _)) if is_here(&owner) || !settled => return Ok(owner),
             Some(_) => self.flows.close(key),
             None => {}
         }
@@ -180,13 +175,18 @@ impl Model {
     }
 }
 
+/// The link address at an offset.
+fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
+    std::array::from_fn(|byte| bytes[at + byte])
+}
+
 /// The packet inside goes to a backend of this node.
 fn unwrapped(frame: &mut [u8], outer: &[u8], packet: &Packet, owner: &Owner) -> Reason {
     let past = past_stack(&packet.network, owner);
     destination(frame, packet, &owner.entry.addr, owner.entry.port, past);
     if past {
         frame[..6].copy_from_slice(&owner.entry.mac);
-        frame[6..12].copy_from_slice(&owner.entry.from_mac);
+        frame[6..12].copy_from_slice(&outer[..6]);
         Reason::TunnelDeliveredRedirected
     } else {
         // The stack takes only frames for its own link address.

@@ -6,7 +6,7 @@ use lb_common::{Be16, Ip};
 
 use super::parse::{Network, Packet, TCP};
 use super::sums::Change;
-use super::tables::Owner;
+use super::tables::{Owner, Way};
 
 /// Bytes of an address as its family writes it.
 pub(super) fn octets(family: u8, addr: &Ip) -> Vec<u8> {
@@ -35,7 +35,8 @@ pub(super) fn destination(frame: &mut [u8], packet: &Packet, to: &Ip, port: Be16
 
 /// Whether the packet goes to the backend past the stack.
 pub(super) fn past_stack(network: &Network, owner: &Owner) -> bool {
-    owner.entry.ifindex != 0 && network.hops > 1
+    let entry = &owner.entry;
+    entry.ifindex != 0 && network.len() <= usize::from(entry.mtu) && network.hops > 1
 }
 
 /// The new destination alone; what that changes in the sum over both addresses.
@@ -57,6 +58,40 @@ pub(super) fn address(frame: &mut [u8], network: &Network, to: &Ip, hop: bool) -
         frame[network.at + 7] -= 1;
     }
     moved
+}
+
+/// Gives the packet a new source and destination and one hop less; what that changes in the sum over both addresses.
+pub(super) fn move_ends(frame: &mut [u8], network: &Network, from: &Ip, to: &Ip) -> Change {
+    let moved = address(frame, network, to, true);
+    let new = octets(network.family, from);
+    let at = network.at + if network.family == 4 { 12 } else { 8 };
+    let old = frame[at..at + new.len()].to_vec();
+    frame[at..at + new.len()].copy_from_slice(&new);
+    if network.family == 4 {
+        let change = Change::default().bytes(&old, &new);
+        patch(frame, network.at + 10, |sum| change.apply(sum));
+    }
+    moved.bytes(&old, &new)
+}
+
+/// The same with ports.
+pub(super) fn ends(frame: &mut [u8], packet: &Packet, from: (Ip, Be16), to: (Ip, Be16)) {
+    let network = packet.network;
+    let moved = move_ends(frame, &network, &from.0, &to.0);
+    let new = [from.1, to.1].map(|port| port.get().to_be_bytes()).concat();
+    let change = moved.bytes(&frame[network.body..network.body + 4], &new);
+    frame[network.body..network.body + 4].copy_from_slice(&new);
+    if network.protocol == TCP {
+        patch(frame, network.body + 16, |sum| change.apply(sum));
+    } else {
+        patch(frame, network.body + 6, |sum| change.apply_udp(sum));
+    }
+}
+
+/// The link addresses of a way.
+pub(super) fn link(frame: &mut [u8], way: &Way) {
+    frame[..6].copy_from_slice(&way.to);
+    frame[6..12].copy_from_slice(&way.from);
 }
 
 /// Changes a field of two bytes.

@@ -14,9 +14,6 @@ use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 use crate::{ebpf, shell};
 
-/// Says that the namespaces are made.
-const INSIDE: &str = "XTASK_BENCH_INSIDE";
-
 /// Flags of `dns`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DnsArgs {
@@ -43,7 +40,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
 
 /// Installs, builds, then runs itself again in namespaces that end with it.
 pub(super) fn run(workspace: &Workspace, args: &DnsArgs) -> Result<ExitCode> {
-    if std::env::var_os(INSIDE).is_some() {
+    if super::is_inside() {
         return inside(workspace, args);
     }
     if !rustix::process::geteuid().is_root() {
@@ -66,27 +63,7 @@ pub(super) fn run(workspace: &Workspace, args: &DnsArgs) -> Result<ExitCode> {
         "--package=benches",
         "--bin=names",
     ]))?;
-    let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let status = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ])
-        .arg(own)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .status()
-        .context("cannot start unshare")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    super::again(&[])
 }
 
 fn inside(workspace: &Workspace, args: &DnsArgs) -> Result<ExitCode> {

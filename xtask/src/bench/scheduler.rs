@@ -15,8 +15,6 @@ use crate::setup::{self, Install};
 use crate::workspace::Workspace;
 use crate::{dist, ebpf, shell};
 
-/// Says that the namespace is made.
-const INSIDE: &str = "XTASK_BENCH_INSIDE";
 /// What was measured on a real node before, as JSON.
 const STARTS: &str = "XTASK_BENCH_STARTS";
 /// Writes may take so many times as long beside readers of all there is, and so many milliseconds more.
@@ -46,7 +44,7 @@ pub struct SchedulerArgs {
 
 /// Builds, then runs itself again in a network namespace that ends with it.
 pub(super) fn run(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCode> {
-    if std::env::var_os(INSIDE).is_some() {
+    if super::is_inside() {
         return inside(workspace, args);
     }
     if !rustix::process::geteuid().is_root() {
@@ -58,25 +56,8 @@ pub(super) fn run(workspace: &Workspace, args: &SchedulerArgs) -> Result<ExitCod
     }
     let revere = dist::build_revere(workspace)?;
     let starts = starts(&revere)?;
-    let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let status = Command::new("unshare")
-        .args(["--net", "--"])
-        .arg(own)
-        .args(["bench", "scheduler"])
-        .args(["--agents", &args.agents.to_string()])
-        .args(["--apps", &args.apps.to_string()])
-        .args(["--instances", &args.instances.to_string()])
-        .args(["--readers", &args.readers.to_string()])
-        .env(INSIDE, "1")
-        .env(STARTS, starts)
-        .env("LAB_REVERE", revere)
-        .status()
-        .context("cannot start unshare")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let told = [(STARTS, starts.as_ref()), ("LAB_REVERE", revere.as_os_str())];
+    super::again(&told)
 }
 
 /// Tasks started one after the other on a node with everything that nodes have.

@@ -39,7 +39,9 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         id: "rules",
-        line: "ip rule flush; ip rule add from all lookup main pref 32766; ip rule add from all lookup default pref 32767",
+        // As those do who take all rules for theirs but the kernel's own: a flush would, until those are put back, cut the
+        // node off by the fault's own doing.
+        line: "for pref in $(ip rule | cut -d: -f1 | grep -vxE '0|32766|32767'); do ip rule del pref $pref; done",
         look: "ip rule",
         may_be_refused: true,
     },
@@ -102,7 +104,11 @@ struct Times {
 }
 
 pub(super) fn run(bench: &mut Bench) -> Result<Finding> {
-    let times = if bench.short { 1 } else { 50 };
+    let (times, seconds, calm) = if bench.short {
+        (1, 3, Duration::from_millis(500))
+    } else {
+        (50, 6, Duration::from_millis(1500))
+    };
     let control = bench.control(10)?;
     let mut found = Finding::default();
     found.check(control.bad() == 0, || format!("the control lost {}", control.bad()));
@@ -112,8 +118,8 @@ pub(super) fn run(bench: &mut Bench) -> Result<Finding> {
     for mutation in MUTATIONS {
         let mut own = Times::default();
         for _ in 0..times {
-            let loads = bench.load(6, &bench.url())?;
-            rest(Duration::from_millis(1500));
+            let loads = bench.load(seconds, &bench.url())?;
+            rest(calm);
             let before = repaired(bench)?;
             disturb(&node, mutation, &device, &mut own)?;
             let sum = loads.finish()?;
@@ -139,7 +145,8 @@ pub(super) fn run(bench: &mut Bench) -> Result<Finding> {
         found.check(own.never == 0, || {
             format!("{} is not repaired within {} s", mutation.id, LIMIT.as_secs())
         });
-        found.check(worst.is_none_or(|ms| ms <= 5000), || {
+        // The short form says nothing of times: on a machine that stalls they mean nothing.
+        found.check(bench.short || worst.is_none_or(|ms| ms <= 5000), || {
             format!("{}: repaired after {worst:?} ms", mutation.id)
         });
         all.extend(own.repaired_ms);

@@ -191,7 +191,8 @@ fn things(bench: &Bench, node: u8) -> Result<Vec<(&'static str, u64)>> {
         ("pins", lines("find /sys/fs/bpf -type f -o -type l")?),
         ("links of the network", lines("ip -o link")?),
         ("addresses", lines("ip -o addr")?),
-        ("routes", lines("ip route show table all")?),
+        // The kernel adds its own of a link's local address when it has made sure of that, seconds later.
+        ("routes", lines("ip route show table all | grep -v fe80:")?),
         ("rules", lines("ip rule")?),
         ("neighbours", lines("ip neigh show nud permanent")?),
         ("filters", lines("tc filter show dev up0 egress")?),

@@ -57,7 +57,7 @@ fn loads(bench: &Bench, url: &str, seconds: u64) -> Result<Loads> {
 }
 
 /// What is to be known of a failure; of a flow of a backend that stayed, also what each node knows of it now.
-fn tell(bench: &Bench, name: &str, report: &Report, failure: &Failure, victim: &str) -> Result<()> {
+fn tell(bench: &Bench, name: &str, report: &Report, failure: &Failure, victim: Option<&str>) -> Result<()> {
     let after = |ms: f64| ms - report.started_ms;
     let (at, backend) = (after(failure.failed_ms), failure.backend.as_deref());
     let (kind, detail) = (&failure.kind, &failure.detail);
@@ -66,7 +66,7 @@ fn tell(bench: &Bench, name: &str, report: &Report, failure: &Failure, victim: &
         backend.unwrap_or("none yet")
     );
     if let (Some(local), Some(opened)) = (failure.local, failure.opened_ms)
-        && backend != Some(victim)
+        && (victim.is_none() || backend != victim)
     {
         eprintln!(
             "    {local}, opened at +{:.0} ms: {}",
@@ -109,7 +109,7 @@ pub(super) fn leaves(bench: &mut Bench) -> Result<Finding> {
     let new = u64::try_from(failures().filter(|failure| failure.backend.is_none()).count())?;
     for (name, report) in &sum.reports {
         for failure in &report.failures {
-            tell(bench, name, report, failure, &victim.id)?;
+            tell(bench, name, report, failure, Some(&victim.id))?;
         }
     }
     eprintln!("flows broken of the backend that left: {own}; of others: {others}; new connections failed: {new}");
@@ -140,6 +140,11 @@ pub(super) fn joins(bench: &mut Bench) -> Result<Finding> {
     let sum = load.finish()?;
     route(&bench.cluster, &[1, 2, 3])?;
     eprintln!("{}", sum.told());
+    for (name, report) in &sum.reports {
+        for failure in &report.failures {
+            tell(bench, name, report, failure, None)?;
+        }
+    }
     bench
         .cluster
         .cli(&["app", "scale", "/many", &tasks.len().to_string()])?;

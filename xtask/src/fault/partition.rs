@@ -153,7 +153,9 @@ impl Trial {
             }
             Kind::Steady(cut) => {
                 cluster.cut(self.victim, cut)?;
-                let taken = wait_for(TAKEN_OVER, || self.there.first_after(began));
+                // A write that began before the cut was there may have come through.
+                let cut_off = Instant::now();
+                let taken = wait_for(TAKEN_OVER, || self.there.first_after(cut_off));
                 self.taken = Some(taken.context("the majority takes no write")?);
                 let led = cluster.leader_told_by(self.via)?;
                 ensure!(led != self.victim, "node{led} leads although it is cut off");

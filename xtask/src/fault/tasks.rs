@@ -155,7 +155,10 @@ fn tasks(bench: &mut Bench, image: &str, round: &Round, kills: u32) -> Result<u6
     }
     for (kind, definition) in &all {
         let id = definition["id"].as_str().unwrap_or_default();
-        bench.cluster.cli(&[kind, "remove", id, "--no-wait"])?;
+        // The tasks run a moment before the deployment that started them has ended, which refuses others until then.
+        bench.cluster.until(&format!("{id} may be removed"), |cluster| {
+            cluster.cli(&[kind, "remove", id, "--no-wait"]).ok()
+        })?;
     }
     for _ in 0..kills - kills / 2 {
         kill_one(bench)?;

@@ -14,13 +14,18 @@ use crate::shell;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Looks until there is something, or the time is over.
-pub fn wait_for<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn wait_for<T>(limit: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+    wait_for_every(LOOK, limit, look)
+}
+
+/// The same with another pause between two looks, for those that cost something.
+pub fn wait_for_every<T>(pause: Duration, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
         match look() {
             Some(found) => return Some(found),
             None if Instant::now() > deadline => return None,
-            None => std::thread::sleep(LOOK),
+            None => std::thread::sleep(pause),
         }
     }
 }

@@ -33,9 +33,15 @@ pub struct Writer {
     thread: JoinHandle<()>,
 }
 
+/// The id of such an app.
+#[must_use]
+pub fn path(name: &str) -> String {
+    format!("/{GROUP}/{name}")
+}
+
 /// An app that runs nothing, by the master of node `via`; the status of the answer.
 pub fn create(place: &Place, via: u8, name: &str) -> Result<u16> {
-    let body = json!({"id": format!("/{GROUP}/{name}"), "cmd": "true", "instances": 0, "cpus": 0.1, "mem": 8});
+    let body = json!({"id": path(name), "cmd": "true", "instances": 0, "cpus": 0.1, "mem": 8});
     net::http(place, Cluster::master_at(via), "POST /v2/apps", &body.to_string()).map(|(status, _)| status)
 }
 
@@ -76,9 +82,7 @@ pub fn missing(cluster: &Cluster, via: u8, names: &[String]) -> Option<u64> {
     let list = serde_json::from_str::<Value>(&json).ok()?;
     let apps = list["apps"].as_array().into_iter().flatten();
     let there: BTreeSet<&str> = apps.filter_map(|app| app["id"].as_str()).collect();
-    let lost = names
-        .iter()
-        .filter(|name| !there.contains(format!("/{GROUP}/{name}").as_str()));
+    let lost = names.iter().filter(|name| !there.contains(path(name).as_str()));
     u64::try_from(lost.count()).ok()
 }
 

@@ -25,6 +25,10 @@ pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
         "what a task's process does between fork and exec; close_range(2)",
     ),
     (
+        "agent/src/offload.rs",
+        "ioctl(2) of ethtool, which no crate of ours offers",
+    ),
+    (
         "agent/src/pidfd.rs",
         "tokio asks for a promise about the descriptor it watches",
     ),

@@ -16,7 +16,7 @@ use crate::wire::{self, AgentMessage, AgentStream, MasterMessage};
 /// As real agents do.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-pub(super) async fn register(master: &str, number: u32) -> anyhow::Result<AgentStream> {
+pub(in crate::demo) async fn register(master: &str, number: u32) -> anyhow::Result<AgentStream> {
     let mut stream = wire::connect(master).await?;
     let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 64, 0, 1)).saturating_add(number));
     let registration = Registration {
@@ -97,7 +97,7 @@ pub(super) async fn serve(mut stream: AgentStream, running: Arc<Running>) {
     }
 }
 
-pub(super) fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
+pub(in crate::demo) fn status(state: TaskState, timestamp_ms: u64) -> TaskStatus {
     TaskStatus {
         state,
         reason: None,

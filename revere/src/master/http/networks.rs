@@ -6,7 +6,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use scheduler::{Command, NetworkError, NetworkSpec, NetworkView};
+use scheduler::{BlockUse, Command, NetworkError, NetworkSpec, NetworkView};
 use serde_json::{Map, Value, json};
 
 use super::App;
@@ -28,10 +28,24 @@ pub(super) async fn show(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Path(name) = name?;
-    let networks = app.handle.look(all).await?;
-    let found = networks.into_iter().find(|network| network["name"] == name.as_str());
+    let wanted = name.clone();
+    let found = app.handle.look(move |core| one(core, &wanted)).await?;
     let missing = || Refusal::new(StatusCode::NOT_FOUND, NetworkError::Missing(name).to_string());
     found.map(Json).ok_or_else(missing)
+}
+
+/// One of them, with what is used of it on each node.
+fn one(core: &Core, name: &str) -> Option<Value> {
+    let mut network = all(core).into_iter().find(|network| network["name"] == name)?;
+    let node = |one: &BlockUse| {
+        let block = one.block.map(|block| block.to_string());
+        json!({"node": one.hostname, "block": block, "tasks": one.tasks})
+    };
+    if network["usage"].is_object() {
+        let nodes: Vec<Value> = core.scheduler.network_blocks(name).iter().map(node).collect();
+        network["usage"]["by_node"] = Value::from(nodes);
+    }
+    Some(network)
 }
 
 /// Those that are on every node whatever anybody makes, then the overlays.

@@ -18,6 +18,7 @@ use crate::master::http;
 use crate::store::StateStore;
 use crate::store::etcd::follow;
 use keep::Keeper;
+pub(super) use serve::EVENTS;
 
 /// Steps that may wait: each is a commit.
 const STEPS: usize = 64;
@@ -25,6 +26,9 @@ const STEPS: usize = 64;
 /// A copy that has not been seen to be the newest for so long serves nobody while somebody leads, and ends its streams:
 /// their readers find a master that is better off.
 pub(super) const STALE: Duration = Duration::from_secs(5);
+
+/// A process that was stopped, or had no processor, finds its copy old though nothing is wrong with it: so long it waits for a look.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How current a copy is.
 #[derive(Clone, Copy, Debug)]
@@ -103,14 +107,50 @@ async fn streams(leadership: Arc<Leadership>, handle: Handle, shutdown: &Cancell
         let store = StateStore::Embedded(Arc::new(crate::store::Store::memory()));
         let app = http::App::of_term(handle.clone(), store, Arc::clone(&leadership), term.clone());
         copy.router.store(Some(Arc::new(http::router(app))));
-        loop {
-            let age = copy.current().map_or(STALE, |known| known.age());
-            if age >= STALE {
-                break;
-            }
-            tokio::time::sleep(STALE - age).await;
-        }
+        stays_fresh(&mut current).await;
         tracing::warn!("what this master has of the records may be old: its readers are let go");
         term.cancel();
+    }
+}
+
+/// Ends when the copy has been too old for a while.
+async fn stays_fresh(current: &mut watch::Receiver<Option<Current>>) {
+    loop {
+        let age = current.borrow_and_update().map_or(STALE, |known| known.age());
+        if age < STALE {
+            tokio::time::sleep(STALE - age).await;
+            continue;
+        }
+        // It may be this process that was stopped: then the next look finds it as new as ever.
+        let newer = current.wait_for(|known| known.is_some_and(|known| known.age() < STALE));
+        if !matches!(tokio::time::timeout(GRACE, newer).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readers_stay_with_a_copy_that_is_fresh_again_at_once() {
+        let known = |age: Duration| {
+            Some(Current {
+                revision: 1,
+                at: Moment::now().before(age),
+            })
+        };
+        let (sender, mut current) = watch::channel(known(STALE * 2));
+        let mut stays = Box::pin(stays_fresh(&mut current));
+        let ended = std::future::poll_fn(|context| std::task::Poll::Ready(stays.as_mut().poll(context).is_ready()));
+        assert!(!ended.await, "it has not looked yet");
+        sender.send_replace(known(Duration::ZERO));
+        // Longer than it waits for a look.
+        let stayed = tokio::time::timeout(GRACE * 2, &mut stays).await;
+        assert!(stayed.is_err(), "its readers were let go");
+        sender.send_replace(known(STALE * 2));
+        let ended = tokio::time::timeout(Duration::from_secs(60), stays).await;
+        ended.expect("nobody looks any more, and its readers are kept");
     }
 }

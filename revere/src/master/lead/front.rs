@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::copy::Copy;
+use super::copy::{Copy, EVENTS};
 use super::proxy;
 use crate::etcd::clock::{LeaseClock, Moment};
 use crate::master::http::{NOT_LEADING, OPEN_METRICS, is_redirect};
@@ -99,8 +99,8 @@ pub(in crate::master) fn router(front: Arc<Front>) -> Router {
 
 async fn answer(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {
     match &*front.role() {
-        // Who can come back has the same positions everywhere.
-        Role::Leading(router, clock, store) if request.headers().contains_key(POSITION_HEADER) => {
+        // Who can come back has the same positions everywhere, and a stream that a change of leader does not end.
+        Role::Leading(router, clock, store) if can_come_back(&request) => {
             let asked = front.copy.serve(request, false).await;
             asked.or(|request| lead(router, clock, store, request)).await
         }
@@ -117,6 +117,10 @@ async fn answer(State(front): State<Arc<Front>>, request: Request<Body>) -> Resp
             }
         },
     }
+}
+
+fn can_come_back(request: &Request<Body>) -> bool {
+    request.headers().contains_key(POSITION_HEADER) || request.uri().path() == EVENTS
 }
 
 /// A lease that ran out while the answer was made says so: what was read may be old.

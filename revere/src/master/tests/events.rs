@@ -1,11 +1,15 @@
 //! Marathon's event stream over HTTP.
 
+use super::lead::{leads, on, started};
 use super::*;
+use crate::etcd::tests::Fake;
 
 /// A reader of the stream.
 struct Reader {
     body: hyper::body::Incoming,
     text: String,
+    /// A copy answers it.
+    copied: bool,
 }
 
 impl Reader {
@@ -29,27 +33,65 @@ impl Reader {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["x-accel-buffering"], "no");
         Self {
+            copied: response.headers().contains_key("x-revere-stale-ms"),
             body: response.into_body(),
             text: String::new(),
         }
     }
 
-    /// Reads until an event of that type; everything read so far, as (type, data, id).
-    async fn until(&mut self, kind: &str) -> Vec<(String, Value, String)> {
-        let wanted = format!("event: {kind}\r\n");
-        let reading = async {
-            while !(self.text.contains(&wanted) && self.text.ends_with("\r\n\r\n")) {
-                let frame = self.body.frame().await.expect("open").expect("frame");
-                self.text
-                    .push_str(&String::from_utf8_lossy(&frame.into_data().expect("data")));
+    /// Of a master's copy, once it has one.
+    async fn of_copy(master: &Running, last_seen: Option<&str>) -> Self {
+        let asking = async {
+            loop {
+                let reader = Self::new(master, "", last_seen).await;
+                if reader.copied {
+                    return reader;
+                }
+                tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(DEADLINE, reading).await.expect("never came");
-        let frames = self.text.split("\r\n\r\n").filter(|frame| frame.starts_with("event: "));
+        tokio::time::timeout(DEADLINE, asking).await.expect("no copy")
+    }
+
+    /// All of it that has a number, up to the first one like this.
+    async fn numbered(&mut self, done: impl Fn(&Value) -> bool) -> Vec<(String, Value, String)> {
+        let began = std::time::Instant::now();
+        loop {
+            let told: Vec<_> = self.told().into_iter().filter(|(_, _, id)| !id.is_empty()).collect();
+            if let Some(last) = told.iter().position(|(_, data, _)| done(data)) {
+                return told[..=last].to_vec();
+            }
+            // What keeps the stream alive comes for ever.
+            assert!(began.elapsed() < DEADLINE * 3, "no more than:\n{}", self.text);
+            self.more().await;
+        }
+    }
+
+    /// Reads until an event of that type; everything read so far, as (type, data, id).
+    async fn until(&mut self, kind: &str) -> Vec<(String, Value, String)> {
+        let began = std::time::Instant::now();
+        while !self.told().iter().any(|(told, _, _)| told == kind) {
+            assert!(began.elapsed() < DEADLINE * 3, "no more than:\n{}", self.text);
+            self.more().await;
+        }
+        self.told()
+    }
+
+    async fn more(&mut self) {
+        let read = tokio::time::timeout(DEADLINE, self.body.frame()).await;
+        let frame = read.unwrap_or_else(|_| panic!("no more than:\n{}", self.text));
+        let frame = frame.expect("it goes on").expect("frame").into_data().expect("data");
+        self.text.push_str(&String::from_utf8_lossy(&frame));
+    }
+
+    /// The whole events of what was read.
+    fn told(&self) -> Vec<(String, Value, String)> {
         let field = |frame: &str, name: &str| {
             let line = frame.lines().find_map(|line| line.strip_prefix(name));
-            line.expect("there").to_owned()
+            line.unwrap_or_default().to_owned()
         };
+        let whole = self.text.rsplit_once("\r\n\r\n").map_or("", |(whole, _)| whole);
+        let frames = whole.split("\r\n\r\n").filter(|frame| frame.starts_with("event: "));
         frames
             .map(|frame| {
                 let data: Value = serde_json::from_str(&field(frame, "data: ")).expect("json");
@@ -149,4 +191,123 @@ async fn a_crash_loop_is_told_to_those_who_ask() {
     assert!(all.iter().all(|(kind, _, _)| kind != "crash_loop_event"));
     assert!(master.get("/revere/v1/apps/a").await["message"].is_string());
     master.stop().await;
+}
+
+fn is_of(spec: &LaunchSpec, state: &str, data: &Value) -> bool {
+    data["taskId"] == spec.task.as_str() && data["taskStatus"] == state
+}
+
+#[tokio::test]
+async fn all_masters_tell_the_same_events_whoever_leads() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    let mut readers = [
+        Reader::of_copy(&first, None).await,
+        Reader::of_copy(&second, None).await,
+    ];
+    let mut agent = Agent::register(&first, None, Vec::new()).await;
+    let (posted, _, _) = second.call(Method::POST, "/v2/apps", NAMED_VIP).await;
+    assert_eq!(posted, StatusCode::CREATED);
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.push(agent.launch().await);
+    }
+    let running = tasks.into_iter().map(|spec| ReportedTask {
+        spec,
+        status: status(TaskState::Running),
+    });
+    let tasks: Vec<ReportedTask> = running.collect();
+    for task in &tasks {
+        agent.say(&task.spec, task.status.clone()).await;
+    }
+    // Its own readers alone hear of those who begin to read at a master.
+    let other = Reader::of_copy(&second, None).await;
+    readers[1].until("event_stream_attached").await;
+    drop(other);
+    fake.expires("/r/leader");
+    leads(&first, &second).await;
+    // The next leader hears again what this one was told.
+    let mut again = Agent::register(&first, Some(agent.id.clone()), tasks.clone()).await;
+    again.status(&tasks[0].spec, TaskState::Failed).await;
+    let failed = |data: &Value| is_of(&tasks[0].spec, "TASK_FAILED", data);
+    let told = readers[0].numbered(failed).await;
+    assert_eq!(readers[1].numbered(failed).await, told);
+    let numbers: Vec<usize> = told.iter().map(|(_, _, id)| number(id)).collect();
+    let all: Vec<usize> = (numbers[0]..=numbers[numbers.len() - 1]).collect();
+    assert_eq!(numbers, all, "nothing is missing, nothing is told twice");
+    for task in &tasks {
+        let running = told
+            .iter()
+            .filter(|(_, data, _)| is_of(&task.spec, "TASK_RUNNING", data));
+        assert_eq!(running.count(), 1, "{told:#?}");
+    }
+    let posts = told.iter().filter(|(kind, _, _)| kind == "api_post_event");
+    assert_eq!(posts.count(), 1, "{told:#?}");
+
+    // Who comes back to any master, with what another one told it.
+    for master in [&first, &second] {
+        let half = told.len() / 2;
+        let mut back = Reader::of_copy(master, Some(&told[half].2)).await;
+        assert_eq!(back.numbered(failed).await, told[half + 1..]);
+        assert!(!back.text.contains("no longer kept"), "{}", back.text);
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+fn posted(app: &'static str) -> impl Fn(&Value) -> bool {
+    move |data| data["eventType"] == "api_post_event" && data["appDefinition"]["id"] == app
+}
+
+async fn post(master: &Running, app: &str) {
+    let app = json!({"id": app, "cmd": "true", "instances": 0}).to_string();
+    assert_eq!(master.call(Method::POST, "/v2/apps", &app).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn events_are_told_where_the_copy_begins_anew_or_is_too_old() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    let mut reader = Reader::of_copy(&second, None).await;
+    // Nothing else happens that would be recorded with it.
+    post(&first, "/a").await;
+    let before = reader.numbered(posted("/a")).await;
+    let last = before[before.len() - 1].2.as_str();
+    // What etcd has forgotten when the copy hears of it.
+    fake.mute(true);
+    post(&first, "/b").await;
+    fake.compact();
+    fake.mute(false);
+    let mut reader = Reader::of_copy(&second, Some(last)).await;
+    let told = reader.numbered(posted("/b")).await;
+    assert_eq!(number(&told[0].2), number(last) + 1, "{told:#?}");
+    // A leader whose copy is too old tells them itself: it misses something, and nothing tells it that it does not.
+    fake.mute(true);
+    post(&first, "/missed").await;
+    let asking = async {
+        loop {
+            let reader = Reader::new(&first, "", Some(last)).await;
+            if !reader.copied {
+                return reader;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let asked = tokio::time::timeout(DEADLINE, asking).await;
+    let mut own = asked.expect("its copy never gets old");
+    post(&first, "/c").await;
+    let told_itself = own.numbered(posted("/c")).await;
+    assert!(told_itself.starts_with(&told), "{told_itself:#?}");
+    fake.mute(false);
+    let mut back = Reader::of_copy(&second, Some(last)).await;
+    assert_eq!(back.numbered(posted("/c")).await, told_itself);
+    first.stop().await;
+    second.stop().await;
+}
+
+fn number(id: &str) -> usize {
+    let number = id.rsplit_once('-').expect("an id").1;
+    number.parse().expect("a number")
 }

@@ -4,6 +4,8 @@ use hyper::header::LOCATION;
 
 use super::*;
 use crate::etcd::tests::{Fake, Fault};
+use crate::mesos::client::Subscription;
+use crate::mesos::pack::Unpacker;
 
 pub(super) fn on(fake: &Fake) -> Config {
     let url = format!("etcd://{}/r", fake.address);
@@ -26,7 +28,7 @@ async fn leader(master: &Running) -> String {
 }
 
 /// Asks until that one leads.
-async fn leads(asked: &Running, wanted: &Running) {
+pub(super) async fn leads(asked: &Running, wanted: &Running) {
     let wanted = wanted.address.to_string();
     asked
         .until("/v2/leader", |body| body["leader"] == wanted.as_str())
@@ -107,6 +109,7 @@ fn status_running() -> TaskStatus {
 /// The records of a stream.
 struct Stream {
     body: hyper::body::Incoming,
+    unpacker: Unpacker,
     decoder: recordio::Decoder,
 }
 
@@ -120,8 +123,19 @@ impl Stream {
         let url = format!("http://{}", master.address);
         let subscribed = client.subscribe_at(&url, position).await.expect("subscribed");
         assert_eq!(subscribed.leader, master.address.to_string(), "nobody sends it on");
+        let packed = matches!(subscribed.unpacker, Unpacker::Packed(_));
+        assert_eq!(
+            packed,
+            position.is_some(),
+            "only who can come back is sent anything packed"
+        );
+        Self::of(subscribed)
+    }
+
+    fn of(subscribed: Subscription) -> Self {
         Self {
             body: subscribed.body,
+            unpacker: subscribed.unpacker,
             decoder: recordio::Decoder::new(1 << 20),
         }
     }
@@ -139,7 +153,14 @@ impl Stream {
                     told.push(record.to_string());
                 }
                 let frame = self.body.frame().await.expect("it goes on").expect("read");
-                self.decoder.push(&frame.into_data().expect("data"));
+                let mut data = frame.into_data().expect("data");
+                loop {
+                    let part = self.unpacker.part(&mut data).expect("readable");
+                    if part.is_empty() {
+                        break;
+                    }
+                    self.decoder.push(&part);
+                }
             }
         };
         let found = tokio::time::timeout(DEADLINE, reading).await;
@@ -294,6 +315,15 @@ async fn position_after(stream: &mut Stream, task: &str, state: &str) -> String 
     told["position"].as_str().expect("text").to_owned()
 }
 
+/// Reads until that task was told to be killed.
+async fn killing(stream: &mut Stream, task: &str) {
+    let told = |record: &Value| {
+        let status = &record["task_updated"]["status"];
+        status["task_id"]["value"] == task && status["state"] == "TASK_KILLING"
+    };
+    stream.until(told).await;
+}
+
 #[tokio::test]
 async fn who_comes_back_to_any_master_is_told_what_it_missed() {
     let fake = Fake::start().await;
@@ -308,8 +338,7 @@ async fn who_comes_back_to_any_master_is_told_what_it_missed() {
                 if let Ok(subscribed) = client.subscribe_at(&url, Some("")).await
                     && subscribed.leader == master.address.to_string()
                 {
-                    let (body, decoder) = (subscribed.body, recordio::Decoder::new(1 << 20));
-                    let mut stream = Stream { body, decoder };
+                    let mut stream = Stream::of(subscribed);
                     // Of a copy the position is told before the first heartbeat.
                     stream.until(|record| record["type"] == "SUBSCRIBED").await;
                     if stream.until(|_| true).await["type"] == "REVERE_POSITION" {
@@ -340,9 +369,21 @@ async fn who_comes_back_to_any_master_is_told_what_it_missed() {
             "nothing before it"
         );
     }
+    // Who comes to the same place later is told what was told since, too.
+    let mut earlier = Stream::open_at(&second, Some(&position)).await;
+    agent.status(&specs[2], TaskState::Killing).await;
+    killing(&mut earlier, specs[2].task.as_str()).await;
+    let mut later = Stream::open_at(&second, Some(&position)).await;
+    for spec in [&specs[0], &specs[2]] {
+        killing(&mut later, spec.task.as_str()).await;
+    }
+    drop((earlier, later));
     for unknown in ["", "x/1", &format!("{position}9")] {
         let begins = Stream::open_at(&second, Some(unknown)).await.until(|_| true).await;
         assert_eq!(begins["type"], "SUBSCRIBED", "{unknown}");
+        // Others began from nothing when there was no task yet.
+        let tasks = begins["subscribed"]["get_state"]["get_tasks"]["tasks"].as_array();
+        assert_eq!(tasks.map(Vec::len), Some(specs.len()), "the state of now: {begins}");
     }
     // Readers that know nothing of it are told nothing of it.
     let mut plain = Stream::open(&second).await;
@@ -457,6 +498,21 @@ async fn a_master_that_cannot_lead_says_why() {
         let ended = tokio::time::timeout(DEADLINE, master.wait()).await.expect("ends");
         let error = ended.expect_err("refused").to_string();
         assert!(error.contains(wanted), "{error}");
+    }
+    let strange = Fake::start().await;
+    strange.set("/r/state/diary", "a diary");
+    let old = Fake::start().await;
+    old.is("3.3.27");
+    for (fake, wanted) in [
+        (strange, "/r/state/diary holds what no revere master writes"),
+        (old, "etcd 3.3.27 is too old"),
+    ] {
+        let before = fake.keys();
+        let master = start(&on(&fake), CancellationToken::new()).await.expect("listens");
+        let ended = tokio::time::timeout(DEADLINE, master.wait()).await.expect("ends");
+        let error = ended.expect_err("refused").to_string();
+        assert!(error.contains(wanted), "{error}");
+        assert_eq!(fake.keys(), before, "something was written");
     }
     let nameless = Config {
         listen: "0.0.0.0:0".to_owned(),

@@ -138,7 +138,8 @@ fn a_node_reads_back_what_was_written() {
 fn an_empty_state_reads_as_one() {
     let state = json!({"get_tasks": lists(vec![("tasks", vec![])]), "get_executors": {}, "get_frameworks": {},
         "get_agents": {}});
-    let Message::Subscribed(snapshot, period) = read(&subscribed(state)) else {
+    let told = serde_json::from_slice(&subscribed(&state)).expect("JSON");
+    let Message::Subscribed(snapshot, period) = read(&told) else {
         panic!("no snapshot")
     };
     assert_eq!((snapshot, period.as_secs()), (StateSnapshot::default(), 15));

@@ -30,6 +30,10 @@ const KEPT: usize = 256;
 /// A terminal whose size nobody told.
 const USUAL: WindowSize = WindowSize { rows: 24, columns: 80 };
 
+/// What is said where sessions are off, which is the default.
+const SWITCHED_OFF: &str = "programs in tasks are switched off on this node: `node.task_sessions = true` in its configuration switches \
+    them on, and then whoever reaches this port can run any program in any of its tasks";
+
 type Fault = (StatusCode, String);
 /// Task and session.
 type Name = (String, String);
@@ -61,6 +65,28 @@ struct Held {
     status: Option<i32>,
 }
 
+impl Sessions {
+    /// Takes a name for a session that is about to be launched.
+    fn take(self: &Arc<Self>, name: Name) -> Result<Held, Fault> {
+        let known = Arc::new(Known {
+            session: Mutex::new(None),
+            over: watch::Sender::new(None),
+        });
+        let mut table = self.0.lock();
+        if table.known.contains_key(&name) {
+            let text = format!("there is a session {} of the task {} already\n", name.1, name.0);
+            return Err((StatusCode::CONFLICT, text));
+        }
+        table.known.insert(name.clone(), Arc::clone(&known));
+        Ok(Held {
+            name,
+            known,
+            sessions: Arc::clone(self),
+            status: None,
+        })
+    }
+}
+
 impl Held {
     fn end(&mut self, status: i32) {
         self.status = Some(status);
@@ -69,11 +95,15 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // An input that waits for the program to take it may hold it still.
-        if let Some(session) = self.known.session.lock().take() {
-            session.end();
-        }
+        let session = self.known.session.lock().take();
         self.known.over.send_replace(Some(self.status));
+        let Some(session) = session else {
+            // It never began: there is no status to keep, and the name is free for another try.
+            self.sessions.0.lock().known.remove(&self.name);
+            return;
+        };
+        // An input that waits for the program to take it may hold it still.
+        session.end();
         let mut table = self.sessions.0.lock();
         table.ended.push_back(self.name.clone());
         while table.ended.len() > KEPT {
@@ -86,6 +116,27 @@ impl Drop for Held {
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/api/v1", routing::post(call))
+}
+
+/// The path in the document of the listener.
+pub(super) fn document() -> Value {
+    json!({"post": {
+        "summary": "A program in a task, by calls of Mesos' agent API: LAUNCH_NESTED_CONTAINER_SESSION, ATTACH_CONTAINER_INPUT, \
+            WAIT_NESTED_CONTAINER. 403 without `node.task_sessions = true`",
+        "operationId": "postApiV1",
+        "requestBody": {"content": {
+            "application/json": {"example": {"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session": {
+                "container_id": {"value": "any name", "parent": {"value": "TASK"}}, "command": {"value": "id"}}}},
+            "application/recordio": {},
+        }},
+        "responses": {
+            "200": {"description": "its output as a stream, or how it ended", "content": {
+                "application/recordio": {},
+                "application/json": {"example": {"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"exit_status": 0}}},
+            }},
+            "403": {"description": "switched off, which is the default", "content": {"text/plain": {}}},
+        },
+    }})
 }
 
 fn wrong(text: impl Into<String>) -> Fault {
@@ -102,8 +153,7 @@ fn named(headers: &HeaderMap, name: impl header::AsHeaderName) -> &str {
 
 async fn call(State(api): State<Api>, request: Request) -> Result<Response, Fault> {
     if !api.settings.config.task_sessions {
-        let text = "sessions in tasks are switched off on this node (node.task_sessions)\n";
-        return Err((StatusCode::FORBIDDEN, text.to_owned()));
+        return Err((StatusCode::FORBIDDEN, format!("{SWITCHED_OFF}\n")));
     }
     // A page that a browser shows can send neither of these by itself.
     match named(request.headers(), header::CONTENT_TYPE) {
@@ -189,24 +239,7 @@ fn spec(launch: &Value) -> Result<SessionSpec, Fault> {
 async fn launch(api: Api, launch: &Value) -> Result<Response, Fault> {
     let name = name(launch)?;
     let spec = spec(launch)?;
-    let known = Arc::new(Known {
-        session: Mutex::new(None),
-        over: watch::Sender::new(None),
-    });
-    {
-        let mut table = api.sessions.0.lock();
-        if table.known.contains_key(&name) {
-            let text = format!("there is a session {} of the task {} already\n", name.1, name.0);
-            return Err((StatusCode::CONFLICT, text));
-        }
-        table.known.insert(name.clone(), Arc::clone(&known));
-    }
-    let held = Held {
-        name,
-        known,
-        sessions: Arc::clone(&api.sessions),
-        status: None,
-    };
+    let held = api.sessions.take(name)?;
     let session = api
         .agent
         .open_session(&TaskId::new(&held.name.0), &held.name.1, &spec)
@@ -356,6 +389,25 @@ fn inputs(message: &Value) -> Result<Vec<SessionInput>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_launch_that_failed_leaves_its_name() {
+        let sessions = Arc::new(Sessions::default());
+        let name = || ("task".to_owned(), "session".to_owned());
+        let held = sessions.take(name()).expect("nobody has it");
+        assert_eq!(
+            sessions.take(name()).map(drop).expect_err("taken").0,
+            StatusCode::CONFLICT
+        );
+        let over = held.known.over.subscribe();
+        drop(held);
+        assert_eq!(*over.borrow(), Some(None), "who waits for it is told");
+        sessions.take(name()).expect("it is free again");
+        assert!(
+            sessions.0.lock().ended.is_empty(),
+            "it takes no place of one that has a status"
+        );
+    }
 
     #[test]
     fn commands_are_read_as_mesos_reads_them() {

@@ -342,6 +342,8 @@ async fn every_path_of_every_document_answers() {
     ] {
         assert!(own["paths"].get(path).is_some(), "{path}");
     }
+    let sessions = &own["paths"]["/api/v1"]["post"]["responses"];
+    assert!(sessions.get("403").is_some(), "refused unless switched on: {sessions}");
     let names = table::document("t", dcos_net::SHARED);
     assert!(
         names["paths"]

@@ -14,7 +14,7 @@ use zookeeper_client::{Client, Error};
 use crate::node::stream::Backoff;
 
 /// Prefix of the masters' nodes.
-const INFO: &str = "json.info_";
+pub(crate) const INFO: &str = "json.info_";
 
 /// How long ZooKeeper keeps this watcher after it has gone silent.
 const SESSION: Duration = Duration::from_secs(10);
@@ -30,18 +30,18 @@ pub(super) const MAX_MASTERS: usize = 16;
 
 /// A `zk://` address, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::node) struct ZkAddress {
+pub(crate) struct ZkAddress {
     /// `host:port`, comma-separated.
-    pub(in crate::node) servers: String,
+    pub(crate) servers: String,
     /// Begins with `/`.
-    path: String,
+    pub(crate) path: String,
     /// `user:password`.
-    login: Option<String>,
+    pub(crate) login: Option<String>,
 }
 
 impl ZkAddress {
     /// `zk://[user:password@]host:port[,host:port...]/path`.
-    pub(in crate::node) fn parse(url: &str) -> Option<Self> {
+    pub(crate) fn parse(url: &str) -> Option<Self> {
         let rest = url.strip_prefix("zk://")?;
         let (servers, path) = rest.split_once('/')?;
         let (login, servers) = match servers.rsplit_once('@') {

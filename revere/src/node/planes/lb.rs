@@ -267,6 +267,8 @@ impl LbPlane {
                 None
             }
         };
+        let hindered = self.lb.nat6_hindered().map(str::to_owned);
+        self.status.change(|facts| facts.nat6_hindered = hindered);
     }
 
     fn carry_out(&mut self, half: Half) {
@@ -293,11 +295,11 @@ impl LbPlane {
                 Op::PutVip(vip, _) | Op::RemoveVip(vip) => {
                     self.unsettled.vips.insert(*vip);
                 }
-                Op::PutBackend(key, _) | Op::RemoveBackend(key) => {
+                Op::PutBackend(key, _) | Op::RemoveBackend(key) | Op::SetHop(key, _) => {
                     self.unsettled.backends.insert(*key);
                 }
                 Op::PutPeer(_) | Op::RemovePeer(_) => self.unsettled.nodes = true,
-                Op::Attach(_) | Op::SetOwn(_) | Op::SetMtu(_) => {}
+                Op::Attach(_) | Op::SetOwn(_) | Op::SetOwn6(_) | Op::SetMtu(_) => {}
             }
         }
         let done = |op: &Op| !report.failed.iter().any(|(failed, _)| failed == op);
@@ -319,9 +321,13 @@ fn subject(op: &Op) -> String {
     match op {
         Op::Attach(hook) => format!("hook {hook}"),
         Op::SetOwn(own) => format!("own address {own}"),
+        Op::SetOwn6(own) => format!(
+            "own IPv6 address {}",
+            own.map_or("none".to_owned(), |own| own.to_string())
+        ),
         Op::SetMtu(mtu) => format!("the fabric's MTU {mtu}"),
         Op::PutPeer(peer) | Op::RemovePeer(peer) => format!("peer {peer}"),
-        Op::PutBackend(key, _) | Op::RemoveBackend(key) => format!("backend {key}"),
+        Op::PutBackend(key, _) | Op::RemoveBackend(key) | Op::SetHop(key, _) => format!("backend {key}"),
         Op::PutVip(vip, _) | Op::RemoveVip(vip) => format!("VIP {vip}"),
     }
 }

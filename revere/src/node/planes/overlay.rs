@@ -1,10 +1,11 @@
 //! The overlay as a plane of the node: looks at the kernel only when the wanted state changed, or to check.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use agent::Agent;
-use model::{NodeView, Snapshot};
-use overlay::{Desired, Op, Overlay, Plan, apply, desired, observe, plan, warm};
+use model::{Ipv4Net, NodeView, Snapshot};
+use overlay::{Desired, Object, Op, Overlay, Plan, apply, change, desired, observe, plan, warm};
 
 use crate::node::reconcile::Target;
 use crate::node::status::{PlaneName, Status};
@@ -20,10 +21,14 @@ pub(in crate::node) struct OverlayPlane {
     failures: Vec<String>,
     /// Who starts tasks on the networks that are there.
     agent: Option<Agent>,
+    /// Nodes without Revere.
+    bare: Vec<Ipv4Net>,
+    /// IPv6 addresses of backends there, as of the last pass.
+    bare6: BTreeSet<IpAddr>,
 }
 
 impl OverlayPlane {
-    pub(in crate::node) fn new(overlay: Overlay) -> Self {
+    pub(in crate::node) fn new(overlay: Overlay, bare: Vec<Ipv4Net>) -> Self {
         Self {
             overlay,
             settled: None,
@@ -31,6 +36,8 @@ impl OverlayPlane {
             removes: Vec::new(),
             failures: Vec::new(),
             agent: None,
+            bare,
+            bare6: BTreeSet::new(),
         }
     }
 
@@ -73,14 +80,61 @@ impl OverlayPlane {
         self.removes.clear();
         self.failures.clear();
         let unchanged = self.settled.as_ref() == Some(&wanted);
+        self.warm_bare6(target).await;
         if unchanged && !target.full && !target.disturbed {
             self.wanted = Some(wanted);
             return;
         }
         self.failures.extend(wanted.problems.iter().map(ToString::to_string));
+        let trusted = self.settled.as_ref().filter(|_| !target.full && !target.disturbed);
+        if let Some(plan) = trusted.and_then(|before| change(before, &wanted)) {
+            self.small(plan).await;
+        } else {
+            self.look(&wanted, unchanged, target, status).await;
+        }
+        // The agent takes what it is told for what holds: not before it does.
+        if self.failures.len() <= wanted.problems.len() {
+            self.tell_networks(target);
+        }
+        self.wanted = Some(wanted);
+    }
+
+    /// A change of what the kernel holds already; of the peers only those that come are made warm.
+    async fn small(&mut self, plan: Plan) {
+        let come = plan.adds.iter().filter_map(|op| match op {
+            Op::Add(Object::Fdb { node, .. }) => Some(IpAddr::V4(*node)),
+            _ => None,
+        });
+        let come: BTreeSet<IpAddr> = come.collect();
+        self.removes = plan.removes;
+        let adds = Plan {
+            adds: plan.adds,
+            removes: Vec::new(),
+        };
+        self.carry_out(&adds).await;
+        self.warm_these(come).await;
+    }
+
+    async fn warm_these(&mut self, nodes: BTreeSet<IpAddr>) {
+        let nodes: Vec<IpAddr> = nodes.into_iter().collect();
+        for error in warm(&mut self.overlay, &nodes).await {
+            tracing::debug!("overlay: {error}");
+        }
+    }
+
+    /// Backends of nodes without Revere that come are made warm at once; the rest when its time has come.
+    async fn warm_bare6(&mut self, target: &Target) {
+        let now = self.bare6(target);
+        let come = now.difference(&self.bare6).copied().collect();
+        self.bare6 = now;
+        self.warm_these(come).await;
+    }
+
+    /// Everything that the kernel lacks or has too much.
+    async fn look(&mut self, wanted: &Desired, unchanged: bool, target: &Target, status: &Status) {
         match observe(&mut self.overlay).await {
             Ok(actual) => {
-                let plan = plan(&wanted, &actual);
+                let plan = plan(wanted, &actual);
                 if unchanged {
                     let ops = plan.adds.len() + plan.removes.len();
                     let repairs = status.metrics.repairs.get_or_create_owned(&PlaneName::Overlay.label());
@@ -96,11 +150,6 @@ impl OverlayPlane {
             }
             Err(error) => self.failures.push(error.to_string()),
         }
-        // The agent takes what it is told for what holds: not before it does.
-        if self.failures.len() <= wanted.problems.len() {
-            self.tell_networks(target);
-        }
-        self.wanted = Some(wanted);
     }
 
     pub(super) async fn removes(&mut self) -> Vec<String> {
@@ -119,16 +168,23 @@ impl OverlayPlane {
 
     pub(super) async fn warm(&mut self, target: &Target) {
         let own = target.view.ip;
-        let peers: Vec<Ipv4Addr> = target
-            .snapshot
-            .nodes
-            .values()
-            .map(|node| node.ip)
-            .filter(|ip| *ip != own)
-            .collect();
-        for error in warm(&mut self.overlay, &peers).await {
-            tracing::debug!("overlay: {error}");
+        let peers = target.snapshot.nodes.values().map(|node| node.ip);
+        let peers = peers.filter(|ip| *ip != own).map(IpAddr::V4);
+        self.warm_these(peers.chain(self.bare6(target)).collect()).await;
+    }
+
+    /// IPv6 addresses of backends on nodes without Revere: packets go there by the uplinks' own routes.
+    fn bare6(&self, target: &Target) -> BTreeSet<IpAddr> {
+        if self.bare.is_empty() {
+            return BTreeSet::new();
         }
+        let services = target.snapshot.services.values();
+        let backends = services.flat_map(|service| &service.backends);
+        let bare = |ip| self.bare.iter().any(|net: &Ipv4Net| net.contains(ip));
+        backends
+            .filter(|backend| backend.addr.is_ipv6() && bare(backend.agent_ip))
+            .map(|backend| backend.addr)
+            .collect()
     }
 
     async fn carry_out(&mut self, plan: &Plan) {

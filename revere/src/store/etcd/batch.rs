@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::etcd::Op;
 
 /// Most operations in a transaction; etcd takes 128, and the commit is one more.
-const MOST_OPS: usize = 120;
+pub(crate) const MOST_OPS: usize = 120;
 
 /// Most bytes in a transaction; etcd takes 1.5 MB, and messages have their own wrapping.
 const MOST_BYTES: usize = 1_000_000;

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use scheduler::Record;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::{Commit, EtcdStoreError, PATIENCE, Place, RETRY, Raw, batch, decode, decoded, load, meta};
+use super::{
+    Commit, EtcdStoreError, PATIENCE, Place, RETRY, Raw, Recorded, batch, decode, decoded, events, load, meta,
+};
 use crate::etcd::clock::Moment;
 use crate::etcd::{Change, Changes, EtcdError, Kv, Op, Watch};
 use crate::store::StoreError;
@@ -17,6 +19,9 @@ use crate::wire::WireError;
 
 /// Between two questions for the newest commit, by whose answer is known how old the copy is.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// For the answer: a member that hangs must not let the copy grow old.
+const LOOK_PATIENCE: Duration = Duration::from_millis(PATIENCE.as_secs() * 1_000 / 2);
 
 /// A watch that has not told of a commit for so long after it was seen is one of a member that is cut off.
 const BEHIND: Duration = Duration::from_secs(2);
@@ -27,6 +32,8 @@ pub(crate) enum Step {
     /// Everything, as of a commit.
     All {
         records: Vec<Record>,
+        /// The newest ones, told before or not.
+        events: Vec<Recorded>,
         suspects: BTreeSet<String>,
         /// Which records these are; revisions of others mean nothing here.
         identity: String,
@@ -37,6 +44,8 @@ pub(crate) enum Step {
     /// What came after. A part of a commit that comes in several has no revision.
     Some {
         records: Vec<Record>,
+        /// Some may have been told before.
+        events: Vec<Recorded>,
         suspects: Option<BTreeSet<String>>,
         revision: Option<u64>,
     },
@@ -72,27 +81,59 @@ async fn begin(place: &Place, cluster: &str, steps: &mpsc::Sender<Step>) -> Resu
     let (records, _) = batch::join(&place.records_key(), &raw.kept);
     let all = Step::All {
         records: decoded(place, records)?,
+        events: std::mem::take(&mut raw.events),
         suspects: raw.commit.suspects.clone(),
         identity,
         revision: raw.modified,
         asked,
     };
-    let place = place.clone();
-    match steps.send(all).await {
-        Ok(()) => Keys { place, raw }.watch(steps).await,
-        Err(_) => Ok(()),
+    if steps.send(all).await.is_err() {
+        return Ok(());
+    }
+    let (looked, newest) = watch::channel(None);
+    let keys = Keys {
+        place: place.clone(),
+        raw,
+    };
+    tokio::select! {
+        ended = keys.watch(steps, newest) => ended,
+        () = look(place, steps, looked) => Ok(()),
+    }
+}
+
+/// When the newest commit was asked for, and which it was.
+type Looked = Option<(Moment, u64)>;
+
+/// Looks for the newest commit again and again, whatever becomes of watches; ends when nobody listens any more.
+async fn look(place: &Place, steps: &mpsc::Sender<Step>, looked: watch::Sender<Looked>) {
+    let key = place.commit_key();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let asked = Moment::now();
+        let Ok(found) = place.etcd.get(&key, LOOK_PATIENCE).await else {
+            continue;
+        };
+        let newest = found.map_or(0, |kv| kv.modified);
+        looked.send_replace(Some((asked, newest)));
+        if steps.send(Step::Seen(asked, newest)).await.is_err() {
+            return;
+        }
     }
 }
 
 impl Keys {
     /// Follows by one watch after the other; ends without an error when nobody listens.
-    async fn watch(mut self, steps: &mpsc::Sender<Step>) -> Result<(), StoreError> {
-        let (from, end) = (self.place.key(""), format!("{}/state0", self.place.prefix));
+    async fn watch(
+        mut self,
+        steps: &mpsc::Sender<Step>,
+        mut newest: watch::Receiver<Looked>,
+    ) -> Result<(), StoreError> {
+        let (from, end) = self.place.range();
         loop {
             let etcd = std::sync::Arc::clone(&self.place.etcd);
             let watch = etcd.watch(&from, &end, self.raw.revision + 1, PATIENCE).await;
             let ended = match watch {
-                Ok(watch) => self.follow(watch, steps).await?,
+                Ok(watch) => self.follow(watch, steps, &mut newest).await?,
                 Err(error) => Some(error),
             };
             match ended {
@@ -108,45 +149,39 @@ impl Keys {
     }
 
     /// Until the watch ends, why; `None` when nobody listens.
-    async fn follow(&mut self, mut watch: Watch, steps: &mpsc::Sender<Step>) -> Result<Option<EtcdError>, StoreError> {
-        let etcd = std::sync::Arc::clone(&self.place.etcd);
-        let key = self.place.commit_key();
-        let look = || async {
-            tokio::time::sleep(LOOK).await;
-            let asked = Moment::now();
-            (asked, etcd.get(&key, PATIENCE).await)
-        };
-        let mut looking = Box::pin(look());
-        let mut behind: Option<Moment> = None;
+    async fn follow(
+        &mut self,
+        mut watch: Watch,
+        steps: &mpsc::Sender<Step>,
+        newest: &mut watch::Receiver<Looked>,
+    ) -> Result<Option<EtcdError>, StoreError> {
+        // Since when it has not reached a commit that there was then.
+        let mut behind: Looked = None;
         loop {
-            let step = tokio::select! {
-                told = watch.next() => match told {
-                    Ok(told) => {
-                        for changes in told {
-                            let Some(step) = self.take(changes)? else { continue };
-                            if steps.send(step).await.is_err() {
-                                return Ok(None);
-                            }
+            tokio::select! {
+                told = watch.next() => {
+                    let told = match told {
+                        Ok(told) => told,
+                        Err(error) => return Ok(Some(error)),
+                    };
+                    for changes in told {
+                        let Some(step) = self.take(changes)? else { continue };
+                        if steps.send(step).await.is_err() {
+                            return Ok(None);
                         }
-                        continue;
                     }
-                    Err(error) => return Ok(Some(error)),
-                },
-                (asked, found) = &mut looking => {
-                    looking.set(look());
-                    let Ok(found) = found else { continue };
-                    let newest = found.map_or(0, |kv| kv.modified);
-                    if newest <= self.raw.modified {
-                        behind = None;
-                    } else if asked.since(*behind.get_or_insert(asked)) > BEHIND {
+                }
+                looked = newest.changed() => {
+                    let known = *newest.borrow_and_update();
+                    let (Ok(()), Some((asked, newest))) = (looked, known) else {
+                        return Ok(None);
+                    };
+                    behind = behind.filter(|(_, newest)| *newest > self.raw.modified);
+                    if newest > self.raw.modified && asked.since(behind.get_or_insert((asked, newest)).0) > BEHIND {
                         let text = "a watch is behind its own keys".to_owned();
                         return Ok(Some(EtcdError::Away(text, "its members".to_owned())));
                     }
-                    Step::Seen(asked, newest)
                 }
-            };
-            if steps.send(step).await.is_err() {
-                return Ok(None);
             }
         }
     }
@@ -155,10 +190,13 @@ impl Keys {
     fn take(&mut self, changes: Changes) -> Result<Option<Step>, StoreError> {
         self.raw.revision = changes.revision;
         let mut touched = BTreeMap::new();
+        let mut told = BTreeMap::new();
         let mut commit = None;
         for change in changes.changes {
             match change {
                 Change::Put(kv) if kv.key == self.place.commit_key() => commit = Some(kv),
+                Change::Put(kv) if kv.key.starts_with(&self.place.events_key()) => drop(told.insert(kv.key, kv.value)),
+                Change::Put(kv) if !self.place.is_ours(&kv.key) => {}
                 Change::Put(kv) => self.put(kv, &mut touched)?,
                 Change::Deleted(key) => {
                     self.raw.chunks.remove(&key);
@@ -171,6 +209,7 @@ impl Keys {
         if let Some(kv) = &commit {
             let read: Commit = serde_json::from_slice(&kv.value).map_err(|_| damaged(&kv.key))?;
             self.carry_over(&read, &mut touched)?;
+            told.append(&mut events::take_out(&self.place, &mut self.raw.kept));
             suspects = Some(read.suspects.clone());
             self.raw.commit = read;
             self.raw.modified = kv.modified;
@@ -182,9 +221,15 @@ impl Keys {
         // A task's framework comes first.
         records.sort_by_key(|one| matches!(one, Record::PutFrameworkTask(_) | Record::DeleteFrameworkTask(..)));
         let revision = commit.map(|kv| kv.modified);
-        let nothing = records.is_empty() && revision.is_none();
+        if revision.is_none() {
+            // A commit is being carried over, which told them; of a long one only a part may be here.
+            told.clear();
+        }
+        let events = events::read(&self.place, &told)?;
+        let nothing = records.is_empty() && events.is_empty() && revision.is_none();
         Ok((!nothing).then_some(Step::Some {
             records,
+            events,
             suspects,
             revision,
         }))
@@ -278,11 +323,62 @@ fn gone(record: Record) -> Option<Record> {
         Record::PutGroup(group) => Record::DeleteGroup(group.id),
         Record::PutGroupVersion(kept) => Record::DeleteGroupVersion(kept.id, kept.version),
         Record::PutAgentOrder(agent, _) => Record::DeleteAgentOrder(agent),
+        Record::PutNetwork(network) => Record::DeleteNetwork(network.name),
+        Record::PutHoldings(agent, _) => Record::DeleteHoldings(agent),
+        Record::PutQuota(quota) => Record::DeleteQuota(quota.role),
+        Record::PutShare(app, _) => Record::DeleteShare(app),
         Record::PutFramework(framework) => Record::DeleteFramework(framework.id),
         Record::PutFrameworkTask(task) => {
             let framework = task.framework().clone();
             Record::DeleteFrameworkTask(framework, task.task)
         }
-        _ => return None,
+        // These stay. Each is named, so that a record that is new cannot be forgotten here.
+        Record::Framework(_) | Record::PutWeight(..) | Record::PutMaintenance(_) => return None,
+        // No key holds one.
+        Record::DeleteApp(_)
+        | Record::DeleteVersion(..)
+        | Record::DeleteAgent(_)
+        | Record::DeleteInstance(_)
+        | Record::DeleteResidence(_)
+        | Record::DeleteSecret(_)
+        | Record::DeleteDeployment(_)
+        | Record::DeleteGroup(_)
+        | Record::DeleteGroupVersion(..)
+        | Record::DeleteAgentOrder(_)
+        | Record::DeleteNetwork(_)
+        | Record::DeleteHoldings(_)
+        | Record::DeleteQuota(_)
+        | Record::DeleteShare(_)
+        | Record::DeleteFramework(_)
+        | Record::DeleteFrameworkTask(..) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use scheduler::{AppId, Quota, Timestamp, ToldShare};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_hears_that_a_share_or_what_is_kept_for_a_role_is_no_more() {
+        let app = AppId::parse("/a").expect("an id");
+        let told = ToldShare {
+            share: 5,
+            since: Timestamp(1),
+        };
+        assert_eq!(
+            gone(Record::PutShare(app.clone(), told)),
+            Some(Record::DeleteShare(app))
+        );
+        let agent = model::AgentId::new("s-1");
+        let kept = Record::PutHoldings(agent.clone(), Vec::new());
+        assert_eq!(gone(kept), Some(Record::DeleteHoldings(agent)));
+        let quota = Quota {
+            role: "db".to_owned(),
+            ..Quota::default()
+        };
+        let put = Record::PutQuota(Box::new(quota));
+        assert_eq!(gone(put), Some(Record::DeleteQuota("db".to_owned())));
+    }
 }

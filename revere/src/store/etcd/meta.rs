@@ -47,9 +47,21 @@ async fn read(place: &Place, cluster: &str) -> Result<Option<(Meta, u64)>, EtcdS
     Ok(Some((meta, kv.modified)))
 }
 
-/// Refuses what is another cluster's or newer.
+/// Refuses what is another cluster's, newer, or no master's at all, before anything is written there.
 pub(crate) async fn check(place: &Place, cluster: &str) -> Result<(), EtcdStoreError> {
-    read(place, cluster).await.map(|_| ())
+    if read(place, cluster).await?.is_some() {
+        return Ok(());
+    }
+    for (from, end) in place.ours() {
+        let found = place.etcd.page(&from, &end, 0, 1, PATIENCE).await?;
+        // Another master may have begun meanwhile.
+        if let Some(kv) = found.kvs.into_iter().next()
+            && read(place, cluster).await?.is_none()
+        {
+            return Err(EtcdStoreError::Damaged(kv.key));
+        }
+    }
+    Ok(())
 }
 
 /// The name of these records among all that may ever lie there, empty where they have none; nothing where no master has
@@ -65,12 +77,14 @@ fn any_id() -> String {
 }
 
 impl EtcdStore {
-    /// Signs a new place, or one that this release will write newer records to.
-    pub(super) async fn sign(&self, cluster: &str) -> Result<(), EtcdStoreError> {
+    /// Signs a new place, or one that this release will write newer records to. Returns which records those are.
+    pub(super) async fn sign(&self, cluster: &str) -> Result<String, EtcdStoreError> {
         let place = &self.place;
         let known = read(place, cluster).await?;
-        if known.as_ref().is_some_and(|(meta, _)| meta.schema == VERSION) {
-            return Ok(());
+        if let Some((meta, _)) = &known
+            && meta.schema == VERSION
+        {
+            return Ok(meta.id.clone());
         }
         let meta = Meta {
             cluster: cluster.to_owned(),
@@ -93,7 +107,7 @@ impl EtcdStore {
         place.etcd.transaction(&when, &[put], &[], PATIENCE).await?;
         // Whoever was faster: it must be there now, and ours.
         match read(place, cluster).await? {
-            Some(_) => Ok(()),
+            Some((meta, _)) => Ok(meta.id),
             None => Err(super::deposed("another was elected")),
         }
     }

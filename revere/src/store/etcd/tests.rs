@@ -83,12 +83,15 @@ async fn the_next_leader_finds_what_was_written() {
     let term = lead(&fake).await.expect("leads");
     assert_eq!(term.found, []);
     let (before, change, after) = large();
-    term.store.write(&before).await.expect("written");
-    term.store.write(&change).await.expect("written");
+    term.store.write(&before, None).await.expect("written");
+    term.store.write(&change, None).await.expect("written");
     let next = lead(&fake).await.expect("leads");
     assert_eq!(by_key(&next.found), after);
     let gone = agent("long", 3);
-    next.store.write(std::slice::from_ref(&gone)).await.expect("written");
+    next.store
+        .write(std::slice::from_ref(&gone), None)
+        .await
+        .expect("written");
     let last = lead(&fake).await.expect("leads");
     assert_eq!(
         by_key(&last.found).get(&key(&gone)),
@@ -107,33 +110,38 @@ async fn the_next_leader_finds_what_was_written() {
 #[tokio::test]
 async fn a_leader_that_falls_leaves_all_of_a_change_or_nothing() {
     let (before, change, after) = large();
+    let (told, then) = (recorded(1, &[5, 6]), recorded(3, &[7, 600_000, 8]));
     let (mut all, mut nothing) = (0, 0);
     for taken in 0.. {
         let fake = Fake::start().await;
         let term = lead(&fake).await.expect("leads");
-        term.store.write(&before).await.expect("written");
+        term.store.write(&before, Some(&told)).await.expect("written");
         fake.takes_only(Some(taken));
-        let acknowledged = term.store.write(&change).await.is_ok();
+        let acknowledged = term.store.write(&change, Some(&then)).await.is_ok();
         fake.takes_only(None);
         // A reader sees the same as the next leader.
         let read = load(&place(&fake)).await.expect("read");
+        let events = read.events;
         let (read, _) = batch::join(&place(&fake).records_key(), &read.kept);
         let next = lead(&fake).await.expect("leads");
         let found = by_key(&next.found);
+        assert_eq!(next.store.events().1, events, "after {taken}");
         assert_eq!(
             read.keys().collect::<Vec<_>>(),
             found.keys().collect::<Vec<_>>(),
             "after {taken}"
         );
         if found == after {
+            assert_eq!(events, [told.clone(), then.clone()], "after {taken}");
             all += 1;
         } else {
+            assert_eq!(events, std::slice::from_ref(&told), "after {taken}");
             assert!(!acknowledged, "lost after {taken}");
             assert_eq!(found, by_key(&before), "half of it after {taken}");
             nothing += 1;
         }
         next.store
-            .write(&[agent("z", 1)])
+            .write(&[agent("z", 1)], None)
             .await
             .expect("the next leader writes");
         if acknowledged {
@@ -141,6 +149,75 @@ async fn a_leader_that_falls_leaves_all_of_a_change_or_nothing() {
         }
     }
     assert!(all > 3 && nothing > 3, "{all} whole, {nothing} not at all");
+}
+
+/// Events of so many bytes each.
+fn recorded(first: u64, sizes: &[usize]) -> Recorded {
+    let event = |size: &usize| ("a_event".to_owned(), "e".repeat(*size));
+    Recorded {
+        first,
+        events: sizes.iter().map(event).collect(),
+        forget: 0,
+    }
+}
+
+#[tokio::test]
+async fn whoever_follows_hears_the_events_of_each_commit_and_not_before_it() {
+    let fake = Fake::start().await;
+    let term = lead(&fake).await.expect("leads");
+    let (sender, mut steps) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(follow(place(&fake), "c".to_owned(), sender));
+    let (_, change, _) = large();
+    let told = [recorded(1, &[5]), recorded(2, &[6, 900_000]), recorded(4, &[7])];
+    for (records, events) in [&[agent("y", 1)][..], &change, &[]].into_iter().zip(&told) {
+        term.store.write(records, Some(events)).await.expect("written");
+    }
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last: &Recorded| last.first < 4) {
+        let step = tokio::time::timeout(Duration::from_secs(60), steps.recv()).await;
+        match step.expect("in time").expect("it goes on") {
+            Step::All { events, .. } => heard.extend(events),
+            Step::Some { events, records, .. } => {
+                for one in events {
+                    // As it is carried over from the journal, it is put again.
+                    if !heard.contains(&one) {
+                        assert!(one.first != 2 || !records.is_empty(), "told without what it tells of");
+                        heard.push(one);
+                    }
+                }
+            }
+            Step::Seen(..) => {}
+        }
+    }
+    assert_eq!(heard, told);
+    let last = Recorded {
+        forget: 4,
+        ..recorded(5, &[1])
+    };
+    term.store.write(&[], Some(&last)).await.expect("written");
+    let left = load(&place(&fake)).await.expect("read").events;
+    assert_eq!(left.iter().map(|one| one.first).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(term.store.events().1, [], "nothing was there before it led");
+}
+
+#[tokio::test]
+async fn who_follows_looks_for_the_newest_commit_while_no_watch_can_be_had() {
+    let fake = Fake::start().await;
+    let _term = lead(&fake).await.expect("leads");
+    let (sender, mut steps) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(follow(place(&fake), "c".to_owned(), sender));
+    let mut muted = None;
+    loop {
+        let step = tokio::time::timeout(Duration::from_secs(60), steps.recv()).await;
+        match (step.expect("nobody looks").expect("it goes on"), muted) {
+            (Step::All { .. }, None) => {
+                fake.mute(true);
+                muted = Some(Moment::now());
+            }
+            (Step::Seen(asked, _), Some(muted)) if asked.since(muted) > Duration::from_secs(1) => return,
+            _ => {}
+        }
+    }
 }
 
 #[tokio::test]
@@ -154,7 +231,7 @@ async fn an_answer_that_is_lost_does_not_write_twice() {
     ] {
         let before = fake.transactions();
         fake.meets(faults);
-        term.store.write(&[agent("a", 1)]).await.expect("written");
+        term.store.write(&[agent("a", 1)], None).await.expect("written");
         assert_eq!(fake.transactions() - before, faults.len() + 1);
     }
     let sequence = term.store.chain.lock().sequence;
@@ -169,7 +246,7 @@ async fn a_full_etcd_is_told_and_waited_for() {
     let term = lead(&fake).await.expect("leads");
     let mut trouble = term.store.trouble();
     fake.meets(&[Fault::Full; 2]);
-    let written = async { term.store.write(&[agent("a", 1)]).await };
+    let written = async { term.store.write(&[agent("a", 1)], None).await };
     let told = async {
         trouble.changed().await.expect("told");
         trouble.borrow().clone()
@@ -188,11 +265,11 @@ async fn a_full_etcd_is_told_and_waited_for() {
 async fn who_was_deposed_writes_nothing() {
     let fake = Fake::start().await;
     let old = lead(&fake).await.expect("leads");
-    old.store.write(&[agent("a", 1)]).await.expect("written");
+    old.store.write(&[agent("a", 1)], None).await.expect("written");
     let new = lead(&fake).await.expect("leads");
     let (before, change, _) = large();
     for records in [vec![agent("a", 2)], before, change] {
-        let error = old.store.write(&records).await.expect_err("refused");
+        let error = old.store.write(&records, None).await.expect_err("refused");
         assert!(matches!(error, StoreError::Etcd(EtcdStoreError::Deposed(_))), "{error}");
     }
     let last = lead(&fake).await.expect("leads");
@@ -208,7 +285,7 @@ async fn who_was_deposed_writes_nothing() {
         .expect("seen");
     assert!(ended.to_string().contains("its lease ended"), "{ended}");
     let before = fake.transactions();
-    new.store.write(&[agent("b", 1)]).await.expect_err("refused");
+    new.store.write(&[agent("b", 1)], None).await.expect_err("refused");
     assert_eq!(fake.transactions(), before);
 }
 
@@ -216,11 +293,11 @@ async fn who_was_deposed_writes_nothing() {
 async fn who_did_not_write_last_writes_nothing() {
     let fake = Fake::start().await;
     let term = lead(&fake).await.expect("leads");
-    term.store.write(&[agent("a", 1)]).await.expect("written");
+    term.store.write(&[agent("a", 1)], None).await.expect("written");
     fake.set("/r/state/commit", r#"{"epoch":1,"sequence":9,"journal":0}"#);
     let error = term
         .store
-        .write(&[agent("a", 2)])
+        .write(&[agent("a", 2)], None)
         .await
         .expect_err("refused")
         .to_string();
@@ -244,7 +321,7 @@ async fn with_a_lease_in_doubt_a_write_waits() {
         clock.extend(Moment::now(), Duration::from_secs(60));
     };
     let records = [agent("a", 1)];
-    let (written, ()) = tokio::join!(term.store.write(&records), renewed);
+    let (written, ()) = tokio::join!(term.store.write(&records, None), renewed);
     written.expect("written once the lease stands");
     assert_eq!(fake.transactions(), before + 1);
 }
@@ -253,7 +330,7 @@ async fn with_a_lease_in_doubt_a_write_waits() {
 async fn other_data_is_left_alone() {
     let fake = Fake::start().await;
     let term = lead(&fake).await.expect("leads");
-    term.store.write(&[agent("a", 1)]).await.expect("written");
+    term.store.write(&[agent("a", 1)], None).await.expect("written");
     let place = place(&fake);
     let error = check(&place, "other").await.expect_err("refused").to_string();
     assert!(
@@ -277,6 +354,25 @@ async fn other_data_is_left_alone() {
         .expect_err("refused")
         .to_string();
     assert!(error.contains("app//x"), "{error}");
+}
+
+#[tokio::test]
+async fn what_nobody_signed_is_refused_before_anything_is_written() {
+    for key in ["/r/state/diary", "/r/state/records/app//x", "/r/events/mine"] {
+        let fake = Fake::start().await;
+        fake.set(key, "a diary");
+        let error = check(&place(&fake), "c").await.expect_err(key).to_string();
+        assert!(
+            error.contains(&format!("{key} holds what no revere master writes")),
+            "{error}"
+        );
+        assert_eq!(fake.keys(), [key]);
+    }
+    let fake = Fake::start().await;
+    for others in ["/r/other", "/rather/state/x", "/r/masters/10.0.0.1:5050"] {
+        fake.set(others, "a diary");
+    }
+    check(&place(&fake), "c").await.expect("nothing of it is in the way");
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! Mirrors of what the master stores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use model::{AgentId, Command, Container, FrameworkId, Ipv4Net, LaunchSpec, Protocol, Resources, TaskStatus};
 use scheduler::{
     AgentRecord, App, AppHealthCheck, AppId, AppPort, AppReadinessCheck, Backoff, Constraint, Domain, InstanceId,
-    InstanceRecord, Member, NetworkMode, Operator, Pod, Residency, Timestamp, UnreachableStrategy, UpgradeStrategy,
+    InstanceRecord, Member, NetworkMode, Operator, Pod, Residency, Timestamp, ToldShare, UnreachableStrategy,
+    UpgradeStrategy,
 };
 
 use super::super::since::{Since, Version};
@@ -353,7 +355,7 @@ impl Wire for InstanceRecord {
             version: Timestamp(mirror.version),
             config: Timestamp(mirror.config.0),
             agent: AgentId::new(mirror.agent),
-            spec: LaunchSpec::from_mirror(mirror.spec)?,
+            spec: Arc::new(LaunchSpec::from_mirror(mirror.spec)?),
             service_ports: mirror.service_ports,
             status: TaskStatus::from_mirror(mirror.status)?,
             staged_at: Timestamp(mirror.staged_at),
@@ -362,5 +364,21 @@ impl Wire for InstanceRecord {
             unreachable_since: mirror.unreachable_since.0.map(Timestamp),
             members: unlist(mirror.members.0)?,
         })
+    }
+}
+
+/// An app and what the stream tells of its share.
+pub(crate) struct ShareOf(pub(crate) AppId, pub(crate) ToldShare);
+
+impl Wire for ShareOf {
+    type Mirror = (String, u16, u64);
+
+    fn to_mirror(&self) -> Self::Mirror {
+        (self.0.as_str().to_owned(), self.1.share, self.1.since.0)
+    }
+
+    fn from_mirror((app, share, since): Self::Mirror) -> Result<Self, WireError> {
+        let since = Timestamp(since);
+        Ok(Self(app_id(&app)?, ToldShare { share, since }))
     }
 }

@@ -33,7 +33,7 @@ impl Scheduler {
             sum.0 = sum.0.plus(&offer.resources);
             sum.1.extend(&offer.ports);
         }
-        for (id, node) in &self.nodes {
+        for (id, node) in self.nodes.iter() {
             let (resources, mut ports) = held.remove(id).unwrap_or_default();
             let mut offered = node.offered_ports.clone();
             ports.sort_unstable();

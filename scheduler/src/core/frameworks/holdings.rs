@@ -30,10 +30,14 @@ fn means(written: &Reservation, known: &Reservation) -> bool {
 impl Usable {
     /// Finds what a claim names; `None`: it is not there, or not whole.
     pub(super) fn claim(&self, claim: &Claim) -> Option<Holding> {
-        let found = self.reserved.iter().find(|one| {
+        let holds = |one: &&Holding| {
             let has = |(id, size): &(String, u64)| one.volumes.iter().any(|own| own.id == *id && own.size_mb == *size);
-            means(&claim.by, &one.by) && one.resources.holds(&claim.resources) && claim.volumes.iter().all(has)
-        })?;
+            one.resources.holds(&claim.resources) && claim.volumes.iter().all(has)
+        };
+        let all = || self.reserved.iter().filter(holds);
+        // Who writes no principal and no labels may mean the one that has none.
+        let exact = all().find(|one| one.by == claim.by);
+        let found = exact.or_else(|| all().find(|one| means(&claim.by, &one.by)))?;
         let wanted = |own: &&RoleVolume| claim.volumes.iter().any(|(id, _)| own.id == *id);
         Some(Holding {
             by: found.by.clone(),
@@ -180,8 +184,8 @@ impl Scheduler {
             }
             HoldingChange::Destroy(named) => {
                 for (by, id) in named {
-                    let known = usable.reserved.iter_mut().find(|one| means(by, &one.by));
-                    let known = known.filter(|one| one.volumes.iter().any(|own| own.id == *id));
+                    let has = |one: &Holding| means(by, &one.by) && one.volumes.iter().any(|own| own.id == *id);
+                    let known = usable.reserved.iter_mut().find(|one| has(one));
                     let known = known.ok_or_else(|| format!("there is no unused volume '{id}' of '{}'", by.role))?;
                     let by = known.by.clone();
                     known.volumes.retain(|own| own.id != *id);
@@ -243,12 +247,6 @@ impl Scheduler {
             self.keep(agent, holdings);
             self.frameworks.freed(agent);
         }
-    }
-
-    /// Whether an agent has data that nobody destroyed.
-    pub(in crate::core) fn keeps_role_volumes(&self, agent: &AgentId) -> bool {
-        let mut all = self.holdings(agent).iter().flat_map(|one| &one.volumes);
-        all.any(|volume| !volume.leaving)
     }
 
     /// An agent will not come back.

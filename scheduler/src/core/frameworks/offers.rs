@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use model::{AgentId, FrameworkId, Resources};
 
+use crate::quota::top;
 use crate::reservation::total as total_of;
 use crate::{App, FrameworkEvent, Holding, Offer, OfferId};
 
 use super::super::Scheduler;
 use super::super::node::{Link, Node};
 use super::super::placement::Placer;
+use super::super::random::Random;
 use super::quota::Room;
 use super::share::{ANY_ROLE, Share};
 use super::{Filter, FrameworkTimer, add, subtract};
@@ -271,34 +273,68 @@ impl Scheduler {
     }
 
     /// Makes room for an instance that finds none, where those to whom the room is offered have no lesser share than
-    /// Marathon. `false`: there is none to be made.
+    /// Marathon; or takes offers back until it fits beside what quotas keep for others. `false`: there is none to be made.
     pub(in crate::core) fn make_room(&mut self, app: &App, placed: &BTreeMap<AgentId, u32>) -> bool {
         if self.frameworks.offers.is_empty() {
             return false;
         }
-        let total = self.capacity_there();
-        let own = self.own_share(&total);
-        let mut nodes: BTreeMap<AgentId, Node> = self.nodes.clone();
-        let mut taken: BTreeMap<AgentId, Vec<OfferId>> = BTreeMap::new();
-        for offer in self.frameworks.offers.values() {
-            let share = self.share(&offer.framework, &offer.role, &total);
-            if !share.is_less(&own)
-                && !self.is_guaranteed(offer)
-                && let Some(node) = nodes.get_mut(&offer.agent.id)
-            {
+        let could_go = self.offers_for_marathon();
+        if could_go.is_empty() {
+            return false;
+        }
+        let (mut nodes, mut room) = (self.nodes.clone(), self.room());
+        let mut after = room.clone();
+        for offer in &could_go {
+            if let Some(node) = nodes.get_mut(&offer.agent.id) {
                 node.let_go(&offer.resources, &offer.ports);
-                taken.entry(offer.agent.id.clone()).or_default().push(offer.id.clone());
+            }
+            if let Some(after) = &mut after {
+                after.add(&offer.resources);
             }
         }
+        nodes.refresh();
+        let fits = |room: &Option<Room>| room.as_ref().is_none_or(|room| room.has_for_marathon(&app.resources));
         // Which host port it would be does not matter here.
-        let mut random = super::super::random::Random::new(0);
-        let Ok(place) = Placer::new(app, &nodes, placed).next(&nodes, &mut random) else {
+        let mut random = Random::new(0);
+        let place = Placer::new(app, &nodes, placed).next(&nodes, &mut random);
+        let Some(place) = place.ok().filter(|_| fits(&after)) else {
             return false;
         };
-        let offers = taken.remove(&place.agent).unwrap_or_default();
-        for id in &offers {
-            self.rescind(id);
+        let (here, elsewhere): (Vec<Offer>, Vec<Offer>) =
+            could_go.into_iter().partition(|offer| offer.agent.id == place.agent);
+        let mut made = !here.is_empty();
+        for (offer, needed) in here
+            .iter()
+            .map(|one| (one, true))
+            .chain(elsewhere.iter().map(|one| (one, false)))
+        {
+            if needed || !fits(&room) {
+                self.rescind(&offer.id);
+                made = true;
+                if let Some(room) = &mut room {
+                    room.add(&offer.resources);
+                }
+            }
         }
-        !offers.is_empty()
+        made
+    }
+
+    /// Offers that Marathon's apps may take back, all of them together: not of those who have less than Marathon, and not
+    /// what is guaranteed.
+    fn offers_for_marathon(&self) -> Vec<Offer> {
+        let total = self.capacity_there();
+        let own = self.own_share(&total);
+        let mut given_up: BTreeMap<&str, Resources> = BTreeMap::new();
+        let mut found = Vec::new();
+        for offer in self.frameworks.offers.values() {
+            let of_role = given_up.entry(top(&offer.role)).or_default();
+            let share = self.share(&offer.framework, &offer.role, &total);
+            let takes_more = self.nodes.get(&offer.agent.id).is_some_and(Node::takes_more);
+            if takes_more && !share.is_less(&own) && !self.is_guaranteed_beside(offer, of_role) {
+                *of_role = of_role.plus(&offer.total());
+                found.push(offer.clone());
+            }
+        }
+        found
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::Resources;
+use model::{AgentId, Resources};
 
 use crate::quota::{least, top};
-use crate::{Force, Offer, OfferId, Quota, Record, Timestamp};
+use crate::{App, Force, Offer, OfferId, Quota, Record, Timestamp};
 
-use super::super::placement::Refusal;
+use super::super::placement::{Placer, Refusal};
+use super::super::random::Random;
 use super::super::{Refusals, Scheduler};
 use super::share::ANY_ROLE;
 
@@ -54,9 +55,15 @@ impl Room {
         }
     }
 
-    /// Whether one of Marathon's instances fits beside what is kept for others.
+    /// Whether one of Marathon's instances fits beside what is kept for others. Where nothing is, that is for agents to say.
     pub(in crate::core) fn has_for_marathon(&self, need: &Resources) -> bool {
-        self.free.minus(&self.kept_for_others(ANY_ROLE)).holds(need)
+        let kept = self.kept_for_others(ANY_ROLE);
+        kept == Resources::default() || self.free.minus(&kept).holds(need)
+    }
+
+    /// So much more is free: an offer of a role that has enough without it was taken back.
+    pub(super) fn add(&mut self, freed: &Resources) {
+        self.free = self.free.plus(freed);
     }
 
     pub(in crate::core) fn taken_by_marathon(&mut self, taken: &Resources) {
@@ -163,10 +170,15 @@ impl Scheduler {
     }
 
     /// Whether an offer's role would have less than is guaranteed to it without the offer.
-    pub(super) fn is_guaranteed(&self, offer: &Offer) -> bool {
+    fn is_guaranteed(&self, offer: &Offer) -> bool {
+        self.is_guaranteed_beside(offer, &Resources::default())
+    }
+
+    /// The same where the role gives up so much already.
+    pub(super) fn is_guaranteed_beside(&self, offer: &Offer, given_up: &Resources) -> bool {
         let quota = self.frameworks.quotas.get(top(&offer.role));
         quota.is_some_and(|quota| {
-            let without = self.consumed(&quota.role).minus(&offer.total());
+            let without = self.consumed(&quota.role).minus(given_up).minus(&offer.total());
             !without.holds(&quota.guarantees.as_guarantees())
         })
     }
@@ -187,8 +199,13 @@ impl Scheduler {
         Some(Room { free, kept, left })
     }
 
-    /// Why Marathon's instance waits where there is room: it is kept for other roles.
-    pub(in crate::core) fn kept_refusals(&self) -> Refusals {
+    /// Why Marathon's instance waits: where there is room, because that is kept for other roles.
+    pub(in crate::core) fn kept_refusals(&self, app: &App, placed: &BTreeMap<AgentId, u32>) -> Refusals {
+        // Which host port it would be does not matter here.
+        let mut random = Random::new(0);
+        if let Err(why) = Placer::new(app, &self.nodes, placed).next(&self.nodes, &mut random) {
+            return why;
+        }
         let mut refusals = Refusals::default();
         for (id, _) in self.nodes.iter().filter(|(_, node)| node.takes_more()) {
             refusals.processed = refusals.processed.saturating_add(1);

@@ -155,7 +155,9 @@ impl Site {
     fn specs_on(&self, agent: usize) -> Vec<(TaskId, model::LaunchSpec)> {
         let there = |one: &&InstanceRecord| one.agent == self.agents[agent];
         let instances = self.bench.core.instances().filter(there);
-        instances.map(|one| (one.spec.task.clone(), one.spec.clone())).collect()
+        instances
+            .map(|one| (one.spec.task.clone(), model::LaunchSpec::clone(&one.spec)))
+            .collect()
     }
 
     fn lost(&self) -> usize {

@@ -123,6 +123,64 @@ fn a_network_in_use_stays_and_one_that_is_not_goes() {
 }
 
 #[test]
+fn what_is_used_of_each_nodes_block_is_told() {
+    let mut bench = Bench::new();
+    for number in 1..=3 {
+        let at = bench.at();
+        bench.core.handle_registration(at, Bench::registration(number));
+    }
+    // Two blocks, of which the first is nobody's: nodes are counted from 1.
+    let small = NetworkSpec {
+        subnet: "10.64.0.0/25".to_owned(),
+        prefix: Some(26),
+        ..blue()
+    };
+    create(&mut bench, small).expect("valid");
+    run(&mut bench, app("blue")).expect("the network is there");
+    let (agent, task) = bench
+        .effects()
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::Launch { agent, spec } => Some((agent, spec.task)),
+            _ => None,
+        })
+        .expect("it is launched");
+    let told = |bench: &Bench| {
+        let all = bench.core.network_blocks("blue").into_iter();
+        let text = |one: BlockUse| {
+            let block = one.block.map_or("none".to_owned(), |block| block.to_string());
+            format!("{block}: {}", one.tasks)
+        };
+        all.map(text).collect::<Vec<_>>()
+    };
+    let blocks = told(&bench);
+    assert_eq!(blocks.len(), 3);
+    assert!(blocks.iter().all(|one| one.ends_with(": 0")), "{blocks:?}");
+    let block = told(&bench)
+        .into_iter()
+        .find(|one| !one.starts_with("none"))
+        .expect("one has a block");
+    let net: Ipv4Net = block
+        .split(": ")
+        .next()
+        .and_then(|text| text.parse().ok())
+        .expect("a prefix");
+    let address = net.nth(2).expect("a /26 has it");
+    bench.tell_at(&agent, &task, model::TaskState::Running, address.into());
+    assert_eq!(told(&bench)[0], format!("{net}: 1"), "the fullest first");
+    assert!(bench.core.network_blocks("green").is_empty());
+    assert_eq!(
+        bench
+            .core
+            .network_blocks("dcos")
+            .iter()
+            .filter(|one| one.block.is_some())
+            .count(),
+        3
+    );
+}
+
+#[test]
 fn what_others_have_is_refused_with_a_sentence() {
     let mut bench = Bench::new();
     assert!(matches!(why(create(&mut bench, blue())), NetworkError::NoNodes));

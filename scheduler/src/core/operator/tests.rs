@@ -52,7 +52,7 @@ fn a_deactivated_agent_keeps_its_tasks_and_gets_no_more() {
     // A restart of the master does not forget it.
     let mut bench = Bench::restored(bench.stored);
     let report = bench.core.instances().next().map(|one| ReportedTask {
-        spec: one.spec.clone(),
+        spec: model::LaunchSpec::clone(&one.spec),
         status: one.status.clone(),
     });
     bench.register(Some(&agent), report.into_iter().collect());

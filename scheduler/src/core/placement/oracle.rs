@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use model::{AgentId, Resources};
 
 use crate::core::node::{Link, Node};
+use crate::core::nodes::Nodes;
 use crate::core::random::Random;
 use crate::{AgentRecord, App, AppSpec, Constraint, Domain, Operator, PortSpec, ServicePorts, Timestamp};
 
@@ -117,6 +118,7 @@ fn candidates<'a>(app: &App, nodes: &'a BTreeMap<AgentId, Node>, placed: &[Agent
     let fits = |(id, node): &(&AgentId, &Node)| {
         let left = node.record.resources.minus(&node.used);
         node.link == Link::Connected
+            && !node.away
             && app.accepted_roles.contains(&node.record.domain.role)
             && left.cpus_milli >= 100
             && left.mem_mb >= 10
@@ -126,13 +128,37 @@ fn candidates<'a>(app: &App, nodes: &'a BTreeMap<AgentId, Node>, placed: &[Agent
     nodes.iter().filter(fits).map(|(id, _)| id).collect()
 }
 
+/// Some agents have something already: their table is as old as that, or of now, or was never made.
+fn charge_some(random: &mut Random, nodes: &mut Nodes) {
+    let made = random.below(3);
+    if made > 0 {
+        nodes.refresh();
+    }
+    for id in nodes.keys().cloned().collect::<Vec<_>>() {
+        if random.below(3) == 0
+            && let Some(node) = nodes.get_mut(&id)
+        {
+            node.used.cpus_milli = 100 * random.below(3).min(node.record.resources.cpus_milli / 100);
+            node.away = random.below(6) == 0;
+        }
+    }
+    if made > 1 {
+        nodes.refresh();
+    }
+    nodes.check();
+}
+
 /// One cluster and one app, filled until it is full.
 pub(crate) fn one_case(seed: u64) {
     let mut random = Random::new(seed);
-    let mut nodes = nodes(&mut random);
+    let mut nodes: Nodes = nodes(&mut random).into_iter().collect();
     let app = app(&mut random);
-    let mut placed: Vec<AgentId> = Vec::new();
-    let mut placer = Placer::new(&app, &nodes, &BTreeMap::new());
+    charge_some(&mut random, &mut nodes);
+    let here = nodes.iter().filter(|(_, node)| node.link == Link::Connected);
+    let mut placed: Vec<AgentId> = here.map(|(id, _)| id.clone()).collect();
+    placed.retain(|_| random.below(4) == 0);
+    let before = placed.iter().map(|id| (id.clone(), 1)).collect();
+    let mut placer = Placer::new(&app, &nodes, &before);
     for _ in 0..12 {
         let may = candidates(&app, &nodes, &placed);
         match placer.next(&nodes, &mut random) {

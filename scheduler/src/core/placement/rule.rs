@@ -92,6 +92,10 @@ impl Rules {
         Self(app.constraints.iter().map(rule).collect())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether all hold, the even spread aside.
     pub(super) fn hold(&self, node: &Node) -> bool {
         self.0.iter().all(|rule| rule.holds(node.field(&rule.field)))

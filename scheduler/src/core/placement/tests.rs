@@ -29,7 +29,7 @@ fn node(name: &str, cpus_milli: u64, ports: (u16, u16)) -> Node {
     Node::new(record, Link::Connected)
 }
 
-fn cluster(nodes: impl IntoIterator<Item = Node>) -> BTreeMap<AgentId, Node> {
+fn cluster(nodes: impl IntoIterator<Item = Node>) -> Nodes {
     nodes.into_iter().map(|node| (node.record.id.clone(), node)).collect()
 }
 
@@ -59,7 +59,7 @@ fn constrained(words: &[&str]) -> App {
 }
 
 /// Places instances one after the other; the agents' names in order, and the refusals of the first that found no place.
-fn fill(app: &App, nodes: &BTreeMap<AgentId, Node>, count: usize) -> (Vec<String>, Option<Refusals>) {
+fn fill(app: &App, nodes: &Nodes, count: usize) -> (Vec<String>, Option<Refusals>) {
     let mut random = Random::new(1);
     let mut order = Vec::new();
     let mut placer = Placer::new(app, nodes, &BTreeMap::new());

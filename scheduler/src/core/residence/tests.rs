@@ -219,6 +219,35 @@ fn a_removed_app_takes_its_volumes_along() {
 }
 
 #[test]
+fn volumes_stay_as_long_as_a_task_that_nobody_knew_of_may_use_them() {
+    let mut bench = Bench::new();
+    let home = place(&mut bench, 1);
+    let first = create(&mut bench, 1, 100).remove(0);
+    bench.tell(&home.agent, &first.task, TaskState::Running);
+    bench.tell(&home.agent, &first.task, TaskState::Failed);
+    bench.next_timer();
+    assert_eq!(bench.launches().len(), 1, "the second task");
+    let remove = Command::RemoveApp {
+        id: "/db".to_owned(),
+        force: Force::Yes,
+    };
+    bench.command(remove).expect("there");
+    // Its machine has the first one again, and not the second.
+    let told = ReportedTask {
+        spec: first.clone(),
+        status: status(TaskState::Running, bench.now),
+    };
+    bench.register_at(home.last, Some(&home.agent), vec![told]);
+    assert_eq!(removals(&mut bench), []);
+    assert_eq!(
+        (used(&bench, &home).cpus_milli, used(&bench, &home).disk_mb),
+        (400, 100)
+    );
+    bench.tell(&home.agent, &first.task, TaskState::Killed);
+    assert_eq!(removals(&mut bench).len(), 1);
+}
+
+#[test]
 fn volumes_and_what_is_reserved_beside_them_may_not_change() {
     let mut bench = Bench::new();
     place(&mut bench, 1);

@@ -47,7 +47,7 @@ fn records(app: &App, ones: &[One]) -> Vec<InstanceRecord> {
             version: if one.old { Timestamp(50) } else { app.version },
             config: if one.old { Timestamp(50) } else { app.version },
             agent: AgentId::new("S0"),
-            spec: launch_spec(),
+            spec: std::sync::Arc::new(launch_spec()),
             service_ports: Vec::new(),
             status: TaskStatus {
                 state: if one.ready {

@@ -64,14 +64,19 @@ fn put(bench: &mut Bench, specs: Vec<AppSpec>) -> Result<(), CommandError> {
     taken.map(drop)
 }
 
-/// Two instances of each of these, all running.
-fn running(specs: Vec<AppSpec>) -> (Bench, Reader) {
-    let config = super::super::Config {
+/// No agent is given up.
+fn config() -> super::super::Config {
+    super::super::Config {
         suspect_after: Duration::ZERO,
         agent_timeout: Duration::from_secs(1_000_000),
+        reregister_timeout: Duration::from_secs(1_000_000),
         ..Default::default()
-    };
-    let mut bench = Bench::with(config, Vec::new());
+    }
+}
+
+/// Two instances of each of these, all running.
+fn running(specs: Vec<AppSpec>) -> (Bench, Reader) {
+    let mut bench = Bench::with(config(), Vec::new());
     let mut reader = Reader(ServiceTable::new(VipRange::default()));
     reader.0.apply(TaskEvent::Snapshot(bench.core.state()));
     let agent = bench.register(None, Vec::new()).agent;
@@ -169,6 +174,57 @@ fn a_canary_gets_more_step_by_step_and_begins_anew_when_it_fails() {
             .count(),
         2 + 1
     );
+}
+
+/// What the stream would tell of each instance.
+fn told_by(core: &Scheduler) -> Vec<String> {
+    let ports = core.instances().flat_map(|one| core.told_ports(one, &one.spec.ports));
+    let labels = ports.flat_map(|port| port.labels);
+    labels
+        .filter(|(key, _)| key == WEIGHT_LABEL)
+        .map(|(_, weight)| weight)
+        .collect()
+}
+
+#[test]
+fn every_master_tells_the_share_that_was_told_last() {
+    let ramp = [(SHARE_LABEL, "5,25,100"), (RAMP_LABEL, "10m")];
+    let (mut bench, mut reader) = running(vec![spec("/canary", &ramp)]);
+    let mut copy = Scheduler::following(Default::default(), bench.stored.clone());
+    let seen = bench.stored.len();
+    bench.now += 601_000;
+    let at = bench.at();
+    bench.core.handle_timeout(at);
+    reader.read(&mut bench);
+    assert_eq!(reader.weights(), [25, 25]);
+    // A step in time reaches whoever follows, and whoever takes over tells it before anything happens.
+    let records = bench.stored[seen..].to_vec();
+    let touched: BTreeSet<AgentId> = records.into_iter().flat_map(|one| copy.follow(at, one)).collect();
+    assert_eq!((told_by(&copy), touched.len()), (vec!["25".to_owned(); 2], 1));
+    assert_eq!(told_by(&Bench::restored(bench.stored.clone()).core), ["25", "25"]);
+    // So does a failure, though delays are not kept.
+    let canary = bench.core.instances().next().expect("one").clone();
+    bench.tell(&canary.agent, &canary.spec.task, TaskState::Failed);
+    bench.effects();
+    let mut next = Bench::with(config(), bench.stored.clone());
+    assert_eq!(told_by(&next.core), ["5"]);
+    next.core.handle_timeout(Timestamp(bench.now + 60_000));
+    assert_eq!(told_by(&next.core)[0], "5");
+    next.core.handle_timeout(Timestamp(bench.now + 700_000));
+    assert_eq!(told_by(&next.core)[0], "25", "and then it goes on");
+    // Records of an earlier release say nothing of it.
+    let without = |one: &Record| !matches!(one, Record::PutShare(..));
+    let earlier: Vec<Record> = bench.stored.iter().filter(|one| without(one)).cloned().collect();
+    assert_eq!(told_by(&Bench::restored(earlier).core), ["5"]);
+    // Without its app nothing is told.
+    let remove = Command::RemoveApp {
+        id: "/canary".to_owned(),
+        force: Force::Yes,
+    };
+    bench.command(remove).expect("known");
+    bench.effects();
+    let ended = |one: &Record| matches!(one, Record::DeleteShare(_));
+    assert_eq!(bench.stored.iter().filter(|one| ended(one)).count(), 1);
 }
 
 #[test]

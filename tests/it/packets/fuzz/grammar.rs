@@ -8,6 +8,8 @@ use super::chance::Chance;
 use super::world::{TCP, UDP};
 use crate::packets::lab::{OWN, PEER, STRANGER};
 
+mod errors;
+
 /// Which program gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::packets) enum Way {
@@ -18,7 +20,7 @@ pub(in crate::packets) enum Way {
 }
 
 /// Few, so that packets belong to flows: clients and their ports.
-const CLIENTS: u8 = 5;
+pub(super) const CLIENTS: u8 = 5;
 const PORTS: u16 = 6;
 /// As they are met, and one of each kind that nobody sends.
 const FLAGS: &[u8] = &[2, 2, 2, 16, 16, 24, 17, 1, 4, 20, 18, 3, 0, 6, 0xc2, 0xff];
@@ -53,9 +55,10 @@ pub(super) fn frame(chance: &mut Chance, model: &Model) -> (Way, Vec<u8>) {
 
 /// A packet that somebody may send in earnest.
 pub(super) fn sound(chance: &mut Chance, model: &Model) -> (Way, Vec<u8>) {
-    match chance.up_to(10) {
+    match chance.up_to(12) {
         0..=5 => (Way::In, request(chance, model)),
         6 | 7 => (Way::In, tunnelled(chance, model)),
+        8 | 9 => (Way::In, from_afar(chance, model)),
         _ => (Way::Out, answer(chance, model)),
     }
 }
@@ -97,6 +100,9 @@ fn request(chance: &mut Chance, model: &Model) -> Vec<u8> {
     let tables = &model.tables;
     if let Some(frame) = with_cookie(chance, model) {
         return frame;
+    }
+    if chance.percent(10) {
+        return errors::error(chance, model);
     }
     let (family, vip) = any_vip(chance, tables);
     let from = client(chance, family);
@@ -177,6 +183,26 @@ fn answer(chance: &mut Chance, model: &Model) -> Vec<u8> {
     let body = transport(chance, backend.protocol, from.1, to.1, true);
     let mut out = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1];
     out.extend(network(chance, family, (from.0, to.0), backend.protocol, &body));
+    out
+}
+
+/// From a backend on a node without the daemon, to a port of this node's; mostly of a flow that there is.
+fn from_afar(chance: &mut Chance, model: &Model) -> Vec<u8> {
+    let back = &model.nat.back;
+    let Some(tuple) = back.keys().nth(chance.up_to(back.len())) else {
+        return request(chance, model);
+    };
+    let odd = if chance.percent(5) { 1 } else { 0 };
+    let (from, to) = (tuple.source.1.get(), tuple.dest.1.get() ^ odd);
+    let body = transport(chance, tuple.protocol, from, to, true);
+    let mut out = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7];
+    out.extend(network(
+        chance,
+        tuple.family,
+        (tuple.source.0, tuple.dest.0),
+        tuple.protocol,
+        &body,
+    ));
     out
 }
 

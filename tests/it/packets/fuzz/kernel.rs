@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
-    BackendEntry, Be16, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, FragmentKey4, FragmentKey6, FragmentValue,
-    Ip, ListenPlace, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair, TOO_BIG_BUCKETS, Tag, VipEntry,
-    XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST, fragment_ways,
+    BackendEntry, Be16, Be32, Endpoint, Endpoint4, FlowKey4, FlowKey6, FlowValue, FragmentKey4, FragmentKey6,
+    FragmentValue, Ip, ListenPlace, NatKey4, NatKey6, NatParts6, NodeConfig, PeerEntry, RateBucket, Reason, SlotPair,
+    TOO_BIG_BUCKETS, Tag, VipEntry, XDP_DROP_FIRST, XDP_REDIRECT_FIRST, XDP_TX_FIRST, flow_flags, fragment_ways,
 };
 use lb_userspace::{CookieCount, Lb, PacketRun};
-use tests::pathmodel::{Flows, Key, PartKey, Store, Tables};
+use tests::pathmodel::{Flows, Key, Nat, PartKey, Store, Tables, Tuple};
 
 use super::grammar::Way;
 use crate::packets::lab::{Folder, config, enter};
@@ -39,6 +39,12 @@ pub(in crate::packets) struct Kernel {
     flows6: [HashMap<MapData, FlowKey6, FlowValue>; 2],
     parts4: HashMap<MapData, FragmentKey4, FragmentValue>,
     parts6: HashMap<MapData, FragmentKey6, FragmentValue>,
+    own6: Array<MapData, Ip>,
+    nat4: HashMap<MapData, NatKey4, FlowValue>,
+    nat6: HashMap<MapData, NatKey6, FlowValue>,
+    back4: HashMap<MapData, NatKey4, NatKey4>,
+    back6: HashMap<MapData, NatKey6, NatKey6>,
+    answers6: HashMap<MapData, FragmentKey6, NatParts6>,
     rates: PerCpuArray<MapData, RateBucket>,
     places: HashMap<MapData, u32, ListenPlace>,
     cookie_times: Array<MapData, u32>,
@@ -132,6 +138,12 @@ impl Kernel {
             flows6: [open(&folder, "FLOWS6"), open(&folder, "HALF6")],
             parts4: open(&folder, "FRAGMENTS4"),
             parts6: open(&folder, "FRAGMENTS6"),
+            own6: open(&folder, "OWN6"),
+            nat4: open(&folder, "NAT4"),
+            nat6: open(&folder, "NAT6"),
+            back4: open(&folder, "NAT4_BACK"),
+            back6: open(&folder, "NAT6_BACK"),
+            answers6: open(&folder, "NAT6_PARTS"),
             rates: open(&folder, "TOO_BIG_RATES"),
             places: open(&folder, "LISTEN_PLACES"),
             cookie_times: open(&folder, "COOKIE_TIMES"),
@@ -149,6 +161,7 @@ impl Kernel {
         assert!(self.folder.path().exists());
         let done = "a map takes its own type";
         self.node.set(0, tables.node, 0).expect(done);
+        self.own6.set(0, tables.own6, 0).expect(done);
         empty(&mut self.vips4);
         empty(&mut self.vips6);
         for ((family, endpoint), entry) in &tables.vips {
@@ -187,6 +200,11 @@ impl Kernel {
         self.flows6.iter_mut().for_each(empty);
         empty(&mut self.parts4);
         empty(&mut self.parts6);
+        empty(&mut self.nat4);
+        empty(&mut self.nat6);
+        empty(&mut self.back4);
+        empty(&mut self.back6);
+        empty(&mut self.answers6);
         empty(&mut self.places);
         for id in tables.endpoints.keys() {
             self.cookie_times.set(*id, 0, 0).expect(done);
@@ -210,9 +228,9 @@ impl Kernel {
         }
     }
 
-    /// The first slots become these; flows are kept.
-    pub(in crate::packets) fn set_slots(&mut self, slots: &[u32; 2]) {
-        self.slots.set(0, SlotPair(*slots), 0).expect("a pair of slots");
+    /// Two slots that lie beside each other become these; flows are kept.
+    pub(in crate::packets) fn set_slots(&mut self, pair: u32, slots: [u32; 2]) {
+        self.slots.set(pair, SlotPair(slots), 0).expect("a pair of slots");
     }
 
     pub(in crate::packets) fn set_backend(&mut self, tables: &Tables, index: usize) {
@@ -298,34 +316,75 @@ impl Kernel {
         found.ok().map(|value| FlowValue { seen: 0, ..value })
     }
 
+    /// Lets so many seconds pass for all flows.
+    pub(in crate::packets) fn silence(&mut self, seconds: u32) {
+        self.flows4.iter_mut().for_each(|flows| age(flows, seconds));
+        self.flows6.iter_mut().for_each(|flows| age(flows, seconds));
+    }
+
+    /// Marks a flow as one whose ports may be another's by now, here and in the model.
+    pub(super) fn doubt(&mut self, flows: &mut Flows, key: &Key) {
+        let Some(flow) = flows.flows.get_mut(key) else { return };
+        flow.flags |= flow_flags::DOUBTFUL;
+        let seen = u32::try_from(lb_userspace::monotonic_seconds()).expect("not so old");
+        let value = FlowValue { seen, ..*flow };
+        let put = if key.family == 4 {
+            self.flows4[0].insert(key4(key), value, 0)
+        } else {
+            self.flows6[0].insert(key6(key), value, 0)
+        };
+        put.expect("a flow");
+    }
+
     /// First parts went where the model says, and no others are remembered.
     pub(in crate::packets) fn same_parts(&self, flows: &Flows, told: &str) {
-        let four = self.parts4.iter().map(|entry| {
-            let (key, value) = entry.expect("an entry");
-            let key = PartKey {
-                family: 4,
-                src: Ip::v4(key.src),
-                dst: Ip::v4(key.dst),
-                id: key.id.get().into(),
-                protocol: key.protocol,
-                answer: key.way == fragment_ways::ANSWER,
-            };
-            (key, value)
-        });
-        let six = self.parts6.iter().map(|entry| {
-            let (key, value) = entry.expect("an entry");
-            let key = PartKey {
-                family: 6,
-                src: key.src,
-                dst: key.dst,
-                id: key.id.get(),
-                protocol: 0,
-                answer: key.way == u32::from(fragment_ways::ANSWER),
-            };
-            (key, value)
-        });
+        let four = self.parts4.iter().map(|entry| entry.expect("an entry"));
+        let four = four
+            .filter(|(key, _)| key.way != fragment_ways::TRANSLATED)
+            .map(|(key, value)| (part4(&key), value));
+        let six = self.parts6.iter().map(|entry| entry.expect("an entry"));
+        let six = six.map(|(key, value)| (part6(&key), value));
         let found: BTreeMap<PartKey, FragmentValue> = four.chain(six).collect();
         assert_eq!(found, flows.parts, "{told}: parts of packets");
+    }
+
+    /// The translated flow that a packet belongs to.
+    pub(super) fn translated(&self, tuple: &Tuple) -> Option<FlowValue> {
+        let found = if tuple.family == 4 {
+            self.nat4.get(&nat4(tuple), 0)
+        } else {
+            self.nat6.get(&nat6(tuple), 0)
+        };
+        found.ok()
+    }
+
+    /// Translated flows, their ports and the parts of their answers are the model's.
+    pub(super) fn same_nat(&self, nat: &Nat, told: &str) {
+        let four = self.nat4.iter().map(|entry| entry.expect("an entry"));
+        let six = self.nat6.iter().map(|entry| entry.expect("an entry"));
+        let four = four.map(|(key, value)| (tuple4(&key), value));
+        let six = six.map(|(key, value)| (tuple6(&key), value));
+        let found = four
+            .chain(six)
+            .map(|(key, value)| (key, FlowValue { seen: 0, ..value }));
+        let found: BTreeMap<Tuple, FlowValue> = found.collect();
+        assert_eq!(found, nat.flows, "{told}: translated flows");
+        let four = self.back4.iter().map(|entry| entry.expect("an entry"));
+        let six = self.back6.iter().map(|entry| entry.expect("an entry"));
+        let four = four.map(|(key, flow)| (tuple4(&key), tuple4(&flow)));
+        let six = six.map(|(key, flow)| (tuple6(&key), tuple6(&flow)));
+        let found: BTreeMap<Tuple, Tuple> = four.chain(six).collect();
+        assert_eq!(found, nat.back, "{told}: ports of translated flows");
+        let four = self.parts4.iter().map(|entry| entry.expect("an entry"));
+        let four = four.filter(|(key, _)| key.way == fragment_ways::TRANSLATED);
+        let four = four.map(|(key, value)| {
+            let addr = |raw| Ip::v4(Be32::from_raw(raw));
+            (part4(&key), (addr(value.backend), addr(value.generation)))
+        });
+        let six = self.answers6.iter().map(|entry| entry.expect("an entry"));
+        let six = six.map(|(key, value)| (part6(&key), (value.client, value.server)));
+        let found: BTreeMap<PartKey, (Ip, Ip)> = four.chain(six).collect();
+        assert_eq!(found, nat.parts, "{told}: parts of translated answers");
     }
 
     /// Not one flow more than the model has.
@@ -351,6 +410,61 @@ impl Kernel {
     }
 }
 
+fn part4(key: &FragmentKey4) -> PartKey {
+    PartKey {
+        family: 4,
+        src: Ip::v4(key.src),
+        dst: Ip::v4(key.dst),
+        id: key.id.get().into(),
+        protocol: key.protocol,
+        answer: key.way == fragment_ways::ANSWER,
+    }
+}
+
+fn part6(key: &FragmentKey6) -> PartKey {
+    PartKey {
+        family: 6,
+        src: key.src,
+        dst: key.dst,
+        id: key.id.get(),
+        protocol: 0,
+        answer: key.way == u32::from(fragment_ways::ANSWER),
+    }
+}
+
+fn nat4(tuple: &Tuple) -> NatKey4 {
+    let end = |(addr, port): (Ip, Be16)| (addr.0[3], port);
+    NatKey4::new(end(tuple.source), end(tuple.dest), tuple.protocol)
+}
+
+fn nat6(tuple: &Tuple) -> NatKey6 {
+    NatKey6 {
+        source: tuple.source.0,
+        dest: tuple.dest.0,
+        source_port: tuple.source.1,
+        dest_port: tuple.dest.1,
+        protocol: tuple.protocol.into(),
+    }
+}
+
+fn tuple4(key: &NatKey4) -> Tuple {
+    Tuple {
+        family: 4,
+        protocol: key.protocol,
+        source: (Ip::v4(key.source), key.source_port),
+        dest: (Ip::v4(key.dest), key.dest_port),
+    }
+}
+
+fn tuple6(key: &NatKey6) -> Tuple {
+    Tuple {
+        family: 6,
+        protocol: u8::try_from(key.protocol).expect("a protocol"),
+        source: (key.source, key.source_port),
+        dest: (key.dest, key.dest_port),
+    }
+}
+
 fn key4(key: &Key) -> FlowKey4 {
     FlowKey4 {
         client: key.client.0[3],
@@ -364,5 +478,13 @@ fn key6(key: &Key) -> FlowKey6 {
         client: key.client,
         port: key.port,
         vip: key.vip,
+    }
+}
+
+fn age<K: Pod>(flows: &mut HashMap<MapData, K, FlowValue>, seconds: u32) {
+    let all: Vec<(K, FlowValue)> = flows.iter().map(|entry| entry.expect("an entry")).collect();
+    for (key, mut flow) in all {
+        flow.seen -= seconds;
+        flows.insert(key, flow, 0).expect("a flow");
     }
 }

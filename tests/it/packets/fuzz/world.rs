@@ -7,17 +7,20 @@ use lb_common::{
     BackendEntry, Be16, Be32, Endpoint, Ip, NodeConfig, Reason, TUNNEL_PORT, TableRange, Tag, VipEntry, backend_flags,
     node_flags, vip_flags,
 };
-use tests::pathmodel::{Cookies, Model, Route, Tables};
+use tests::pathmodel::{Cookies, Flows, Key, Model, Route, Tables};
 
 use super::chance::Chance;
+use super::grammar::CLIENTS;
 use super::kernel::{FIRST_PORT, Kernel, LISTENERS};
-use crate::packets::lab::{OWN, PEER, PEER_MAC, STRANGER};
+use crate::packets::lab::{OWN, OWN6, PEER, PEER_MAC, STRANGER};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 /// A node that no route leads to: the namespace has none but its own link's.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const SLOTS: usize = 256;
+/// More backends than any world has.
+const BACKENDS: u8 = 50;
 
 /// Reasons that the grammar must come upon; others need what is not set up here.
 pub(super) const REACHED: &[Reason] = &[
@@ -36,6 +39,15 @@ pub(super) const REACHED: &[Reason] = &[
     Reason::SecondChance,
     Reason::SynCookie,
     Reason::CookieRedirected,
+    Reason::ErrorDelivered,
+    Reason::ErrorUnknown,
+    Reason::Echo,
+    Reason::NatSent,
+    Reason::NatRestored,
+    Reason::NatRestoredPass,
+    Reason::NatRedirected,
+    Reason::NoNatPort,
+    Reason::NoNatAddress,
     Reason::BadCookie,
     Reason::TooBigReplied,
     Reason::ResetReplied,
@@ -70,13 +82,52 @@ fn vip_address(family: u8, number: u8) -> Ip {
     }
 }
 
+/// Clients and backends that there is a way to, and the link addresses of those that are known.
+fn near() -> Vec<(IpAddr, Option<[u8; 6]>)> {
+    let mut near = Vec::new();
+    for low in 0..=BACKENDS {
+        let known = |kind: u8, when: bool| when.then_some([2, 0, 0, 0, kind, low]);
+        let often = low % 4 != 0;
+        near.push((IpAddr::from([10, 1, 0, low]), known(4, often)));
+        near.push((
+            IpAddr::from([0xfd01, 0xd, 0, 0, 0, 0, 0, u16::from(low)]),
+            known(6, often),
+        ));
+        if low < CLIENTS {
+            let odd = low % 2 == 1;
+            near.push((IpAddr::from([192, 168, 7, 50 + low]), known(0x14, odd)));
+            near.push((
+                IpAddr::from([0xfd01, 0xe, 0, 0, 0, 0, 0, u16::from(low)]),
+                known(0x16, odd),
+            ));
+        }
+    }
+    near
+}
+
+/// Tells the namespace of them.
+pub(super) fn neighbours() {
+    crate::packets::lab::six();
+    for route in ["10.1.0.0/24", "fd01:d::/64", "fd01:e::/64"] {
+        crate::packets::lab::ip(&format!("route add {route} dev up0"));
+    }
+    for (addr, mac) in near() {
+        if let Some(mac) = mac {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            crate::packets::lab::ip(&format!("neigh replace {addr} lladdr {mac} dev up0 nud permanent"));
+        }
+    }
+}
+
 /// Tables and no flows.
 pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
     let mut tables = Tables {
         node: node(chance),
         slots: vec![0; SLOTS],
         backends: vec![BackendEntry::default()],
+        own6: if chance.percent(85) { ip(OWN6) } else { Ip::default() },
         uplink: kernel.uplink,
+        link_mtu: 1500,
         ..Tables::default()
     };
     tables.peers.insert(ip(PEER));
@@ -89,14 +140,20 @@ pub(super) fn make(chance: &mut Chance, kernel: &Kernel) -> Model {
         },
     );
     tables.routes.insert(ip(STRANGER), Route::NoNeighbour);
-    // One client's way is known: answers to what comes through the tunnel go there.
-    crate::packets::lab::ip("neigh replace 192.168.7.51 lladdr 02:00:00:00:00:51 dev up0 nud permanent");
-    let client = Route::Known {
-        ifindex: kernel.uplink,
-        to: [2, 0, 0, 0, 0, 0x51],
-        from: kernel.mac,
-    };
-    tables.routes.insert(ip(Ipv4Addr::new(192, 168, 7, 51)), client);
+    for (addr, mac) in near() {
+        let known = Route::Known {
+            ifindex: kernel.uplink,
+            to: mac.unwrap_or_default(),
+            from: kernel.mac,
+        };
+        let route = mac.map_or(Route::NoNeighbour, |_| known);
+        let routes = if addr.is_ipv4() {
+            &mut tables.routes
+        } else {
+            &mut tables.routes6
+        };
+        routes.insert(ip(addr), route);
+    }
     let (mut id, mut offset) = (1_u32, 0_u32);
     for (family, protocol, vips) in GROUPS {
         let ids: Vec<u32> = (id..).take(vips).collect();
@@ -139,7 +196,15 @@ fn listens(chance: &mut Chance, tables: &Tables) -> BTreeMap<u32, u32> {
 }
 
 fn node(chance: &mut Chance) -> NodeConfig {
+    // Few, so that they are used up now and then, and no more than are tried.
+    let ports = if chance.percent(85) {
+        (61_000, 61_000 + chance.pick(&[0, 1, 3, 15]))
+    } else {
+        (0, 0)
+    };
     NodeConfig {
+        nat_first: Be16::new(ports.0),
+        nat_last: Be16::new(ports.1),
         own: if chance.percent(97) { ip(OWN) } else { Ip::default() },
         vip_network: Be32::new(u32::from(Ipv4Addr::new(198, 18, 0, 0))),
         vip_mask: Be32::new(0xfffe_0000),
@@ -172,7 +237,7 @@ fn backend(chance: &mut Chance, tables: &mut Tables, family: u8, protocol: u8, v
         if chance.percent(10) {
             flags = flags & !backend_flags::OPEN | backend_flags::GONE;
         }
-    } else if chance.percent(8) {
+    } else if chance.percent(25) {
         flags |= backend_flags::BARE;
     }
     let ids: Vec<u16> = vips.iter().map(|id| u16::try_from(*id).expect("small")).collect();
@@ -201,7 +266,7 @@ fn backend(chance: &mut Chance, tables: &mut Tables, family: u8, protocol: u8, v
         generation: u32::from(chance.byte() % 3),
         ifindex: if past { 7 } else { 0 },
         mac: [2, 1, 1, 1, 1, low],
-        from_mac: [2, 2, 2, 2, 2, low],
+        mtu: chance.pick(&[60, 100, 1450]),
         vip: ids[0],
         weight: 1,
         ..BackendEntry::default()
@@ -245,6 +310,12 @@ fn add(
     };
     tables.vips.insert(place, entry);
     tables.endpoints.insert(id, place.1);
+}
+
+/// One of the flows, if there is one.
+pub(super) fn some_flow(chance: &mut Chance, flows: &Flows) -> Option<Key> {
+    let many = flows.flows.len();
+    (many > 0).then(|| flows.flows.keys().nth(chance.up_to(many)).copied())?
 }
 
 /// One backend becomes another, closes, dies, comes back or moves; gives its index.

@@ -118,17 +118,26 @@ fn past_the_stack_a_packet_takes_a_hop_and_new_link_addresses() {
         node.vip(vip, TCP, &[index], &[]);
         node.tables.backends[0].ifindex = node.kernel.uplink;
         node.tables.backends[0].mac = [2, 0xbb, 0, 0, 0, 1];
-        node.tables.backends[0].from_mac = [2, 0xaa, 0, 0, 0, 1];
+        node.tables.backends[0].mtu = 1000;
         node.load();
         let frame = Frame::tcp(client, vip, SYN);
         let out = Frame {
             to: backend,
             hops: 63,
-            macs: [2, 0xbb, 0, 0, 0, 1, 2, 0xaa, 0, 0, 0, 1],
+            macs: [2, 0xbb, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1],
             ..frame.clone()
         };
         let run = node.enters(&frame.build(), Reason::LocalRedirected);
         assert_eq!((run.action, run.frame), (4, out.build()));
+        // What is too long for the interface is the stack's to tell, to the byte.
+        let headers = if backend.0.is_ipv4() { 40 } else { 60 };
+        for (len, reason) in [(1000, Reason::LocalRedirected), (1001, Reason::LocalBackend)] {
+            let long = Frame {
+                payload: vec![7; len - headers],
+                ..frame.clone()
+            };
+            node.enters(&long.build(), reason);
+        }
         // The stack tells the sender that the last hop is used up.
         let last = Frame { hops: 1, ..frame };
         let run = node.enters(&last.build(), Reason::LocalBackend);

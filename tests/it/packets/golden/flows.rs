@@ -1,8 +1,8 @@
 //! Flows over time: opening, closing, ports used again, backends that go, limits.
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData};
-use lb_common::{FlowKey4, FlowState, FlowValue, Reason, TableRange, VipOptions, backend_flags, vip_flags};
+use aya::maps::{Array, MapData};
+use lb_common::{FlowState, Reason, TableRange, VipOptions, backend_flags, vip_flags};
 use tests::pathmodel::Store;
 
 use super::build::{ACK, FIN, Frame, Peer, RST, SYN, TCP, UDP, at};
@@ -45,14 +45,6 @@ fn two_backends(protocol: u8) -> Node {
     node
 }
 
-/// The table now says the second backend; flows are kept.
-fn turn(node: &mut Node) {
-    let offset = node.entry(vip(), TCP).table.offset();
-    node.tables.slots[usize::try_from(offset).expect("small")] = 1;
-    let mut slots: Array<MapData, lb_common::SlotPair> = open(&node.kernel.folder, "SLOTS");
-    slots.set(offset / 2, lb_common::SlotPair([1, 1]), 0).expect("a slot");
-}
-
 #[test]
 fn a_connection_opens_closes_and_its_ports_are_used_again_elsewhere() {
     let mut node = two_backends(TCP);
@@ -73,7 +65,7 @@ fn a_connection_opens_closes_and_its_ports_are_used_again_elsewhere() {
         "a SYN alone takes no room among flows"
     );
     leave(&mut node, SYN | ACK, first);
-    turn(&mut node);
+    node.turn(vip(), TCP, 1);
     enter(&mut node, SYN, first);
     enter(&mut node, ACK, first);
     assert_eq!(state(&node, Store::Half), None);
@@ -121,8 +113,7 @@ fn flows_of_a_backend_that_is_gone_choose_anew() {
         node.tables.backends[0].generation += 1;
         let tables = node.tables.clone();
         node.kernel.set_backend(&tables, 0);
-        let mut slots: Array<MapData, lb_common::SlotPair> = open(&node.kernel.folder, "SLOTS");
-        slots.set(0, lb_common::SlotPair([1, 1]), 0).expect("a slot");
+        node.kernel.set_slots(0, [1, 1]);
         let run = node.enters(&frame(vip()).build(), Reason::LocalBackend);
         assert_eq!(run.frame, frame(second).build());
     }
@@ -142,7 +133,7 @@ fn a_new_flow_with_the_ports_of_one_to_a_draining_backend_is_all_its_own() {
     node.kernel.set_backend(&tables, 0);
     let run = node.enters(&Frame::tcp(client(), vip(), ACK).build(), Reason::LocalBackend);
     assert_eq!(run.frame, Frame::tcp(client(), first, ACK).build());
-    turn(&mut node);
+    node.turn(vip(), TCP, 1);
     for flags in [SYN, ACK] {
         let run = node.enters(&Frame::tcp(client(), vip(), flags).build(), Reason::LocalBackend);
         assert_eq!(run.frame, Frame::tcp(client(), second, flags).build());
@@ -265,17 +256,11 @@ fn what_comes_long_after_the_end_is_of_another_connection_with_the_same_ports() 
         enter(&mut node, flags, first);
     }
     node.leaves(&Frame::tcp(first, client(), FIN | ACK).build(), Reason::Restored);
-    turn(&mut node);
+    node.turn(vip(), TCP, 1);
     // The last acknowledgement.
     enter(&mut node, ACK, first);
-    let mut flows: HashMap<MapData, FlowKey4, FlowValue> = open(&node.kernel.folder, "FLOWS4");
-    let (key, value) = flows.iter().next().expect("the flow").expect("an entry");
-    assert_eq!(value.state, FlowState::Closed as u8);
-    let old = FlowValue {
-        seen: value.seen - 11,
-        ..value
-    };
-    flows.insert(key, old, 0).expect("written");
+    assert_eq!(state(&node, Store::Flows), Some(FlowState::Closed as u8));
+    node.kernel.silence(11);
     // Another node has seen it begin, with the backend that the table names now.
     enter(&mut node, ACK, second);
     enter(&mut node, ACK, second);

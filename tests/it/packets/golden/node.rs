@@ -37,6 +37,7 @@ impl Node {
         };
         let mut tables = Tables {
             node,
+            link_mtu: 1500,
             ..Tables::default()
         };
         tables.peers.insert(ip(IpAddr::V4(PEER)));
@@ -111,6 +112,13 @@ impl Node {
     /// Tables into the kernel; flows are forgotten.
     pub(in crate::packets) fn load(&mut self) {
         self.kernel.load(&self.tables);
+    }
+
+    /// The first slot of a VIP's table is another backend's from now on; flows are kept.
+    pub(in crate::packets) fn turn(&mut self, vip: Peer, protocol: u8, index: u32) {
+        let slot = self.entry(vip, protocol).table.offset();
+        self.tables.slots[usize::try_from(slot).expect("small")] = index;
+        self.kernel.set_slots(slot / 2, [index, index]);
     }
 
     /// A frame by the uplink must end so.

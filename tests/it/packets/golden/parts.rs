@@ -86,11 +86,11 @@ fn past_the_stack_later_parts_take_a_hop_as_well() {
         let mut node = node(vip, backend, LOCAL);
         node.tables.backends[0].ifindex = node.kernel.uplink;
         node.tables.backends[0].mac = [2, 0xbb, 0, 0, 0, 1];
-        node.tables.backends[0].from_mac = [2, 0xaa, 0, 0, 0, 1];
+        node.tables.backends[0].mtu = 1450;
         node.load();
         let given = Frame {
             hops: 63,
-            macs: [2, 0xbb, 0, 0, 0, 1, 2, 0xaa, 0, 0, 0, 1],
+            macs: [2, 0xbb, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1],
             ..datagram(client, backend)
         };
         for (part, wanted) in parts(&datagram(client, vip), 3).iter().zip(parts(&given, 3)) {

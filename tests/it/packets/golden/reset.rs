@@ -106,7 +106,7 @@ fn new_connections_go_on_and_resets_are_not_reset() {
     for [client, vip, first, second] in parties() {
         let mut node = connected(client, vip, [first, second], LOCAL);
         becomes(&mut node, |entry| entry.flags = 0);
-        node.kernel.set_slots(&[1, 1]);
+        node.kernel.set_slots(0, [1, 1]);
         node.enters(&Frame::tcp(client, vip, RST | ACK).build(), Reason::LocalBackend);
         node.enters(&Frame::tcp(client, vip, ACK).build(), Reason::ReplyRedirected);
         // The same ports for a new connection: its packets are its own from the first one on.
@@ -150,7 +150,7 @@ fn a_vip_that_does_not_reset_and_datagrams_choose_anew() {
                 node.enters(&packet(tcp).build(), Reason::LocalBackend);
             }
             becomes(&mut node, |entry| entry.flags = 0);
-            node.kernel.set_slots(&[1, 1]);
+            node.kernel.set_slots(0, [1, 1]);
             let run = node.enters(&packet(ACK).build(), Reason::LocalBackend);
             assert_eq!(
                 run.frame,

@@ -2,7 +2,7 @@
 
 use lb_common::{Be16, Reason, Tag, backend_flags};
 
-use super::build::{ACK, Frame, Peer, SYN, TCP, at};
+use super::build::{ACK, FIN, Frame, Peer, SYN, TCP, at};
 use super::node::{Node, ip};
 use crate::packets::lab::{OWN, PEER, PEER_MAC};
 
@@ -202,5 +202,50 @@ fn who_is_sure_is_believed_in_the_middle_of_a_flow() {
         node.enters(&wrapped(50_000, tag(here), here, &frame(ACK)), Reason::TunnelDelivered);
         let run = node.leaves(&Frame::tcp(here, client, ACK).build(), Reason::Restored);
         assert_eq!(run.frame, Frame::tcp(vip, client, ACK).build());
+    }
+}
+
+/// Packets of a client may come by any node: this one need not have seen a flow end, nor the next one with its ports begin.
+#[test]
+fn a_flow_long_silent_is_its_backends_to_confirm() {
+    for [client, vip, here, remote] in parties() {
+        let other: Peer = (remote.0, remote.1 + 1);
+        let mut node = Node::new();
+        node.backend(remote, TCP, 0);
+        node.backend(other, TCP, 0);
+        node.backend(here, TCP, LOCAL);
+        node.vip(vip, TCP, &[0], &[0]);
+        let before = node.tables.slots.len() - 1;
+        node.load();
+        let asks = |node: &mut Node, flags: u8, alternate: Peer| {
+            let frame = Frame::tcp(client, vip, flags).build();
+            let run = node.enters(&frame, Reason::TunnelRedirected);
+            assert_wrapped(&run.frame, tag(alternate), remote, &frame);
+        };
+        for flags in [SYN, ACK] {
+            asks(&mut node, flags, remote);
+        }
+        node.turn(vip, TCP, 1);
+        asks(&mut node, ACK, remote);
+        // After a silence the table's backend may have it by now, and stays the second choice.
+        node.kernel.silence(11);
+        for flags in [ACK, ACK, FIN | ACK, ACK] {
+            asks(&mut node, flags, other);
+        }
+        // Of a backend of this node it would be known here.
+        node.turn(vip, TCP, 2);
+        asks(&mut node, ACK, remote);
+        // A flow that was open when the table changed has the one before.
+        node.tables.slots[before] = 1;
+        node.kernel.set_slots(u32::try_from(before).expect("small") / 2, [1, 1]);
+        asks(&mut node, ACK, other);
+        // A new flow with the same ports is beyond doubt.
+        node.turn(vip, TCP, 1);
+        let syn = Frame::tcp(client, vip, SYN).build();
+        let run = node.enters(&syn, Reason::TunnelRedirected);
+        assert_wrapped(&run.frame, tag(other), other, &syn);
+        let ack = Frame::tcp(client, vip, ACK).build();
+        let run = node.enters(&ack, Reason::TunnelRedirected);
+        assert_wrapped(&run.frame, tag(other), other, &ack);
     }
 }

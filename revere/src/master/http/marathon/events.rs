@@ -21,7 +21,7 @@ use super::super::answer::Refusal;
 use super::super::query::Query;
 use super::{Answer, Origin};
 use crate::master::events::Told;
-use crate::master::handle::Handle;
+use crate::master::handle::{Handle, Hearers};
 use crate::master::marathon::event::OWN_TYPES;
 
 /// A comment goes out this often, so that proxies and clients see that the stream lives.
@@ -31,6 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 struct Follower {
     first: VecDeque<Bytes>,
     wanted: Wanted,
+    /// All up to here it has seen.
+    seen: u64,
     events: broadcast::Receiver<Arc<Told>>,
     keep_alive: Interval,
     shutdown: CancellationToken,
@@ -45,8 +47,11 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.handle
-            .tell("event_stream_detached", json!({"remoteAddress": self.address}));
+        self.handle.tell(
+            Hearers::Own,
+            "event_stream_detached",
+            json!({"remoteAddress": self.address}),
+        );
     }
 }
 
@@ -61,9 +66,9 @@ struct Wanted {
 impl Wanted {
     fn has(&self, told: &Told) -> bool {
         if self.types.is_empty() {
-            self.own || !OWN_TYPES.contains(&told.kind)
+            self.own || !OWN_TYPES.contains(&told.kind.as_str())
         } else {
-            self.types.contains(told.kind)
+            self.types.contains(&told.kind)
         }
     }
 }
@@ -78,7 +83,7 @@ impl Follower {
             tokio::select! {
                 () = self.shutdown.cancelled() => return None,
                 told = self.events.recv() => match told {
-                    Ok(told) if self.wanted.has(&told) => break told.frame.clone(),
+                    Ok(told) if !told.is_seen(self.seen) && self.wanted.has(&told) => break told.frame.clone(),
                     Ok(_) => {}
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "a reader of events is too slow and is closed");
@@ -116,8 +121,11 @@ pub(in super::super) async fn events(
         .handle
         .look(move |core| core.told.follow(last_seen.as_deref()))
         .await?;
-    app.handle
-        .tell("event_stream_attached", json!({"remoteAddress": origin.ip}));
+    app.handle.tell(
+        Hearers::Own,
+        "event_stream_attached",
+        json!({"remoteAddress": origin.ip}),
+    );
     let mut first = VecDeque::new();
     // Headers go out with the first bytes.
     first.push_back(Bytes::from_static(b":\r\n\r\n"));
@@ -130,6 +138,7 @@ pub(in super::super) async fn events(
     let follower = Follower {
         first,
         wanted,
+        seen: reader.seen,
         events: reader.events,
         keep_alive: tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
         shutdown: app.shutdown.clone(),

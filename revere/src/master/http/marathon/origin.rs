@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde_json::{Value, json};
 
 use super::super::App;
+use crate::master::handle::Hearers;
 
 /// A request's sender and path.
 #[derive(Clone, Debug)]
@@ -20,12 +21,13 @@ impl Origin {
     /// Marathon's event of a definition that came by the API.
     pub(super) fn tell_post(&self, app: &App, definition: &Value) {
         let body = json!({"clientIp": self.ip, "uri": self.uri, "appDefinition": definition});
-        app.handle.tell("api_post_event", body);
+        app.handle.tell(Hearers::All, "api_post_event", body);
     }
 
     /// Marathon's event of a pod that was made, changed or removed by the API.
     pub(super) fn tell_pod(&self, app: &App, kind: &'static str) {
-        app.handle.tell(kind, json!({"clientIp": self.ip, "uri": self.uri}));
+        app.handle
+            .tell(Hearers::All, kind, json!({"clientIp": self.ip, "uri": self.uri}));
     }
 }
 

@@ -7,11 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use model::{AgentId, AgentInfo, FrameworkId, Task, TaskEvent, TaskId, TaskState, TaskStatus};
 use scheduler::{Effect, Record, Scheduler, Timestamp};
 use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep};
 
 use super::{Copy, Current};
 use crate::etcd::clock::Moment;
+use crate::master::clock::Clock;
 use crate::master::core::Core;
-use crate::master::handle::Input;
+use crate::master::events::Events;
+use crate::master::handle::{Input, Look};
 use crate::store::etcd::Step;
 
 /// What subscribers know of an agent.
@@ -30,9 +33,13 @@ pub(super) struct Keeper {
     core: Option<Core>,
     told: BTreeMap<AgentId, Told>,
     revision: u64,
+    /// A commit that was the newest one at that moment, and is yet to come.
+    awaits: Option<(Moment, u64)>,
+    clock: Clock,
 }
 
-fn now() -> Timestamp {
+/// What stands on the wall.
+fn wall() -> Timestamp {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
 }
@@ -56,11 +63,14 @@ impl Keeper {
             core: None,
             told: BTreeMap::new(),
             revision: 0,
+            awaits: None,
+            clock: Clock::new(),
         }
     }
 
     /// Until nobody feeds it or nobody asks.
     pub(super) async fn run(mut self) {
+        let mut gathered: Option<Duration> = None;
         loop {
             tokio::select! {
                 biased;
@@ -70,42 +80,68 @@ impl Keeper {
                 },
                 // Who asks before there is anything waits.
                 input = self.inputs.recv(), if self.core.is_some() => match input {
-                    Some(Input::Look(look)) => {
+                    Some(Input::Look(look)) => self.look(look),
+                    Some(Input::Tell { kind, data, .. }) => {
+                        let now = self.clock.now();
                         if let Some(core) = &mut self.core {
-                            core.now = core.now.max(now());
-                            look(core);
+                            core.told.tell_here(kind, now, data);
                         }
                     }
                     // All else is the leader's: its asker hears that nobody is there.
                     Some(_) => {}
                     None => return,
                 },
+                () = sleep(gathered.unwrap_or_default()), if gathered.is_some() => {}
             }
+            gathered = self.send_gathered();
         }
+    }
+
+    fn look(&mut self, look: Look) {
+        if let Some(core) = &mut self.core {
+            core.now = self.clock.now();
+            look(core);
+        }
+    }
+
+    /// Tells subscribers, or how soon they will be told.
+    fn send_gathered(&mut self) -> Option<Duration> {
+        let core = self.core.as_mut()?;
+        core.now = self.clock.now();
+        let due = core.send_gathered()?;
+        Some(due.since(core.now))
     }
 
     fn take(&mut self, step: Step) {
         match step {
             Step::All {
                 records,
+                events,
                 suspects,
                 identity,
                 revision,
                 asked,
             } => {
                 self.begin(records, &ids(suspects));
+                self.awaits = None;
                 // Who missed what lay between cannot be told it.
                 if let Some(core) = &mut self.core {
+                    core.told.take_up(&identity, &events);
                     core.begin_trail(identity, revision);
                 }
                 self.reached(revision, Some(asked));
             }
             Step::Some {
                 records,
+                events,
                 suspects,
                 revision,
             } => {
                 self.follow(records, suspects.map(ids));
+                // Who hears of something finds it here.
+                if let Some(core) = &mut self.core {
+                    events.iter().for_each(|events| core.told.publish(events));
+                }
                 if let Some(revision) = revision {
                     if let Some(core) = &mut self.core {
                         core.reach(revision);
@@ -113,21 +149,26 @@ impl Keeper {
                     self.reached(revision, None);
                 }
             }
-            Step::Seen(at, newest) if self.core.is_some() && newest <= self.revision => {
+            Step::Seen(..) if self.core.is_none() => {}
+            Step::Seen(at, newest) if newest > self.revision => {
+                self.awaits.get_or_insert((at, newest));
+            }
+            Step::Seen(at, _) => {
                 self.copy.set(Some(Current {
                     revision: self.revision,
                     at,
                 }));
             }
-            Step::Seen(..) => {}
         }
     }
 
     /// A later commit is in it, which was the newest one when it was asked for, if it was.
     fn reached(&mut self, revision: u64, asked: Option<Moment>) {
         self.revision = revision;
+        // While commits never cease no look finds the copy to be the newest, though it is soon as new as the look was.
+        let met = self.awaits.take_if(|(_, newest)| *newest <= revision);
         let known = self.copy.current().map(|known| known.at);
-        if let Some(at) = asked.max(known) {
+        if let Some(at) = asked.max(met.map(|(at, _)| at)).max(known) {
             self.copy.set(Some(Current { revision, at }));
         }
     }
@@ -137,7 +178,7 @@ impl Keeper {
         let mut scheduler = Scheduler::following(self.config.clone(), records);
         scheduler.follow_suspects(suspects);
         let agents: BTreeSet<AgentId> = scheduler.known_agents().chain(self.told.keys()).cloned().collect();
-        let fresh = Core::new(scheduler, now());
+        let mut fresh = Core::new(scheduler, self.clock.now());
         match &mut self.core {
             Some(core) => {
                 core.scheduler = fresh.scheduler;
@@ -148,6 +189,7 @@ impl Keeper {
             None => {
                 let told = |id: &AgentId| Some((id.clone(), told_on(&fresh.scheduler, id)?));
                 self.told = agents.iter().filter_map(told).collect();
+                fresh.told = Events::copying();
                 self.core = Some(fresh);
             }
         }
@@ -156,8 +198,8 @@ impl Keeper {
     /// What came after.
     fn follow(&mut self, records: Vec<Record>, suspects: Option<BTreeSet<AgentId>>) {
         let Some(core) = &mut self.core else { return };
-        let now = now();
-        core.now = core.now.max(now);
+        let now = self.clock.now();
+        core.now = now;
         let mut touched = BTreeSet::new();
         let mut frameworks = false;
         for record in records {
@@ -273,14 +315,12 @@ fn ended_status() -> TaskStatus {
         addresses: Vec::new(),
         message: Some("it has ended; the leading master knows how".to_owned()),
         checks: Default::default(),
-        timestamp_ms: now().0,
+        timestamp_ms: wall().0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -291,6 +331,7 @@ mod tests {
         let mut keeper = Keeper::new(Arc::clone(&copy), scheduler::Config::default(), inputs, steps);
         let all = |revision, age| Step::All {
             records: Vec::new(),
+            events: Vec::new(),
             suspects: BTreeSet::new(),
             identity: "x".to_owned(),
             revision,
@@ -306,5 +347,18 @@ mod tests {
         assert!(age() >= 50, "a later one was there: {}", age());
         keeper.take(all(9, 70));
         assert!((50..70).contains(&age()), "{}", age());
+        // Commits come without end: it was never the newest, and yet is as new as the looks were.
+        let some = |revision| Step::Some {
+            records: Vec::new(),
+            events: Vec::new(),
+            suspects: None,
+            revision: Some(revision),
+        };
+        keeper.take(Step::Seen(Moment::now().before(Duration::from_secs(40)), 11));
+        keeper.take(Step::Seen(Moment::now(), 12));
+        keeper.take(some(10));
+        assert!(age() >= 50, "not yet: {}", age());
+        keeper.take(some(11));
+        assert!((40..50).contains(&age()), "{}", age());
     }
 }

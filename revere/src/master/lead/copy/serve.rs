@@ -15,6 +15,9 @@ const CALL: usize = 64 * 1024;
 /// The operator API's calls that the copy carries out. The rest changes something or is about the leader itself.
 const CALLS: [&str; 5] = ["SUBSCRIBE", "GET_STATE", "GET_TASKS", "GET_AGENTS", "GET_FRAMEWORKS"];
 
+/// Marathon's event stream, which is recorded with the rest.
+pub(in crate::master::lead) const EVENTS: &str = "/v2/events";
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub(in crate::master::lead) enum Asked {
@@ -38,7 +41,7 @@ fn is_kept(method: &Method, uri: &Uri) -> bool {
     let failures = uri.query().unwrap_or_default().to_ascii_lowercase().contains("failure");
     match path {
         "/v2/apps" | "/v2/groups" => !failures,
-        "/v2/pods" | "/v2/tasks" | "/v2/deployments" | "/revere/v1/vips" => true,
+        "/v2/pods" | "/v2/tasks" | "/v2/deployments" | "/revere/v1/vips" | EVENTS => true,
         _ if path.starts_with("/v2/groups/") => !failures,
         _ => path
             .strip_prefix("/v2/apps/")
@@ -147,7 +150,7 @@ mod tests {
             ("/v2/apps/a/b/versions", true),
             ("/v2/apps/a/versions/2020-01-01T00:00:00.000Z", true),
             ("/v2/queue", false),
-            ("/v2/events", false),
+            ("/v2/events", true),
         ] {
             let uri = path.parse().expect("a path");
             assert_eq!(is_kept(&Method::GET, &uri), wanted, "{path}");

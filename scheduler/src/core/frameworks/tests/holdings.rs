@@ -254,6 +254,94 @@ fn an_operator_takes_back_offers_only_for_what_can_be() {
         .expect_err("unknown");
 }
 
+/// One that somebody told apart by a label.
+fn labelled() -> Reservation {
+    Reservation {
+        labels: vec![("tier".to_owned(), "fast".to_owned())],
+        ..by("db")
+    }
+}
+
+#[test]
+fn a_name_that_several_reservations_answer_to_means_the_one_that_fits() {
+    let mut bench = Bench::new();
+    let agent = bench.register(None, Vec::new()).agent;
+    let of = |by: Reservation| Claim { by, ..claim(100, 50) };
+    let both = HoldingChange::Reserve(vec![of(by("db")), of(labelled())]);
+    bench.hold(&agent, both).expect("taken");
+    let slow = volume("v1", 50);
+    let fast = NewVolume {
+        by: labelled(),
+        ..volume("v2", 50)
+    };
+    bench
+        .hold(&agent, HoldingChange::Create(vec![slow, fast]))
+        .expect("taken");
+    let volumes = |bench: &Bench, leaving: bool| -> Vec<String> {
+        let all = bench.kept(&agent).into_iter().flat_map(|one| one.volumes);
+        all.filter(|one| one.leaving == leaving).map(|one| one.id).collect()
+    };
+    // The first of the two has another volume.
+    for id in ["v2", "v1"] {
+        bench
+            .hold(&agent, HoldingChange::Destroy(vec![(by("db"), id.to_owned())]))
+            .expect("taken");
+    }
+    assert_eq!((volumes(&bench, true).len(), volumes(&bench, false).len()), (2, 0));
+}
+
+#[test]
+fn a_reservation_that_a_name_means_exactly_goes_before_others() {
+    let mut bench = Bench::new();
+    let agent = bench.register(None, Vec::new()).agent;
+    let of = |by: Reservation| Claim { by, ..claim(100, 50) };
+    let both = HoldingChange::Reserve(vec![of(labelled()), of(by("db"))]);
+    bench.hold(&agent, both).expect("taken");
+    bench
+        .hold(&agent, HoldingChange::Unreserve(vec![of(by("db"))]))
+        .expect("taken");
+    let left: Vec<Reservation> = bench.kept(&agent).into_iter().map(|one| one.by).collect();
+    assert_eq!(left, [labelled()]);
+    // Where none is exact, the name means any.
+    bench
+        .hold(&agent, HoldingChange::Unreserve(vec![of(by("db"))]))
+        .expect("taken");
+    assert!(bench.kept(&agent).is_empty());
+}
+
+#[test]
+fn what_is_reserved_stays_while_its_agent_is_away_and_goes_with_one_that_is_marked_gone() {
+    let config = crate::Config {
+        suspect_after: Duration::ZERO,
+        forget_agent: Duration::from_secs(3_600),
+        ..Default::default()
+    };
+    let mut bench = Bench::with(config, Vec::new());
+    let agent = bench.register_at(1, None, Vec::new()).agent;
+    bench.register_at(2, None, Vec::new());
+    bench
+        .hold(&agent, HoldingChange::Reserve(vec![claim(100, 50)]))
+        .expect("taken");
+    // Longer than any agent is remembered for its own sake.
+    let end = bench.now + 3 * 3_600_000;
+    while bench.now < end {
+        bench.next_timer();
+        bench.core.check();
+    }
+    assert_eq!(bench.kept(&agent).len(), 1);
+    let restored = Bench::restored({
+        bench.effects();
+        bench.stored.clone()
+    });
+    assert_eq!(restored.kept(&agent).len(), 1);
+    let at = bench.at();
+    bench
+        .core
+        .handle_agent_call(at, &agent, crate::AgentCall::MarkGone)
+        .expect("taken");
+    assert!(bench.kept(&agent).is_empty());
+}
+
 #[test]
 fn a_framework_reserves_for_its_own_role_only() {
     let (mut bench, agent, framework, offer) = begin();

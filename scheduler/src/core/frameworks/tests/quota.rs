@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::placement::Refusal;
-use crate::{Amounts, Force, Quota};
+use crate::{AgentCall, Amounts, Force, Quota};
 
 fn of(role: &str) -> FrameworkSpec {
     FrameworkSpec {
@@ -60,6 +60,19 @@ impl Bench {
         };
         self.command(Command::CreateApp(Box::new(spec))).expect("taken");
         self.hear()
+    }
+
+    /// How many instances of the only app wait, and how many agents refuse them for this reason.
+    fn waits_for(&self, why: Refusal) -> (u32, Option<u32>) {
+        let waiting = self.core.queue().next().expect("it waits");
+        (waiting.count, waiting.refusals.by_rule.get(&why).copied())
+    }
+}
+
+impl Heard {
+    fn rescinded(&self) -> usize {
+        let rescinded = |one: &&FrameworkEvent| matches!(one, FrameworkEvent::Rescind(_));
+        self.events.iter().filter(rescinded).count()
     }
 }
 
@@ -124,14 +137,15 @@ fn what_is_guaranteed_is_kept_from_others_and_offered_first() {
     bench.join(of("dev"));
     let heard = bench.hear();
     assert_eq!(milli(&heard).iter().sum::<u64>(), 800, "1200 of 2000 are kept");
-    // Marathon's apps get nothing of what is kept either, and say why they wait.
-    bench.create_app(3, 0.5);
-    let queue: Vec<_> = bench.core.queue().collect();
-    let waiting = &queue[0];
+    // Marathon's apps take back what dev does not use, get nothing of what is kept, and say why they wait.
+    let heard = bench.create_app(3, 0.5);
+    assert_eq!((heard.launches.len(), heard.rescinded()), (1, 1));
     assert_eq!(
-        (waiting.count, waiting.refusals.by_rule.get(&Refusal::Role)),
-        (3, Some(&2))
+        milli(&heard).iter().sum::<u64>(),
+        300,
+        "what is left of the 800 is dev's"
     );
+    assert_eq!(bench.waits_for(Refusal::Role), (2, Some(2)));
     let prod = bench.join(of("prod"));
     let heard = bench.hear();
     assert!(milli(&heard).iter().sum::<u64>() >= 1_200, "{:?}", milli(&heard));
@@ -162,8 +176,71 @@ fn a_guarantee_takes_offers_of_others_back_but_never_another_guarantee() {
         .handle_framework(at, &dev.framework, dev.stream, FrameworkCall::Suppress(Vec::new()))
         .expect("taken");
     bench.join(of("prod"));
-    let held = milli(&bench.hear()).iter().sum::<u64>();
-    assert!(held >= 500, "{held}");
+    let offers = bench.hear().offers();
+    assert_eq!(offers.iter().map(|one| one.resources.cpus_milli).sum::<u64>(), 500);
+    let at = bench.at();
+    bench.core.handle_weight(at, "prod", 0.01).expect("taken");
+    let heard = bench.create_app(4, 0.5);
+    assert_eq!(heard.launches.len(), 3, "all of dev's");
+    for offer in &offers {
+        assert!(!heard.events.contains(&FrameworkEvent::Rescind(offer.id.clone())));
+    }
+}
+
+#[test]
+fn a_role_gives_up_no_more_than_its_guarantee_leaves() {
+    let mut bench = Bench::new();
+    bench.machines(2);
+    bench.quota(Force::No, vec![guarantee("prod", 500)]).expect("taken");
+    bench.join(of("prod"));
+    assert_eq!(milli(&bench.hear()), [1_000, 1_000]);
+    let at = bench.at();
+    bench.core.handle_weight(at, "prod", 0.01).expect("taken");
+    // Each of the two alone could go.
+    let heard = bench.create_app(4, 0.5);
+    assert_eq!((heard.launches.len(), heard.rescinded()), (2, 1));
+}
+
+#[test]
+fn two_offers_of_a_role_do_not_both_go_where_its_guarantee_leaves_one() {
+    // Of what was free `test` has nothing any more, so that an app needs more than one offer beside what is kept for it.
+    let without_the_third = || {
+        let mut bench = Bench::new();
+        let agents = bench.machines(3);
+        let quotas = vec![guarantee("prod", 1_000), guarantee("test", 600)];
+        bench.quota(Force::No, quotas).expect("taken");
+        bench.join(of("prod"));
+        assert_eq!(milli(&bench.hear()), [1_000, 1_000, 400]);
+        let at = bench.at();
+        let put = bench.core.handle_agent_call(at, &agents[2], AgentCall::Deactivate);
+        put.expect("known");
+        assert_eq!(bench.hear().rescinded(), 1);
+        let at = bench.at();
+        bench.core.handle_weight(at, "prod", 0.01).expect("taken");
+        bench
+    };
+    let heard = without_the_third().create_app(1, 0.4);
+    assert_eq!((heard.launches.len(), heard.rescinded()), (1, 1), "one is enough");
+    let heard = without_the_third().create_app(1, 0.5);
+    assert_eq!(
+        (heard.launches.len(), heard.rescinded()),
+        (0, 0),
+        "both would be too much"
+    );
+}
+
+#[test]
+fn a_limit_of_another_role_changes_nothing_for_marathon() {
+    let mut bench = Bench::new();
+    bench.machines(2);
+    bench.quota(Force::No, vec![limit("test", 100)]).expect("taken");
+    bench.join(of("dev"));
+    assert_eq!(milli(&bench.hear()), [1_000, 1_000]);
+    let heard = bench.create_app(5, 0.5);
+    assert_eq!((heard.launches.len(), heard.rescinded()), (3, 2));
+    // Then dev has less than Marathon even with the rest, and nobody keeps anything from an app that waits for room.
+    assert_eq!(milli(&heard).iter().sum::<u64>(), 500);
+    assert_eq!(bench.waits_for(Refusal::Cpus), (2, Some(2)), "the agents are full");
 }
 
 #[test]
