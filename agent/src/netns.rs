@@ -39,7 +39,10 @@ pub(crate) fn create(plan: &NetworkPlan) -> Result<File, String> {
         setns(&netns, CloneFlags::CLONE_NEWNET).map_err(said("enter the network namespace again"))?;
         let polls = offload::receive_on(INSIDE);
         setns(&home, CloneFlags::CLONE_NEWNET).map_err(said("return to the node's network namespace"))?;
-        polls.map_err(said("switch receive offload on inside (`node.fast_path` asks for it)"))?;
+        if let Err(error) = polls {
+            // Its packets go by the stack: whoever sends them past it looks at what the interface takes.
+            eprintln!("`node.fast_path` has no effect for this task: receive offload of its interface: {error}");
+        }
     }
     Ok(netns)
 }

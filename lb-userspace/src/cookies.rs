@@ -131,21 +131,15 @@ impl Lb {
         if self.config.syn_cookies == SynCookies::Off {
             return known;
         }
-        let routes = match Routes::open() {
-            Ok(routes) => Some(routes),
-            Err(error) => {
-                tracing::warn!(%error, "no SYN cookies for tasks with an address of their own");
-                None
-            }
-        };
         let addresses: BTreeSet<IpAddr> = here.keys().map(|key| key.addr).collect();
         known.retain(|addr, _| addresses.contains(addr));
+        let mut routes = None;
         for addr in addresses {
             known.entry(addr).or_insert_with(|| {
                 if is_own(addr) {
                     return Some(ListenPlace::OWN);
                 }
-                let routes = routes.as_ref()?;
+                let routes = routes.get_or_insert_with(open_routes).as_ref()?;
                 let ifindex = told(addr, routes.link_to(addr))?;
                 told(addr, routes.link(ifindex).map(|link| link.far_namespace))
             });
@@ -153,6 +147,14 @@ impl Lb {
         self.book.guards.namespaces.clone_from(&known);
         known
     }
+}
+
+fn open_routes() -> Option<Routes> {
+    let opened = Routes::open();
+    if let Err(error) = &opened {
+        tracing::warn!(%error, "no SYN cookies for tasks with an address of their own");
+    }
+    opened.ok()
 }
 
 /// Whether an address is one of this network namespace: a listener there takes what comes for it. Where sockets may have any

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use lb_common::BackendEntry;
 use netlink_packet_core::NLM_F_REQUEST;
-use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_GENERIC;
 
 use crate::Lb;
-use crate::routes::{Routes, connected, strange, told};
+use crate::routes::{Questions, Routes, strange, told};
 
 /// Generic netlink (`linux/genetlink.h`): the family that knows the others, its request, and the attributes of its answer.
 const CONTROL: u16 = 16;
@@ -67,7 +66,7 @@ impl Lb {
 #[derive(Debug)]
 pub(crate) struct Finder {
     routes: Routes,
-    generic: Socket,
+    generic: Questions,
     /// Number of the family of network devices.
     netdev: u16,
 }
@@ -75,7 +74,7 @@ pub(crate) struct Finder {
 impl Finder {
     /// Fails where the kernel does not tell which interfaces take redirected frames.
     pub(crate) fn open() -> io::Result<Self> {
-        let generic = connected(NETLINK_GENERIC)?;
+        let generic = Questions::open(NETLINK_GENERIC)?;
         let family = attribute(FAMILY_NAME, NETDEV);
         let answer = ask_generic(&generic, CONTROL, GET_FAMILY, &family)?;
         let id = find(&answer, FAMILY_ID).and_then(|value| value.first_chunk().copied());
@@ -136,18 +135,17 @@ fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
 }
 
 /// One request with its one answer, from whose attributes on it is given back.
-fn ask_generic(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
+fn ask_generic(questions: &Questions, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
     let len = HEADER + GENERIC + attributes.len();
     let mut request = Vec::with_capacity(len);
     request.extend(u32::try_from(len).map_err(io::Error::other)?.to_ne_bytes());
     request.extend(family.to_ne_bytes());
     request.extend(NLM_F_REQUEST.to_ne_bytes());
-    // Sequence number and sender: one question at a time.
+    // Sequence number and sender.
     request.extend([0; 8]);
     request.extend([command, 1, 0, 0]);
     request.extend(attributes);
-    socket.send(&request, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
+    let answer = questions.ask(request)?;
     let kind = answer.get(4..6).and_then(|kind| kind.first_chunk().copied());
     if kind.map(u16::from_ne_bytes) == Some(NLMSG_ERROR) {
         let code = answer.get(HEADER..).and_then(|code| code.first_chunk().copied());

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -11,10 +13,49 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// Asks the kernel; in the network namespace that it was opened in.
+/// A netlink socket for one question at a time; in the network namespace that it was opened in.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    socket: Socket,
+    sequence: AtomicU32,
+}
+
+/// Where a sequence number stands in `struct nlmsghdr`.
+const SEQUENCE: Range<usize> = 8..12;
+
+impl Questions {
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: AtomicU32::new(0),
+        })
+    }
+
+    /// Sends a message, whose sequence number it sets, and gives the answer to it. One to an earlier question that nobody waited
+    /// for is passed over.
+    pub(crate) fn ask(&self, mut request: Vec<u8>) -> io::Result<Vec<u8>> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed).to_ne_bytes();
+        let place = request
+            .get_mut(SEQUENCE)
+            .ok_or_else(|| strange("a question too short"))?;
+        place.copy_from_slice(&sequence);
+        self.socket.send(&request, 0)?;
+        loop {
+            let (answer, _) = self.socket.recv_from_full()?;
+            if answer.get(SEQUENCE) == Some(&sequence[..]) {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// Asks the kernel for routes, neighbours and links.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    socket: Socket,
+    questions: Questions,
 }
 
 /// An interface.
@@ -30,7 +71,7 @@ pub(crate) struct Link {
 impl Routes {
     pub(crate) fn open() -> io::Result<Self> {
         Ok(Self {
-            socket: connected(NETLINK_ROUTE)?,
+            questions: Questions::open(NETLINK_ROUTE)?,
         })
     }
 
@@ -107,8 +148,7 @@ impl Routes {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let (answer, _) = self.socket.recv_from_full()?;
+        let answer = self.questions.ask(bytes)?;
         let answer = NetlinkMessage::deserialize(&answer).map_err(|error| strange(&error.to_string()))?;
         match answer.payload {
             NetlinkPayload::InnerMessage(message) => Ok(message),
@@ -130,9 +170,24 @@ pub(crate) fn strange(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the kernel answered oddly: {what}"))
 }
 
-pub(crate) fn connected(protocol: isize) -> io::Result<Socket> {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one() {
+        let routes = Routes::open().expect("a socket");
+        let loopback = routes.link(1).expect("lo");
+        let mut request = LinkMessage::default();
+        request.header.index = 1;
+        let mut early = NetlinkMessage::from(RouteNetlinkMessage::GetLink(request));
+        early.header.flags = NLM_F_REQUEST;
+        early.header.sequence_number = u32::MAX;
+        early.finalize();
+        let mut bytes = vec![0; early.buffer_len()];
+        early.serialize(&mut bytes);
+        routes.questions.socket.send(&bytes, 0).expect("asked");
+        assert!(routes.link(u32::MAX >> 1).is_err(), "the answer is the one about lo");
+        assert_eq!(routes.link(1).expect("lo"), loopback);
+    }
 }

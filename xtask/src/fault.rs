@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::failures;
 use crate::figures::{self, Figure};
 use crate::setup::{self, Install};
 use crate::workspace::Workspace;
@@ -192,7 +193,9 @@ pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
             passed += 1;
             bench = Some(own);
         } else {
-            println!("{fault:?}: FAILED: {}", found.failures.join("; "));
+            let told = format!("{fault:?}: FAILED: {}", found.failures.join("; "));
+            println!("{told}");
+            let mut told = vec![told];
             failed += 1;
             for (node, was, now) in before
                 .iter()
@@ -203,9 +206,11 @@ pub fn faults(workspace: &Workspace, args: &FaultArgs) -> Result<(u64, u64)> {
                     .iter()
                     .map(|(name, count)| (name, count - was.get(name).copied().unwrap_or_default()));
                 for (name, more) in more.filter(|(_, more)| *more != 0.0) {
+                    told.push(format!("  node{node} {name} {more:+}"));
                     eprintln!("  node{node} {name} {more:+}");
                 }
             }
+            failures::note(told.join("\n"));
             let logs = keep_logs(workspace, fault, &own)?;
             eprintln!("what the daemons said: {}", logs.display());
             // The next one starts on a cluster that nothing has happened to.

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod demo;
 pub mod dist;
 pub mod ebpf;
+pub mod failures;
 pub mod fault;
 pub mod figures;
 pub mod fuzz;

@@ -54,12 +54,6 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("git", "git", "tells tidy which files belong to the project"),
 ];
 
-/// Debian packages without a program of their own name.
-const PACKAGES: &[(&str, &str)] = &[(
-    "zookeeper",
-    "tells nodes the leading master in the tests of zk:// addresses",
-)];
-
 /// Programs that the names of a lab are looked up with, for `cargo xtask test`.
 pub const NAME_CLIENTS: &[(&str, &str, &str)] = &[
     ("kdig", "knot-dnsutils", "looks names up in the tests"),
@@ -93,8 +87,13 @@ pub const CUTS: &[(&str, &str, &str)] = &[("nft", "nftables", "loses packets bet
 pub const API_FOLLOWERS: &[(&str, &str, &str)] =
     &[("prometheus", "prometheus", "finds tasks by Marathon's API in the tests")];
 
-/// Debian packages of the libraries that Marathon's clients are made of, for `cargo xtask test`.
-pub const API_CLIENTS: &[(&str, &str)] = &[
+/// Debian packages without a program of their own name, for `cargo xtask test`: of ZooKeeper, which does not start by itself,
+/// and of the libraries that Marathon's and Mesos' clients are made of.
+pub const TEST_LIBRARIES: &[(&str, &str)] = &[
+    (
+        "zookeeper",
+        "tells nodes the leading master in the tests of zk:// addresses",
+    ),
     (
         "python3-marathon",
         "is Marathon's own client in the test of its whole life cycle",
@@ -137,9 +136,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<Ready> {
         &[]
     };
     packages.extend(
-        PACKAGES
-            .iter()
-            .chain(bpf)
+        bpf.iter()
             .filter(|(name, _)| !installed(name))
             .map(|(name, why)| ((*name).to_owned(), (*why).to_owned())),
     );

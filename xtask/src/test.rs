@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::demo::{self, DemoArgs};
+use crate::failures::{self, TestOutput};
 use crate::fault::{self, Fault, FaultArgs};
 use crate::setup::{self, Install};
 use crate::vm::{self, VmArgs};
@@ -42,7 +43,7 @@ pub fn run(workspace: &Workspace, install: Install) -> Result<ExitCode> {
     let mut sum = Tally::default();
     let ready = setup::run(workspace, install)?;
     setup::programs(setup::NAME_CLIENTS, install)?;
-    setup::libraries(setup::API_CLIENTS, install)?;
+    setup::libraries(setup::TEST_LIBRARIES, install)?;
     setup::without_services(setup::CONTAINER_PROGRAMS, install)?;
     setup::without_services(setup::API_FOLLOWERS, install)?;
     setup::without_services(setup::MASTERS_STORE, install)?;
@@ -94,6 +95,7 @@ fn step(sum: &mut Tally, name: &str, work: &mut dyn FnMut() -> Result<Tally>) {
     eprintln!("\n---- {name}");
     let at = Instant::now();
     let tally = work().unwrap_or_else(|error| {
+        failures::note(format!("---- {name}\n{error:#}"));
         eprintln!("{error:#}");
         Tally::of(false)
     });
@@ -172,6 +174,9 @@ fn on_real_packets(workspace: &Workspace, install: Install, step: &mut Step<'_>)
 }
 
 fn last_line(sum: Tally, began: Instant) -> ExitCode {
+    for text in failures::take() {
+        eprintln!("\n{}", text.trim_end());
+    }
     eprintln!("\ntook {} s", began.elapsed().as_secs());
     println!("{} passed, {} failed", sum.passed, sum.failed);
     if sum.failed == 0 {
@@ -189,11 +194,14 @@ fn status(command: &mut Command) -> Result<Tally> {
 pub(crate) fn tests(command: &mut Command) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut tally = Tally::default();
+    let mut failures = TestOutput::default();
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line?;
         tally.add(result_line(&line));
+        failures.read(&line);
         eprintln!("{line}");
     }
+    failures.note();
     // A test program that does not build, or dies, has no result line.
     if !child.wait()?.success() && tally.failed == 0 {
         tally.failed = 1;

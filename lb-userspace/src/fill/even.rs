@@ -11,7 +11,11 @@ const FEW: usize = 16;
 /// As rounds of looks, until every walker has its share or no slot of the `left` ones is free. `walking` have shares to take.
 pub(super) fn walk(table: &mut [u32], walking: &mut Vec<&mut Walker>, mut left: usize) {
     let size = u32::try_from(table.len()).unwrap_or(u32::MAX);
-    while left > FEW && !walking.is_empty() {
+    // After so many rounds each walker has been everywhere.
+    for _ in 0..size {
+        if left <= FEW || walking.is_empty() {
+            break;
+        }
         let mut over = false;
         for walker in walking.iter_mut() {
             if let Ok(at) = usize::try_from(walker.at)

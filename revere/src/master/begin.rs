@@ -259,13 +259,26 @@ mod tests {
         // It has not gone out when somebody comes back.
         note(&mut core, "f2");
         core.reach(12);
+        let told = |first: &[Arc<Gathered>]| {
+            let told: Vec<u8> = first.iter().flat_map(|one| one.told(Form::Placed)).collect();
+            String::from_utf8_lossy(&told).into_owned()
+        };
         let (first, mut followed) = core.resume("x/11").expect("known");
-        let told: Vec<u8> = first.iter().flat_map(|one| one.told(Form::Placed)).collect();
-        let told = String::from_utf8_lossy(&told);
-        assert!(told.contains("f2") && !told.contains("f1"), "{told}");
-        assert!(told.contains("x/12"), "{told}");
+        let first = told(&first);
+        // f2 comes with what everybody is told: thousands who come back must not make thousands of tellings.
+        assert!(!first.contains("f2") && !first.contains("f1"), "{first}");
+        assert!(first.contains("x/10"), "{first}");
+        // Another copy told this one of f2: it must not hear it again behind what came after.
+        let (first, mut ahead) = core.resume("x/12").expect("known");
+        let first = told(&first);
+        assert!(!first.contains("f2") && first.contains("x/12"), "{first}");
         tell(&mut core, "f3");
-        assert_eq!(heard(&mut followed), ["f3"]);
+        assert_eq!(heard(&mut followed), ["f2", "f3"]);
+        assert_eq!(heard(&mut ahead), ["f3"]);
+        // Who comes to the first place now is told what was told since.
+        let (first, _) = core.resume("x/11").expect("known");
+        let first = told(&first);
+        assert!(["f2", "f3", "x/12"].iter().all(|one| first.contains(one)), "{first}");
         assert!(core.resume("x/9").is_none() && core.resume("y/11").is_none());
     }
 

@@ -19,7 +19,7 @@ use crate::mesos::encode::{self, Sizes};
 /// Gathered events a subscriber may lag behind before it is dropped; it then reconnects and takes a new snapshot.
 const GATHERED_BUFFER: usize = 256;
 /// Events that go out together at most; with the number above this bounds what is kept for readers.
-const MOST_GATHERED: usize = 1_024;
+const MOST_GATHERED: usize = 2_048;
 /// Events that come this soon after others wait for more: a thousand readers cannot be woken for each of a thousand
 /// events a second. The first after a pause goes out at once.
 const GATHER: Duration = Duration::from_millis(20);
@@ -33,6 +33,15 @@ const LONG_GATHER: Duration = Duration::from_millis(450);
 /// What one core should have between two wakings of each reader: some four times what a waking costs it, so that the rest
 /// is left for everything else.
 const PER_READER: Duration = Duration::from_micros(200);
+
+/// While more than one in so many readers has not taken what went out last, more wakings would come on top: events wait.
+const MOST_TO_TAKE: u32 = 4;
+/// So few are woken whatever they have taken.
+const FEW: u32 = 64;
+/// Until then they are looked at this often,
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// but they do not wait for longer than this.
+const LONGEST_GATHER: Duration = Duration::from_secs(2);
 
 /// State for readers.
 #[derive(Debug)]
@@ -50,6 +59,8 @@ pub(super) struct Core {
     gathered: Vec<u8>,
     events_gathered: usize,
     sent_at: Timestamp,
+    /// What went out then, and to how many.
+    sent: Option<(Arc<Gathered>, u32)>,
     cores: u32,
     starts: Starts,
     /// Marathon's event stream.
@@ -115,6 +126,7 @@ impl Core {
             events: broadcast::Sender::new(GATHERED_BUFFER),
             gathered: Vec::new(),
             events_gathered: 0,
+            sent: None,
             sent_at: Timestamp::default(),
             cores: cores(),
             starts: Starts::default(),
@@ -180,13 +192,27 @@ impl Core {
         if !self.has_news() {
             return None;
         }
-        let readers = u32::try_from(self.events.receiver_count()).unwrap_or(u32::MAX);
-        let due = self.sent_at.after(gather(readers, self.cores, self.events_gathered));
+        let due = self
+            .sent_at
+            .after(gather(self.readers(), self.cores, self.events_gathered));
         if self.now < due {
             return Some(due);
         }
+        if self.is_being_taken() && self.now < self.sent_at.after(LONGEST_GATHER) {
+            return Some(self.now.after(LOOK_AGAIN));
+        }
         self.send_all();
         None
+    }
+
+    fn readers(&self) -> u32 {
+        u32::try_from(self.events.receiver_count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether many readers have yet to take what went out last: they are short of processors, here or where they are.
+    fn is_being_taken(&self) -> bool {
+        let sent = self.sent.as_ref();
+        sent.is_some_and(|(sent, to)| is_being_taken(sent.taken(), (*to).min(self.readers())))
     }
 
     /// Whether there are events to send, or subscribers are elsewhere than they know.
@@ -210,6 +236,10 @@ impl Core {
         let events = std::mem::take(&mut self.events_gathered);
         let gathered = Arc::new(Gathered::new(json, self.position.as_deref()));
         self.starts.told(&gathered, events);
+        self.sent = Some((Arc::clone(&gathered), self.readers()));
+        if let Some(trail) = &mut self.trail {
+            trail.sent();
+        }
         // Fails only when nobody listens any more.
         let _ = self.events.send(gathered);
     }
@@ -287,7 +317,9 @@ impl Core {
         let mut first = match self.starts.at(position) {
             Some(first) => first,
             None => {
-                self.send_all();
+                if self.trail.as_ref()?.is_beyond_sent(position) {
+                    self.send_all();
+                }
                 let missed = self.trail.as_ref()?.since(position)?;
                 let resumed = record(&encode::resumed(), Encoding::Json);
                 let records: Vec<Bytes> = std::iter::once(resumed).chain(missed).collect();
@@ -298,6 +330,11 @@ impl Core {
         };
         first.extend(self.here());
         Some((first, self.events.subscribe()))
+    }
+
+    /// The commit that `position` names, if this copy has yet to reach it.
+    pub(super) fn ahead(&self, position: &str) -> Option<u64> {
+        self.trail.as_ref()?.ahead(position)
     }
 
     /// Where all are who were told everything that went out.
@@ -357,9 +394,20 @@ fn gather(readers: u32, cores: u32, events: usize) -> Duration {
     }
 }
 
+fn is_being_taken(taken: u32, readers: u32) -> bool {
+    readers.saturating_sub(taken) > FEW.max(readers / MOST_TO_TAKE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_most_have_yet_to_take_holds_the_rest_back() {
+        assert!(is_being_taken(0, 100) && is_being_taken(700, 1_000) && is_being_taken(7_000, 10_000));
+        assert!(!is_being_taken(50, 100) && !is_being_taken(750, 1_000) && !is_being_taken(7_500, 10_000));
+        assert!(!is_being_taken(0, 3), "one that hangs must not hold two others up");
+    }
 
     #[test]
     fn many_readers_are_woken_less_often() {

@@ -27,7 +27,7 @@ use frameworks::{Told, refuse};
 /// Inputs taken before their records are made durable together: one disk flush for all of them. All that can wait, since
 /// thousands of heartbeats would fill smaller batches and leave a flush to few statuses.
 const BATCH: usize = super::handle::INPUT_QUEUE;
-/// Records of several inputs that are made durable together at most. With their events they are one transaction of etcd's; more
+/// Records of several inputs that etcd makes durable together at most. With their events they are one transaction of etcd's; more
 /// would go through the journal, which takes many, and while those are on their way more would come than before. What one
 /// input brings about is one write all the same, however much it is.
 const RECORDS: usize = MOST_OPS - 20;
@@ -67,6 +67,8 @@ pub(super) struct Driver {
     clock: Clock,
     shutdown: CancellationToken,
     batch: Batch,
+    /// Records of several inputs that become one write at most.
+    most_records: usize,
     /// When events that were gathered go out.
     gathered_until: Option<Timestamp>,
     /// The write on its way; inputs wait for it unless the store is in trouble.
@@ -91,6 +93,11 @@ impl Driver {
         if let Some((origin, recorded)) = store.events() {
             core.told = Events::leading(&origin, &recorded);
         }
+        let most_records = match &store {
+            // One flush, however many there are.
+            StateStore::Embedded(_) => usize::MAX,
+            StateStore::Etcd(_) => RECORDS,
+        };
         let driver = Self {
             core,
             trouble: store.trouble(),
@@ -101,6 +108,7 @@ impl Driver {
             clock,
             shutdown,
             batch: Batch::default(),
+            most_records,
             gathered_until: None,
             flight: None,
         };
@@ -155,7 +163,7 @@ impl Driver {
     /// Takes inputs in their order, until there is enough to write. While the store does not answer only the last form of each
     /// record counts, and all that agents tell is taken.
     fn take_some(&mut self, now: Timestamp, waiting: &mut VecDeque<Input>) {
-        while (self.flight.is_some() || self.batch.records.len() < RECORDS)
+        while (self.flight.is_some() || self.batch.records.len() < self.most_records)
             && let Some(input) = waiting.pop_front()
         {
             self.take(now, input);
@@ -431,6 +439,12 @@ mod tests {
         let store = StateStore::Embedded(Arc::new(Store::memory()));
         let config = scheduler::Config::default();
         let (mut driver, _handle) = Driver::new(config, store, Vec::new(), CancellationToken::new());
+        assert_eq!(
+            driver.most_records,
+            usize::MAX,
+            "a file is flushed once for all of them"
+        );
+        driver.most_records = RECORDS;
         let (sender, _messages) = mpsc::channel(1);
         let register = |number: u8| Input::Register {
             link: LinkId(number.into()),

@@ -1,6 +1,7 @@
 //! Events on their way to subscribers: each form of them is made once, for all who read it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
@@ -60,6 +61,8 @@ pub(super) struct Gathered {
     protobuf: OnceLock<Bytes>,
     placed: OnceLock<Bytes>,
     packed: OnceLock<Bytes>,
+    /// Readers that have it.
+    taken: AtomicU32,
 }
 
 impl Gathered {
@@ -73,7 +76,19 @@ impl Gathered {
             protobuf: OnceLock::new(),
             placed: OnceLock::new(),
             packed: OnceLock::new(),
+            taken: AtomicU32::new(0),
         }
+    }
+
+    /// For one reader, who has it from now on.
+    pub(super) fn take(&self, form: Form) -> Bytes {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.told(form)
+    }
+
+    /// How many readers have it.
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Of a whole state, which is not written before it is wanted: that takes a while.

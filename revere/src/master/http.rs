@@ -17,6 +17,7 @@ mod query;
 mod quota;
 mod scheduler;
 mod secrets;
+mod subscribe;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

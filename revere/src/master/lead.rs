@@ -82,6 +82,11 @@ impl Leadership {
         })
     }
 
+    /// Waits until a commit is in this master's copy, but not for longer than `patience`.
+    pub(super) async fn copy_reaches(&self, revision: u64, patience: Duration) {
+        self.front.copy.reaches(revision, patience).await;
+    }
+
     /// Waits, leads, waits again; ends when the process is to end, or with what cannot get better by itself.
     pub(super) async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StoreError> {
         // Its streams outlive the terms of whoever leads.

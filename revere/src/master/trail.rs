@@ -4,8 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Events kept: some megabytes.
-const KEPT: usize = 8_192;
+/// Bytes of events kept. A reader that was away for longer begins anew, from a state that is not much smaller in a large
+/// cluster: at a thousand changes a second this is a minute.
+const KEPT: usize = 32 << 20;
+
+/// No copy is so many commits behind another: a position further on was never told by one.
+const NEAR: u64 = 1_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -18,6 +22,10 @@ pub(super) struct Trail {
     oldest: u64,
     /// Records in JSON.
     kept: VecDeque<(u64, Bytes)>,
+    /// Bytes of those.
+    bytes: usize,
+    /// The last so many of them have not gone out yet.
+    unsent: usize,
 }
 
 impl Trail {
@@ -28,18 +36,29 @@ impl Trail {
             reached: revision,
             oldest: revision,
             kept: VecDeque::new(),
+            bytes: 0,
+            unsent: 0,
         }
     }
 
     /// Keeps what is told on the way to the next commit.
     pub(super) fn keep(&mut self, told: Bytes) {
-        if self.kept.len() >= KEPT
-            && let Some((revision, _)) = self.kept.pop_front()
+        self.bytes += told.len();
+        self.unsent += 1;
+        self.kept.push_back((self.reached + 1, told));
+        while self.bytes > KEPT
+            && let Some((revision, told)) = self.kept.pop_front()
         {
+            self.bytes -= told.len();
             // The others of that commit are no use without it.
             self.oldest = self.oldest.max(revision);
         }
-        self.kept.push_back((self.reached + 1, told));
+        self.unsent = self.unsent.min(self.kept.len());
+    }
+
+    /// Subscribers were told everything up to here.
+    pub(super) fn sent(&mut self) {
+        self.unsent = 0;
     }
 
     /// The commit is told whole.
@@ -74,10 +93,27 @@ impl Trail {
         (!self.identity.is_empty() && identity == self.identity && known).then_some(revision)
     }
 
-    /// The records that a reader missed who was at `position`; `None` if that is not known.
+    /// The commit of a position that another copy of the same records has told, and this one has not reached yet.
+    pub(super) fn ahead(&self, position: &str) -> Option<u64> {
+        let (identity, revision) = position.split_once('/')?;
+        let revision = revision.parse().ok()?;
+        let near = (self.reached + 1..=self.reached.saturating_add(NEAR)).contains(&revision);
+        (!self.identity.is_empty() && identity == self.identity && near).then_some(revision)
+    }
+
+    /// Whether a reader at `position` has heard, from another copy, of something that has yet to go out here.
+    pub(super) fn is_beyond_sent(&self, position: &str) -> bool {
+        let unsent = self.kept.len() - self.unsent;
+        let first = self.kept.get(unsent).map(|(known, _)| *known);
+        first.is_some_and(|first| self.revision(position).is_some_and(|revision| first <= revision))
+    }
+
+    /// The records that a reader missed who was at `position`, without those that have yet to go out to everybody; `None` if
+    /// that is not known.
     pub(super) fn since(&self, position: &str) -> Option<Vec<Bytes>> {
         let revision = self.revision(position)?;
-        let missed = self.kept.iter().filter(|(known, _)| *known > revision);
+        let sent = self.kept.iter().take(self.kept.len() - self.unsent);
+        let missed = sent.filter(|(known, _)| *known > revision);
         Some(missed.map(|(_, told)| told.clone()).collect())
     }
 }
@@ -104,6 +140,7 @@ mod tests {
         trail.reach(17);
         trail.keep(told(3));
         trail.reach(20);
+        trail.sent();
         assert_eq!(trail.position().as_deref(), Some("x/20"));
         for (position, wanted) in [
             ("x/10", Some(vec![1, 2, 3])),
@@ -118,13 +155,39 @@ mod tests {
         ] {
             assert_eq!(numbers(trail.since(position)), wanted, "{position}");
         }
-        for number in 0..u64::try_from(KEPT).expect("fits") {
-            trail.keep(told(number));
+        let large = Bytes::from(vec![b'x'; KEPT / 4]);
+        for number in 0..4 {
+            trail.keep(large.clone());
             trail.reach(21 + number);
         }
+        trail.sent();
         assert_eq!(trail.since("x/10").map(|missed| missed.len()), None, "no longer kept");
-        assert_eq!(trail.since("x/20").map(|missed| missed.len()), Some(KEPT));
+        assert_eq!(trail.since("x/20").map(|missed| missed.len()), Some(4));
         let nameless = Trail::new(String::new(), 10);
         assert_eq!((nameless.position(), nameless.since("/10").is_none()), (None, true));
+    }
+
+    #[test]
+    fn what_has_yet_to_go_out_is_not_told_twice() {
+        let mut trail = Trail::new("x".to_owned(), 10);
+        trail.keep(told(1));
+        trail.reach(11);
+        trail.sent();
+        // A part of a commit goes out before it is whole.
+        trail.keep(told(2));
+        trail.sent();
+        trail.keep(told(3));
+        trail.reach(12);
+        assert_eq!(numbers(trail.since("x/10")), Some(vec![1, 2]));
+        assert!(!trail.is_beyond_sent("x/11"));
+        // Who was told 3 elsewhere would hear it again.
+        assert!(trail.is_beyond_sent("x/12"));
+        trail.sent();
+        assert!(!trail.is_beyond_sent("x/12"));
+        assert_eq!(numbers(trail.since("x/11")), Some(vec![2, 3]));
+        assert_eq!(
+            (trail.ahead("x/13"), trail.ahead("x/12"), trail.ahead("y/13")),
+            (Some(13), None, None)
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Tasks in images that Debian's `docker-registry` serves, reached by their VIP; and images that are no good.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -181,6 +182,18 @@ fn held(cluster: &Cluster) -> Result<Vec<(u8, String)>> {
         .collect()
 }
 
+/// What is held once the tasks of earlier tests are gone whole: the same for longer than a task is given to end (3 s).
+fn held_at_rest(cluster: &Cluster) -> Result<Vec<(u8, String)>> {
+    let mut known = (Instant::now(), held(cluster)?);
+    cluster.until("nothing of earlier tests goes any more", |cluster| {
+        let now = held(cluster).ok()?;
+        if now != known.1 {
+            known = (Instant::now(), now);
+        }
+        (known.0.elapsed() >= Duration::from_secs(4)).then(|| known.1.clone())
+    })
+}
+
 fn fetch_page(from: &Place) -> Option<String> {
     from.run(&["curl", "-sS", "--fail", "--max-time", "5", &format!("http://{NAME}/")])
         .ok()
@@ -210,7 +223,7 @@ fn an_image_is_pulled_run_and_reached_by_its_vip() {
     on_cluster(|cluster| {
         let registry = Registry::start(cluster)?;
         registry.push("1", own_architecture())?;
-        let before = held(cluster)?;
+        let before = held_at_rest(cluster)?;
         deploy(cluster, "boxed", EXAMPLE)?;
         cluster.until("all instances run", |cluster| {
             (cluster.tasks("/boxed").ok()?.len() == INSTANCES).then_some(())
@@ -239,9 +252,12 @@ fn an_image_is_pulled_run_and_reached_by_its_vip() {
             (connected && tasks.len() == INSTANCES && tasks.iter().any(|task| task.node == 2)).then_some(())
         })?;
         remove(cluster, "/boxed")?;
-        cluster.until("nothing is left of the containers", |cluster| {
+        let left = cluster.until("nothing is left of the containers", |cluster| {
             (held(cluster).ok()? == before).then_some(())
-        })?;
+        });
+        if left.is_err() {
+            left.with_context(|| format!("before {before:?}, now {:?}", held(cluster)))?;
+        }
         registry.end()
     });
 }

@@ -251,9 +251,9 @@ impl Cluster {
         match wait_for(PATIENCE, || look(self)) {
             Some(found) => Ok(found),
             None => bail!(
-                "{}\nwaited {} s in vain until {what}",
-                self.picture(),
-                PATIENCE.as_secs()
+                "waited {} s in vain until {what}\n{}",
+                PATIENCE.as_secs(),
+                self.picture()
             ),
         }
     }

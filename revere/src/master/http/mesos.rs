@@ -1,27 +1,19 @@
 //! The Mesos operator API v1, in JSON and protobuf.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
-use tokio::time::Interval;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{App, holdings, maintenance, operator, quota};
-use crate::master::begin::Turn;
-use crate::master::core::{Core, Followed};
-use crate::master::gathered::{Form, Gathered, HEARTBEAT};
+use super::{App, holdings, maintenance, operator, quota, subscribe};
+use crate::master::core::Core;
 use crate::master::handle::Gone;
 use crate::mesos::decode::Encoding;
-use crate::mesos::{encode, pack, protobuf};
+use crate::mesos::{encode, protobuf};
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = protobuf::CONTENT_TYPE;
@@ -120,7 +112,7 @@ pub(super) async fn call(State(app): State<App>, method: Method, headers: Header
         Ok(answer(transport.answer, &json!({"type": kind, (name): body})))
     };
     match kind {
-        "SUBSCRIBE" => subscribe(&app, transport.answer, &headers).await,
+        "SUBSCRIBE" => subscribe::subscribe(&app, transport.answer, &headers).await,
         "GET_HEALTH" => get(|_| json!({"healthy": true})).await,
         "GET_VERSION" => get(|_| json!({"version_info": version_info()})).await,
         "GET_MASTER" => Ok(answer(transport.answer, &master(&app).await?)),
@@ -205,145 +197,9 @@ pub(super) async fn version() -> Json<Value> {
     Json(version_info())
 }
 
-/// One subscriber's stream.
-struct Subscriber {
-    /// Taken from the end.
-    first: Vec<Bytes>,
-    form: Form,
-    events: Followed,
-    /// Until it has what it begins with.
-    turn: Option<Turn>,
-    heartbeat: Interval,
-    /// Put down once: thousands who wait anew for each event would wait for each other.
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Subscriber {
-    /// The next records, or the end: of the master, or of a subscriber that lags too far behind.
-    async fn next(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
-        if let Some(first) = self.first.pop() {
-            return Some((Ok(first), self));
-        }
-        self.turn = None;
-        loop {
-            let bytes = tokio::select! {
-                () = &mut self.over => return None,
-                event = self.events.recv() => match event {
-                    Ok(event) => event.told(self.form),
-                    Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        tracing::warn!(missed, "a subscriber reads too slowly and is dropped");
-                        return None;
-                    }
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                },
-                _ = self.heartbeat.tick() => HEARTBEAT.told(self.form),
-            };
-            // A position alone is nothing to who cannot come back.
-            if !bytes.is_empty() {
-                return Some((Ok(bytes), self));
-            }
-        }
-    }
-}
-
-/// How a subscriber wants to be told. Positions are told in JSON only, and only who asks for them is sent anything packed: no
-/// client of Mesos expects that of a stream.
-fn form(encoding: Encoding, headers: &HeaderMap) -> Form {
-    if encoding != Encoding::Json || !headers.contains_key(encode::POSITION_HEADER) {
-        return Form::Plain(encoding);
-    }
-    let accept = headers.get(header::ACCEPT_ENCODING);
-    let mut accepted = accept
-        .and_then(|accept| accept.to_str().ok())
-        .unwrap_or_default()
-        .split(',');
-    match accepted.any(|one| one.trim() == pack::CODING) {
-        true => Form::Packed,
-        false => Form::Placed,
-    }
-}
-
-/// What of it is not made yet the first of many readers makes, which takes a while; the others wait for that.
-async fn told(pieces: Vec<Arc<Gathered>>, form: Form) -> Result<Vec<Bytes>, Gone> {
-    let made = pieces.iter().all(|one| one.is_made(form));
-    let told = move || pieces.iter().map(|one| one.told(form)).collect();
-    match made {
-        true => Ok(told()),
-        false => tokio::task::spawn_blocking(told).await.map_err(|_| Gone::Ended),
-    }
-}
-
-async fn subscribe(app: &App, encoding: Encoding, headers: &HeaderMap) -> Answer {
-    let form = form(encoding, headers);
-    // Who takes none cannot come back.
-    let position = headers
-        .get(encode::POSITION_HEADER)
-        .and_then(|value| value.to_str().ok());
-    let position = position.filter(|position| !position.is_empty() && !matches!(form, Form::Plain(_)));
-    let resumed = match position.map(str::to_owned) {
-        Some(position) => {
-            let resume = move |core: &mut Core| core.resume(&position);
-            app.handle.follow(resume).await.map_err(gone)?
-        }
-        None => None,
-    };
-    let (begins, events) = match resumed {
-        Some(resumed) => resumed,
-        None => {
-            let (state, events) = app.beginners.begin(form).await.map_err(gone)?;
-            (vec![state], events)
-        }
-    };
-    let turn = app.beginners.turn().await;
-    let mut first = told(begins, form).await.map_err(gone)?;
-    if form == Form::Packed {
-        first.insert(0, Bytes::from_static(&pack::HEAD));
-    }
-    // A heartbeat follows at once.
-    first.push(HEARTBEAT.told(form));
-    first.retain(|bytes| !bytes.is_empty());
-    first.reverse();
-    let period = Duration::from_secs_f64(encode::HEARTBEAT_SECONDS);
-    let subscriber = Subscriber {
-        first,
-        form,
-        events,
-        turn: Some(turn),
-        heartbeat: tokio::time::interval_at(tokio::time::Instant::now() + period, period),
-        over: Box::pin(app.shutdown.clone().cancelled_owned()),
-    };
-    let body = Body::from_stream(stream::unfold(subscriber, Subscriber::next));
-    let kind = HeaderValue::from_static(form.encoding().content_type());
-    let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
-    if form == Form::Packed {
-        let coding = HeaderValue::from_static(pack::CODING);
-        response.headers_mut().insert(header::CONTENT_ENCODING, coding);
-    }
-    Ok(response)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_who_asks_for_positions_is_told_packed() {
-        let told = |encoding, position: bool, accepted: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            if position {
-                headers.insert(encode::POSITION_HEADER, HeaderValue::from_static(""));
-            }
-            accepted.map(|value| headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value)));
-            form(encoding, &headers)
-        };
-        let (json, protobuf) = (Encoding::Json, Encoding::Protobuf);
-        // Many clients accept it of any answer without a thought of streams.
-        assert_eq!(told(json, false, Some("gzip, deflate")), Form::Plain(json));
-        assert_eq!(told(protobuf, true, Some("deflate")), Form::Plain(protobuf));
-        assert_eq!(told(json, true, None), Form::Placed);
-        assert_eq!(told(json, true, Some("gzip")), Form::Placed);
-        assert_eq!(told(json, true, Some("gzip, deflate")), Form::Packed);
-    }
 
     #[test]
     fn the_transport_rules_are_those_of_mesos() {

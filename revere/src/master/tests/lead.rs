@@ -378,7 +378,7 @@ async fn who_comes_back_to_any_master_is_told_what_it_missed() {
         killing(&mut later, spec.task.as_str()).await;
     }
     drop((earlier, later));
-    for unknown in ["", "x/1", &format!("{position}9")] {
+    for unknown in ["", "x/1", &format!("{position}999999999")] {
         let begins = Stream::open_at(&second, Some(unknown)).await.until(|_| true).await;
         assert_eq!(begins["type"], "SUBSCRIBED", "{unknown}");
         // Others began from nothing when there was no task yet.
@@ -392,6 +392,16 @@ async fn who_comes_back_to_any_master_is_told_what_it_missed() {
         .until(|record| record["type"] != "SUBSCRIBED" && record["type"] != "HEARTBEAT")
         .await;
     assert_eq!(told["type"], "TASK_UPDATED", "{told}");
+    // Somebody was further with another master than this one is: it waits for the next commit, and begins where it was.
+    let mut stream = Stream::open_at(&second, Some("")).await;
+    let position = stream.until(|record| record["type"] == "REVERE_POSITION").await;
+    let position = position["position"].as_str().expect("text");
+    let (identity, revision) = position.split_once('/').expect("a revision");
+    let next = revision.parse::<u64>().expect("a number") + 1;
+    let mut ahead = Stream::open_at(&second, Some(&format!("{identity}/{next}"))).await;
+    agent.status(&specs[1], TaskState::Killed).await;
+    let begins = ahead.until(|record| record["type"] != "HEARTBEAT").await;
+    assert_eq!(begins["type"], "REVERE_RESUMED", "{begins}");
     first.stop().await;
     second.stop().await;
 }

@@ -157,6 +157,7 @@ impl Keeper {
                 self.copy.set(Some(Current {
                     revision: self.revision,
                     at,
+                    moved: at,
                 }));
             }
         }
@@ -169,7 +170,8 @@ impl Keeper {
         let met = self.awaits.take_if(|(_, newest)| *newest <= revision);
         let known = self.copy.current().map(|known| known.at);
         if let Some(at) = asked.max(met.map(|(at, _)| at)).max(known) {
-            self.copy.set(Some(Current { revision, at }));
+            let moved = Moment::now();
+            self.copy.set(Some(Current { revision, at, moved }));
         }
     }
 

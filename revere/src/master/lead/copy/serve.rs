@@ -8,6 +8,7 @@ use hyper_util::service::TowerToHyperService;
 use super::{Copy, STALE};
 use crate::master::http::mesos;
 use crate::master::lead::front::STALE_MS;
+use crate::mesos::encode::POSITION_HEADER;
 
 /// Largest call that is looked into; calls that only read are small.
 const CALL: usize = 64 * 1024;
@@ -64,6 +65,8 @@ impl Copy {
             return Asked::Leaders(request);
         };
         let fresh = current.age() < STALE;
+        // Who comes back hears what it missed, be it late.
+        let fresh = fresh || current.is_good() && request.headers().contains_key(POSITION_HEADER);
         let request = if is_call(request.uri()) {
             match call(request).await {
                 (request, true) if fresh => request,
