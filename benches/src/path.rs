@@ -64,7 +64,7 @@ pub fn run(folder: &std::path::Path, revere: &std::path::Path, extent: Extent) -
     let (task, vip) = deploy(&cluster)?;
     let node = cluster.node(NODE).clone();
     let backend = backend_address(&cluster, &task)?;
-    route_by_the_node(&cluster)?;
+    route_by_the_node(&cluster, backend)?;
     let datagrams = datagrams(&cluster, &node, &task, vip, backend, extent)?;
     let kept = requests(&cluster, &node, vip, backend, extent, &[])?;
     let fresh = requests(&cluster, &node, vip, backend, extent, &["-H", "Connection: close"])?;
@@ -82,13 +82,21 @@ pub fn run(folder: &std::path::Path, revere: &std::path::Path, extent: Extent) -
             peer_value: nft.median(),
         })
         .into();
-    for (ids, [ours, nft, haproxy]) in [
-        (["P5.tcp.nft", "P5.tcp.haproxy"], &kept),
-        (["P5.tcp.nft.new", "P5.tcp.haproxy.new"], &fresh),
-    ] {
-        for (id, peer, name) in [
-            (ids[0], nft, "nftables DNAT, requests/s"),
-            (ids[1], haproxy, "haproxy, requests/s"),
+    let kept_ids = ["P5.tcp.nft", "P5.tcp.haproxy", "P5.tcp.plain", "P5.tcp.bound"];
+    let fresh_ids = [
+        "P5.tcp.nft.new",
+        "P5.tcp.haproxy.new",
+        "P5.tcp.plain.new",
+        "P5.tcp.bound.new",
+    ];
+    for (ids, [ours, nft, haproxy, plain, straight]) in [(kept_ids, &kept), (fresh_ids, &fresh)] {
+        let of_nft = "nftables DNAT, requests/s";
+        for (id, ours, peer, name) in [
+            (ids[0], ours, nft, of_nft),
+            (ids[1], ours, haproxy, "haproxy, requests/s"),
+            // What routing alone would give, without any translation; and no way through the node at all.
+            (ids[2], plain, nft, of_nft),
+            (ids[3], straight, nft, of_nft),
         ] {
             figures.push(Figure {
                 id,
@@ -152,9 +160,15 @@ fn backend_address(cluster: &Cluster, task: &Task) -> Result<Ipv4Addr> {
 }
 
 /// Everything from outside goes by the one node.
-fn route_by_the_node(cluster: &Cluster) -> Result<()> {
+fn route_by_the_node(cluster: &Cluster, backend: Ipv4Addr) -> Result<()> {
     let via = xtask::lab::underlay(NODE);
-    let line = format!("ip route replace 11.0.0.0/8 via {via}; ip route replace {PEER_ADDRESS}/32 via {via}");
+    let line = [
+        format!("{PEER_ADDRESS}/32"),
+        format!("{backend}/32"),
+        "11.0.0.0/8".to_owned(),
+    ]
+    .map(|to| format!("ip route replace {to} via {via}"))
+    .join("; ");
     cluster.lab.outside.sh(&line).map(drop)
 }
 
@@ -224,7 +238,7 @@ fn datagrams(
     Ok(rates)
 }
 
-/// Requests per second of `wrk`: ours, nftables, haproxy.
+/// Requests per second of `wrk`: ours, nftables, haproxy, the container's address by the node's routes, and that from the node itself.
 fn requests(
     cluster: &Cluster,
     node: &Place,
@@ -232,7 +246,7 @@ fn requests(
     backend: Ipv4Addr,
     extent: Extent,
     more: &[&str],
-) -> Result<[Rates; 3]> {
+) -> Result<[Rates; 5]> {
     let haproxy = Haproxy::start(node, backend)?;
     let time = format!("{}s", extent.seconds);
     let own = xtask::lab::underlay(NODE);
@@ -240,17 +254,20 @@ fn requests(
         format!("http://{vip}:{PORT}/"),
         format!("http://{PEER_ADDRESS}:{PORT}/"),
         format!("http://{own}:{HAPROXY_PORT}/"),
+        format!("http://{backend}:{PORT}/"),
+        format!("http://{backend}:{PORT}/"),
     ];
-    let mut rates = [Rates::default(), Rates::default(), Rates::default()];
+    let mut rates: [Rates; 5] = Default::default();
     for round in 0..extent.rounds {
         for (which, url) in urls.iter().enumerate() {
+            let from = if which == 4 { node } else { &cluster.lab.outside };
             if which == 1 {
                 nft_on(node, backend)?;
             }
             let mut words = vec!["wrk", "-t", "1", "-c", "32", "-d", &time];
             words.extend(more);
             words.push(url);
-            let output = cluster.lab.outside.command(&words).stdin(Stdio::null()).output()?;
+            let output = from.command(&words).stdin(Stdio::null()).output()?;
             if which == 1 {
                 nft_off(node)?;
             }
@@ -260,7 +277,11 @@ fn requests(
                 .and_then(|text| text.trim().parse().ok())
                 .with_context(|| format!("wrk: {said}"))?;
             ensure!(rate > 0.0, "no request to {url} was answered: {said}");
-            eprintln!("round {round}: {url} {}: {rate:.0} requests/s", more.join(" "));
+            eprintln!(
+                "round {round}: {} {url} {}: {rate:.0} requests/s",
+                from.name,
+                more.join(" ")
+            );
             rates[which].0.push(rate);
         }
     }

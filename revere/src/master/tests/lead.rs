@@ -324,13 +324,9 @@ async fn killing(stream: &mut Stream, task: &str) {
     stream.until(told).await;
 }
 
-#[tokio::test]
-async fn who_comes_back_to_any_master_is_told_what_it_missed() {
-    let fake = Fake::start().await;
-    let first = started(&on(&fake)).await;
-    let second = started(&on(&fake)).await;
-    // The leader answers those who can come back from its copy, so that must be there as well.
-    for master in [&first, &second] {
+/// Waits until each answers those who can come back from its copy: the leader does as well.
+async fn copies(masters: &[&Running]) {
+    for master in masters {
         let there = async {
             let client = Client::new(&Access::default()).expect("a client");
             let url = format!("http://{}", master.address);
@@ -350,6 +346,14 @@ async fn who_comes_back_to_any_master_is_told_what_it_missed() {
         };
         tokio::time::timeout(DEADLINE, there).await.expect("a copy");
     }
+}
+
+#[tokio::test]
+async fn who_comes_back_to_any_master_is_told_what_it_missed() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    copies(&[&first, &second]).await;
     let mut stream = Stream::open_at(&second, Some("")).await;
     let mut agent = Agent::register(&first, None, Vec::new()).await;
     let specs = deploy(&first, &mut agent).await;
@@ -392,10 +396,21 @@ async fn who_comes_back_to_any_master_is_told_what_it_missed() {
         .until(|record| record["type"] != "SUBSCRIBED" && record["type"] != "HEARTBEAT")
         .await;
     assert_eq!(told["type"], "TASK_UPDATED", "{told}");
-    // Somebody was further with another master than this one is: it waits for the next commit, and begins where it was.
+    first.stop().await;
+    second.stop().await;
+}
+
+/// It waits for this master's copy, and goes on where it was.
+#[tokio::test]
+async fn who_was_further_with_another_master_does_not_begin_anew() {
+    let fake = Fake::start().await;
+    let first = started(&on(&fake)).await;
+    let second = started(&on(&fake)).await;
+    copies(&[&first, &second]).await;
     let mut stream = Stream::open_at(&second, Some("")).await;
-    let position = stream.until(|record| record["type"] == "REVERE_POSITION").await;
-    let position = position["position"].as_str().expect("text");
+    let mut agent = Agent::register(&first, None, Vec::new()).await;
+    let specs = deploy(&first, &mut agent).await;
+    let position = position_after(&mut stream, specs[2].task.as_str(), "TASK_RUNNING").await;
     let (identity, revision) = position.split_once('/').expect("a revision");
     let next = revision.parse::<u64>().expect("a number") + 1;
     let mut ahead = Stream::open_at(&second, Some(&format!("{identity}/{next}"))).await;
