@@ -2,6 +2,7 @@
 //! that any program does that keeps flows.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use lb_common::{FlowKey4, FlowValue};
@@ -16,10 +17,15 @@ const TCP_SRC: i16 = 34;
 const TCP_DST: i16 = 36;
 const TCP_SUM: i16 = 50;
 const HEADERS: i32 = 54;
+/// Where the IP header lies.
+const IP: i32 = 14;
 
 const XDP_ABORTED: i32 = 0;
 const XDP_PASS: i32 = 2;
 const ADJUST_HEAD: i32 = 44;
+const SOCKET_OF: i32 = 99;
+const COOKIE: i32 = 110;
+const RELEASE: i32 = 86;
 const TAIL_CALL: i32 = 12;
 const LOOKUP: i32 = 1;
 const UPDATE: i32 = 2;
@@ -34,6 +40,7 @@ const MOV_IMM: u8 = 0xb7;
 const MOV: u8 = 0xbf;
 const ADD_IMM: u8 = 0x07;
 const AND_IMM: u8 = 0x57;
+const LOAD16: u8 = 0x69;
 const SHIFT_RIGHT_IMM: u8 = 0x77;
 const SUB: u8 = 0x1f;
 const LOAD32: u8 = 0x61;
@@ -60,6 +67,8 @@ pub(crate) enum Undo {
     Rewrite,
     /// That, and a header put in front is cut off again.
     Wrap,
+    /// An answer in the frame's place: it gets its length back, and all headers are written anew.
+    Answer,
 }
 
 /// A loaded program.
@@ -92,7 +101,8 @@ pub(crate) fn empty() -> io::Result<OwnedFd> {
     bpf::load_xdp(&[op(MOV_IMM, 0, 0, 0, XDP_PASS), op(EXIT, 0, 0, 0, 0)])
 }
 
-/// A program that wraps as much as the tunnel does and passes: what undoing that costs is seen beside the empty one.
+/// A program that puts as much in front as the tunnel does, or cuts as much off as an answer with a cookie does, and passes: what
+/// undoing that costs is seen beside the empty one.
 pub(crate) fn grow(by: i32) -> io::Result<OwnedFd> {
     bpf::load_xdp(&[
         op(MOV_IMM, 2, 0, 0, -by),
@@ -100,6 +110,50 @@ pub(crate) fn grow(by: i32) -> io::Result<OwnedFd> {
         op(MOV_IMM, 0, 0, 0, XDP_PASS),
         op(EXIT, 0, 0, 0, 0),
     ])
+}
+
+/// A program that asks the listener at `to` for the packet's cookie, and does nothing with it.
+pub(crate) fn asking((addr, port): (Ipv4Addr, u16)) -> io::Result<OwnedFd> {
+    const TUPLE: i16 = -12;
+    let after_lookup = [
+        op(MOV, 8, 0, 0, 0),
+        op(MOV, 1, 8, 0, 0),
+        op(MOV, 2, 7, 0, 0),
+        op(ADD_IMM, 2, 0, 0, IP),
+        op(MOV_IMM, 3, 0, 0, 20),
+        op(MOV, 4, 7, 0, 0),
+        op(ADD_IMM, 4, 0, 0, i32::from(TCP_SRC)),
+        op(MOV_IMM, 5, 0, 0, 20),
+        op(CALL, 0, 0, 0, COOKIE),
+        op(MOV, 1, 8, 0, 0),
+        op(CALL, 0, 0, 0, RELEASE),
+    ];
+    let past = i16::try_from(after_lookup.len()).map_err(io::Error::other)?;
+    let mut body = vec![
+        op(MOV, 7, 2, 0, 0),
+        op(LOAD32, 5, 7, IP_SRC_LOW - 2, 0),
+        op(STORE32, STACK, 5, TUPLE, 0),
+        op(STORE32_IMM, STACK, 0, TUPLE + 4, i32::from_ne_bytes(addr.octets())),
+        op(LOAD16, 5, 7, TCP_SRC, 0),
+        op(STORE16, STACK, 5, TUPLE + 8, 0),
+        op(
+            STORE16_IMM,
+            STACK,
+            0,
+            TUPLE + 10,
+            i16::from_ne_bytes(port.to_be_bytes()).into(),
+        ),
+        op(MOV, 2, STACK, 0, 0),
+        op(ADD_IMM, 2, 0, 0, TUPLE.into()),
+        op(MOV_IMM, 3, 0, 0, 12),
+        // The packet's own network namespace.
+        op(MOV_IMM, 4, 0, 0, -1),
+        op(MOV_IMM, 5, 0, 0, 0),
+        op(CALL, 0, 0, 0, SOCKET_OF),
+        op(JUMP_EQUAL_IMM, 0, 0, past, 0),
+    ];
+    body.extend(after_lookup);
+    bpf::load_xdp(&whole_headers(body, XDP_PASS)?)
 }
 
 /// A program that looks the packet's flow up in a table like the product's and marks it, or puts it there. Key and value are
@@ -163,7 +217,29 @@ pub(crate) fn renewing(frame: &[u8], flows: u32, undo: Undo, target: &OwnedFd) -
             op(MOV, 1, 6, 0, 0),
         ]);
     }
-    code.extend(whole_headers(body(frame, flows, &counter, &programs)?, XDP_ABORTED)?);
+    if undo == Undo::Answer {
+        let len = i32::try_from(frame.len()).map_err(io::Error::other)?;
+        code.extend([
+            op(LOAD32, 2, 1, 0, 0),
+            op(LOAD32, 0, 1, 4, 0),
+            op(SUB, 0, 2, 0, 0),
+            op(JUMP_EQUAL_IMM, 0, 0, 4, len),
+            op(MOV, 2, 0, 0, 0),
+            op(ADD_IMM, 2, 0, 0, -len),
+            op(CALL, 0, 0, 0, ADJUST_HEAD),
+            op(MOV, 1, 6, 0, 0),
+        ]);
+    }
+    let mut renew = Vec::new();
+    if undo == Undo::Answer {
+        // Two bytes at a time: that is how long a field of a frame may be to be written wherever it lies.
+        for at in (0..HEADERS).step_by(2) {
+            let at = i16::try_from(at).map_err(io::Error::other)?;
+            renew.push(op(STORE16_IMM, 2, 0, at, half(frame, at)?));
+        }
+    }
+    renew.extend(body(frame, flows, &counter, &programs)?);
+    code.extend(whole_headers(renew, XDP_ABORTED)?);
     Ok(Runnable {
         program: bpf::load_xdp(&code)?,
         _calls: Some(programs),

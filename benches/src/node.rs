@@ -1,7 +1,7 @@
 //! A node in network and mount namespaces of its own, with one VIP for each way a packet can go.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ const VIP: Ipv4Addr = Ipv4Addr::new(11, 1, 2, 3);
 pub(crate) const LOCAL_VIP: (Ipv4Addr, u16) = (VIP, 5555);
 /// The VIP whose backend is on the peer.
 pub(crate) const REMOTE_VIP: (Ipv4Addr, u16) = (VIP, 5556);
+/// The backend on the node.
+pub(crate) const BACKEND: (Ipv4Addr, u16) = (OWN, 31_001);
 /// No VIP.
 pub(crate) const PLAIN: (Ipv4Addr, u16) = (OWN, 22);
 
@@ -71,6 +73,14 @@ impl BenchNode {
             rooms,
             folder,
         })
+    }
+
+    /// Listens as the backend on the node, which answers each SYN with a cookie.
+    pub(crate) fn listen(&mut self) -> Result<TcpListener> {
+        fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2")?;
+        let listener = TcpListener::bind(BACKEND)?;
+        self.lb.tell_listeners(true)?;
+        Ok(listener)
     }
 
     pub(crate) fn lb(&self) -> &Lb {
@@ -134,7 +144,7 @@ fn snapshot() -> Snapshot {
         };
         let backends = vec![Backend {
             addr: IpAddr::V4(backend),
-            port: 31_001,
+            port: BACKEND.1,
             weight: 1,
             agent: agent(backend),
             agent_ip: backend,

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use lb_userspace::Reason;
+use anyhow::{Context as _, Result, bail, ensure};
+use lb_userspace::{Reason, SynCookies};
 
 use crate::bpf;
 use crate::frame;
@@ -27,6 +27,8 @@ const ROOM_REPEAT: u32 = 5_000;
 const MILLION: u32 = 1_000_000;
 const MILLION_ROOMS: u32 = 2_000_000;
 const MILLION_ROUNDS: usize = 9;
+/// An answer with a cookie has one option and no payload: so much shorter it is than a SYN of the benches.
+const COOKIE_CUT: i32 = 6;
 /// Rooms for flows as a node has them, if it is not told otherwise.
 const FLOW_ROOMS: u32 = 300_000;
 /// More flows than any run has packets.
@@ -74,9 +76,18 @@ pub fn run() -> Result<()> {
     let million = million(&program(&node)?)?;
     let million_samples = measure(&node, &million, MILLION_ROUNDS, 1)?;
     drop(node);
+    let mut node = BenchNode::sized(|config| config.syn_cookies = SynCookies::Always)?;
+    let _listener = node.listen()?;
+    if let Some(why) = node.lb().cookies_hindered() {
+        bail!("no SYN cookies are sent here: {why}");
+    }
+    let flood = flood(&program(&node)?)?;
+    let flood_samples = measure(&node, &flood, ROUNDS, 1)?;
+    drop(node);
     let mut lines = table::lines(&cases, &samples);
     lines.extend(table::lines(&room, &room_samples).into_iter().skip(1));
     lines.extend(table::lines(&million, &million_samples).into_iter().skip(1));
+    lines.extend(table::lines(&flood, &flood_samples).into_iter().skip(1));
     eprint!("{}", table::text(cpu, &lines));
     table::write(Path::new("target/figures"), &lines, sizes::figures()?)
 }
@@ -104,6 +115,33 @@ fn million(revere: &OwnedFd) -> Result<Vec<Case>> {
     bound.warm = MILLION;
     bound.floor = 0;
     Ok(vec![floor, known, bound])
+}
+
+/// SYNs of ever new clients, each answered with a cookie of the backend's listener.
+fn flood(revere: &OwnedFd) -> Result<Vec<Case>> {
+    let syn = frame::tcp(node::LOCAL_VIP, frame::SYN);
+    let case = |id, what, target: &OwnedFd, reason| -> Result<Case> {
+        let mut case = rewriting(id, what, &syn, 1, target)?;
+        case.program = harness::renewing(&syn, ENDLESS, Undo::Answer, target)?;
+        case.floor = 0;
+        case.reason = reason;
+        Ok(case)
+    };
+    Ok(vec![
+        case("floor.flood", "floor of the next", &harness::grow(-COOKIE_CUT)?, None)?,
+        case(
+            "P3.flood",
+            "SYN answered with a cookie",
+            revere,
+            Some(Reason::CookieRedirected),
+        )?,
+        case(
+            "P3.flood.ask",
+            "what only asks for the cookie",
+            &harness::asking(node::BACKEND)?,
+            None,
+        )?,
+    ])
 }
 
 /// New flows while the flow tables have room.
