@@ -8,6 +8,11 @@ use clap::{CommandFactory as _, Parser as _};
 use revere::cli::{self, Cli, ClientError, Command, ConfigArgs, MasterArgs, NodeArgs, NodeCommand, VipCommand};
 use revere::{config, demo, master, node, process, tape};
 
+/// With thousands of readers the C library's allocator made a master's changes two to four times as late (SPECIFICATION.md, S25). This one
+/// has no threads of its own unless told to: the runner must be alone.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -50,6 +50,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("nsenter", "util-linux", "runs programs inside the lab's nodes"),
     ("cc", "gcc", "links Rust programs"),
     ("g++", "g++", "links the BPF linker with LLVM"),
+    ("make", "make", "builds the memory allocator"),
     ("curl", "curl", "asks the nodes' APIs in tests"),
     ("git", "git", "tells tidy which files belong to the project"),
 ];
