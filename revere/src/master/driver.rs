@@ -31,8 +31,6 @@ const BATCH: usize = super::handle::INPUT_QUEUE;
 /// would go through the journal, which takes many, and while those are on their way more would come than before. What one
 /// input brings about is one write all the same, however much it is.
 const RECORDS: usize = MOST_OPS - 20;
-/// So long a timer of the core waits for inputs that came before it.
-const OVERDUE: Duration = Duration::from_secs(1);
 /// Without a timer in the core, look again after this.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -143,22 +141,15 @@ impl Driver {
             }
             let now = self.clock.now();
             self.core.now = now;
+            if open && self.core.scheduler.poll_timeout().is_some_and(|due| due <= now) {
+                self.core.scheduler.handle_timeout(now);
+            }
             waiting.extend(inputs.drain(..));
             if open {
                 self.take_some(now, &mut waiting);
-                self.meet_time(now, waiting.is_empty());
             }
             self.carry_out();
             self.gathered_until = self.core.send_gathered();
-        }
-    }
-
-    /// Lets the core do what has become due. What agents said while a write was on its way comes first (`heard`: it is all taken):
-    /// they were not silent. What is overdue for longer does not wait for that, and the core knows what that means.
-    fn meet_time(&mut self, now: Timestamp, heard: bool) {
-        let due = self.core.scheduler.poll_timeout().filter(|due| *due <= now);
-        if due.is_some_and(|due| heard || now.since(due) >= OVERDUE) {
-            self.core.scheduler.handle_timeout(now);
         }
     }
 

@@ -18,19 +18,13 @@ mod tests;
 /// said meanwhile is still to be read.
 const LATE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// One in so many agents is suspected at the same time at most,
-const SUSPECT_PART: usize = 8;
-/// but always so many: a rack of a small cluster.
-const FEW_SUSPECTS: usize = 32;
-
 impl Scheduler {
     /// Starts an agent's time anew. `false` if it is not registered.
     pub(super) fn heard_from(&mut self, agent: &AgentId) -> bool {
         let registered = self.nodes.get(agent).is_some_and(|node| node.link.is_registered());
         if registered {
-            let suspect = self.suspects.remove(agent);
             self.start_silence(agent);
-            if suspect {
+            if self.suspects.remove(agent) {
                 self.look_at_apps_of(agent);
             }
         }
@@ -57,19 +51,12 @@ impl Scheduler {
         }
     }
 
-    /// An agent has been silent for a little: wherever there is another instance, its own take no new connections. While many
-    /// are silent it is rather the master that hears late, and telling all readers of all of them would have it hear later still.
+    /// An agent has been silent for a little: wherever there is another instance, its own take no new connections.
     pub(super) fn suspect(&mut self, agent: &AgentId) {
-        if !self.nodes.get(agent).is_some_and(|node| node.link.is_registered()) {
-            return;
+        if self.nodes.get(agent).is_some_and(|node| node.link.is_registered()) {
+            self.suspects.insert(agent.clone());
+            self.look_at_apps_of(agent);
         }
-        if self.suspects.len() >= FEW_SUSPECTS.max(self.nodes.len() / SUSPECT_PART) {
-            let again = self.now.after(self.config.suspect_after);
-            self.timers.set(Timer::AgentSuspect(agent.clone()), again);
-            return;
-        }
-        self.suspects.insert(agent.clone());
-        self.look_at_apps_of(agent);
     }
 
     fn look_at_apps_of(&mut self, agent: &AgentId) {

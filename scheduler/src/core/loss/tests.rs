@@ -220,29 +220,6 @@ fn the_last_ready_instances_stay_in_rotation() {
 }
 
 #[test]
-fn while_many_are_silent_only_some_are_suspected_and_who_speaks_makes_room() {
-    let mut site = Site::new(u8::try_from(FEW_SUSPECTS).expect("small") + 8);
-    site.app(i64::try_from(site.agents.len()).expect("small"), None);
-    let hidden = |site: &Site| site.weights().into_values().filter(|weight| *weight == 0).count();
-    site.pass(seconds(10), &[0]);
-    assert_eq!(hidden(&site), FEW_SUSPECTS);
-    let suspects: Vec<usize> = (1..site.agents.len())
-        .filter(|number| site.bench.core.suspects().contains(&site.agents[*number]))
-        .collect();
-    let speak: Vec<usize> = [0].into_iter().chain(suspects[..4].iter().copied()).collect();
-    site.pass(seconds(10), &speak);
-    assert_eq!(hidden(&site), FEW_SUSPECTS, "four others in their places");
-    // One that was suspected and spoke once only is suspected again.
-    site.pass(seconds(1), &(0..site.agents.len()).collect::<Vec<_>>());
-    assert_eq!(hidden(&site), 0);
-    site.pass(seconds(4), &(1..site.agents.len()).collect::<Vec<_>>());
-    assert_eq!(hidden(&site), 1);
-    site.pass(seconds(1), &[0]);
-    site.pass(seconds(4), &(1..site.agents.len()).collect::<Vec<_>>());
-    assert_eq!(hidden(&site), 1, "it spoke once");
-}
-
-#[test]
 fn a_standstill_of_the_master_is_no_silence_of_its_agents() {
     let mut site = Site::new(2);
     site.app(2, None);
